@@ -1,0 +1,61 @@
+"""A Faust app for a set of computations: one agent each, on the engine; what they compute is not known here."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from processors.engine.engine import Agent, Batch, Engine
+from processors.engine.exits import Exit, leave
+from processors.engine.overrides import BatchTopic, Decode, EngineApp
+
+log = logging.getLogger(__name__)
+
+SESSION_TIMEOUT = 6.0
+MAX_POLL_INTERVAL = 60.0
+
+
+def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], datadir: str, **conf: Any) -> EngineApp:
+    """Return the Faust app of the engine's agents; `decoders` has one entry per source topic.
+
+    `conf` goes to Faust: the tests shorten `broker_max_poll_interval` with it.
+    """
+    settings: dict[str, Any] = {
+        "broker": f"kafka://{engine.bootstrap}",
+        "datadir": datadir,
+        "store": "memory://",
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "web_enabled": False,
+        "broker_session_timeout": SESSION_TIMEOUT,
+        "broker_heartbeat_interval": 1.0,
+        "broker_max_poll_interval": MAX_POLL_INTERVAL,
+        # counts events, and an event is a whole batch: at the default of 4096 a backlog took 1.3 GB
+        "stream_buffer_maxsize": 2,
+        # with two agents on a topic a revocation would wait for batches that one of them never gets
+        "stream_wait_empty": False,
+    }
+    app = EngineApp(group, **{**settings, **conf})
+    app.engine = engine
+    app.decoders = dict(decoders)
+    for agent in engine.agents:
+        topic = BatchTopic(app, topics=[agent.source], key_serializer="raw", value_serializer="raw")
+        app.agent(topic, name=agent.name)(_agent_function(engine, agent))
+    return app
+
+
+def _agent_function(engine: Engine, agent: Agent) -> Callable[[Any], Any]:
+    async def run(stream: Any) -> None:
+        async for batch in stream:
+            await _handle(engine, agent, batch)
+
+    run.__name__ = agent.name
+    return run
+
+
+async def _handle(engine: Engine, agent: Agent, batch: Batch) -> None:
+    try:
+        await engine.handle(agent, batch)
+    except Exception:
+        # stock Faust logs, stays alive and does nothing more
+        log.exception("agent %s", agent.name)
+        leave(Exit.AGENT_FAILED, f"{agent.name} failed on {batch.place[0]}[{batch.place[1]}] before offset {batch.next_offset}")

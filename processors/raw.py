@@ -1,0 +1,44 @@
+"""From a Kafka message of a raw topic to a record of the computation; what cannot be read becomes Unreadable, never an exception."""
+
+from collections.abc import Callable
+from typing import Any
+
+import confluent_kafka as ck
+
+from processors.decode import Undecodable
+from processors.records import Book, ControlRecord, Record, Trade, Unreadable
+from schemas.control import UnreadableControl, read_control
+from schemas.registry import Registry
+from schemas.wire import Decoder, UnreadableValue, schema_id_of
+
+RecordOf = Callable[[int, dict[str, Any]], Trade | Book]
+
+
+class RawReader:
+    """Reads the messages of one raw topic: Avro by the schema id that each names, control records by their headers.
+
+    An unknown schema id is asked of the registry once; while the registry is away the worker ends (RegistryError) and
+    starts anew, since a record that is merely not readable yet is no dead letter.
+    """
+
+    def __init__(self, registry: Registry, record_of: RecordOf) -> None:
+        self._registry = registry
+        self._record_of = record_of
+        self._decoders: dict[int, Decoder] = {}
+
+    def __call__(self, message: ck.Message) -> Record:
+        """Return the record of a message."""
+        offset, key, value = message.offset(), message.key(), message.value()
+        assert offset is not None
+        try:
+            if value is None:
+                return ControlRecord(offset, key.decode() if key else None, read_control(message.headers()))
+            return self._record_of(offset, self._decoder(schema_id_of(value))(value))
+        except (Undecodable, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
+            return Unreadable(offset, key, value or b"", type(error).__name__, str(error))
+
+    def _decoder(self, schema_id: int) -> Decoder:
+        decoder = self._decoders.get(schema_id)
+        if decoder is None:
+            decoder = self._decoders[schema_id] = Decoder(self._registry.schema(schema_id))
+        return decoder

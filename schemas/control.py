@@ -1,0 +1,77 @@
+"""Control records of the raw topics: null values whose headers say where a feed began, ended, lived on or lost something.
+
+They stand in the log among the data, so that a replay meets them where the first reading did. A consumer that does
+not care skips null values.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+Kind = Literal["begin", "end", "mark", "gap", "heal"]
+
+
+class UnreadableControl(ValueError):
+    """A null value whose headers are no control record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control record.
+
+    kind       begin: a symbol is subscribed on the feed from ts on; end: it ended in order at ts; mark: the feed lived at
+               ts (no symbol, explicit partition); gap: a loss from ts_from to ts; heal: kline is the vendor's bar for a gap
+    ts         milliseconds UTC, by the producer's clock at receipt
+    ts_from    start of the loss, milliseconds UTC; for a begin the feed's last sign of life, where the producer knows one
+    ts_recv    microseconds UTC
+    """
+
+    kind: Kind
+    feed: str
+    business: str
+    connection: str
+    source: str
+    ts: int
+    ts_recv: int
+    ts_from: int | None = None
+    reason: str = ""
+    kline: str | None = None
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Return the record's headers: ASCII text, `None` left out."""
+        pairs: list[tuple[str, str | int | None]] = [
+            ("control", self.kind),
+            ("feed", self.feed),
+            ("business", self.business),
+            ("connection", self.connection),
+            ("source", self.source),
+            ("ts", self.ts),
+            ("ts_recv", self.ts_recv),
+            ("ts_from", self.ts_from),
+            ("reason", self.reason or None),
+            ("kline", self.kline),
+        ]
+        return [(name, str(value).encode()) for name, value in pairs if value is not None]
+
+
+def read_control(headers: Iterable[tuple[str, bytes | str | None]] | None) -> Control:
+    """Return the control record of these headers; raises UnreadableControl with what is wrong."""
+    texts = {name: value.decode(errors="replace") if isinstance(value, bytes) else value or "" for name, value in headers or ()}
+    kind = texts.get("control")
+    if kind not in get_args(Kind):
+        raise UnreadableControl(f"a null value with the header control={kind!r}: expected one of {', '.join(get_args(Kind))}")
+    try:
+        return Control(
+            kind=cast(Kind, kind),
+            feed=texts["feed"],
+            business=texts["business"],
+            connection=texts["connection"],
+            source=texts["source"],
+            ts=int(texts["ts"]),
+            ts_recv=int(texts["ts_recv"]),
+            ts_from=int(texts["ts_from"]) if "ts_from" in texts else None,
+            reason=texts.get("reason", ""),
+            kline=texts.get("kline"),
+        )
+    except (KeyError, ValueError) as error:
+        raise UnreadableControl(f"control record {kind!r} with a missing or wrong header: {error!r}") from error

@@ -1,0 +1,91 @@
+"""The topology: `topics.yaml` and the settings that its placeholders stand for, made into the topics to create."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+import yaml
+
+from schemas.wire import Schema
+
+DEFAULT_INTERVALS = ("1m", "5m", "15m", "1h", "1d")
+DEFAULT_WINDOWS = ("1m", "5m", "session")
+AGENTS = ("vwap", "bars", "imbalance")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic: its full name, and what `topics.yaml` says of it."""
+
+    name: str
+    schema: str | None
+    key: str
+    partitions: int
+    config: Mapping[str, str]
+    owner: str
+    description: str
+
+    @property
+    def subject(self) -> str:
+        """The registry's subject of the topic's values."""
+        return f"{self.name}-value"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The names of a deployment: `prefix` comes before every topic, so that namespaces never meet."""
+
+    prefix: str = ""
+    intervals: tuple[str, ...] = DEFAULT_INTERVALS
+    windows: tuple[str, ...] = DEFAULT_WINDOWS
+    partitions: int | None = None
+    agents: tuple[str, ...] = field(default=AGENTS)
+
+    def name(self, contract_name: str) -> str:
+        """Return the full name of a topic of the contract, `infoway.raw.trade`."""
+        return f"{self.prefix}{contract_name}"
+
+    def contract_name(self, name: str) -> str:
+        """Return a full name without the prefix."""
+        return name.removeprefix(self.prefix)
+
+    def topics(self) -> list[Topic]:
+        """Return every topic of the deployment, in the order of `topics.yaml`."""
+        values = {"{interval}": self.intervals, "{window}": self.windows, "{agent}": self.agents}
+        document = _document()
+        defaults = document["defaults"]
+        found: list[Topic] = []
+        for entry in document["topics"]:
+            placeholder = next((mark for mark in values if mark in entry["name"]), None)
+            names = [entry["name"].replace(placeholder, value) for value in values[placeholder]] if placeholder else [entry["name"]]
+            partitions = entry.get("partitions") or self.partitions or defaults["partitions"]
+            config = {key: str(value) for key, value in {**defaults["config"], **entry["config"]}.items()}
+            found += [
+                Topic(self.name(name), entry.get("schema"), entry["key"], partitions, config, entry["owner"], entry["description"])
+                for name in names
+            ]
+        return found
+
+    def derived(self) -> list[Topic]:
+        """Return the topics that the processors write for others: all of theirs that have a schema."""
+        return [topic for topic in self.topics() if "processors" in topic.owner and topic.schema is not None]
+
+
+@cache
+def load_schema(name: str) -> Schema:
+    """Return the Avro schema `<name>.avsc`."""
+    return cast(Schema, json.loads(files("schemas").joinpath(f"{name}.avsc").read_text(encoding="utf-8")))
+
+
+@cache
+def load_example(name: str) -> dict[str, Any]:
+    """Return the example payload of a schema, as JSON shows it."""
+    return cast(dict[str, Any], json.loads(files("schemas").joinpath("examples", f"{name}.json").read_text(encoding="utf-8")))
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return cast(dict[str, Any], yaml.safe_load(files("schemas").joinpath("topics.yaml").read_text(encoding="utf-8")))

@@ -1,0 +1,251 @@
+"""The drill: a fleet of workers under load, killed and stopped; what a consumer then sees is held against the recomputation."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import confluent_kafka as ck
+from confluent_kafka.admin import AdminClient, NewTopic
+from tally import Tally, decode_tally, encode_tally
+
+from processors.engine.outputs import DEAD_LETTER
+from processors.records import Unreadable
+
+HERE = Path(__file__).parent
+TOPICS = ("in", "fast", "fast-late", "slow", "slow-late", DEAD_LETTER, "state-fast", "state-slow")
+COMPACTED = {"cleanup.policy": "compact"}
+Log = dict[int, list[bytes]]
+
+
+class Fleet:
+    """Workers in slots; each starts again in its slot with the transactional id of its predecessor."""
+
+    def __init__(self, bootstrap: str, group: str, directory: Path, partitions: int, **settings: object) -> None:
+        self.bootstrap, self.group, self.directory, self.partitions = bootstrap, group, directory, partitions
+        self.settings = {f"DRILL_{name.upper()}": str(value) for name, value in settings.items()}
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.events: Counter[str] = Counter()
+        self._started = 0
+        create_topics(bootstrap, [NewTopic(self.topic(name), partitions, 1, config=COMPACTED if "state" in name else {}) for name in TOPICS])
+
+    def topic(self, name: str) -> str:
+        return f"{self.group}-{name}"
+
+    def start(self, slot: str, **settings: object) -> None:
+        self._started += 1
+        extra = {f"DRILL_{name.upper()}": str(value) for name, value in settings.items()}
+        environment = {
+            **os.environ,
+            **self.settings,
+            "DRILL_BOOTSTRAP": self.bootstrap,
+            "DRILL_GROUP": self.group,
+            "DRILL_SLOT": slot,
+            "DRILL_DIR": str(self.directory),
+            "DRILL_SEED": f"{self.settings.get('DRILL_SEED', 0)}{self._started}",
+            **extra,
+        }
+        with (self.directory / f"{slot}.log").open("ab") as output:
+            self.workers[slot] = subprocess.Popen(
+                [sys.executable, str(HERE / "worker.py")], env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output
+            )
+
+    def log(self, slot: str) -> str:
+        path = self.directory / f"{slot}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def stopped(self, slot: str) -> bool:
+        """Whether the worker was stopped by a signal and waits for SIGCONT."""
+        try:
+            return Path(f"/proc/{self.workers[slot].pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+        except FileNotFoundError:
+            return False
+
+    def signal(self, slot: str, number: int) -> None:
+        self.workers[slot].send_signal(number)
+        self.events[signal.Signals(number).name] += 1
+
+    def tend(self) -> list[str]:
+        """Notice the workers that ended; returns their slots."""
+        ended = [slot for slot, worker in self.workers.items() if worker.poll() is not None]
+        for slot in ended:
+            self.events[f"exit {self.workers.pop(slot).returncode}"] += 1
+        return ended
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+            worker.stdin.close()
+        self.workers.clear()
+
+
+@contextmanager
+def fleet(*arguments: object, **settings: object) -> Iterator[Fleet]:
+    running = Fleet(*arguments, **settings)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+class Load:
+    """Feeds the source topic at a steady rate: five keys a partition, some poison."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.producer = ck.Producer({"bootstrap.servers": fleet.bootstrap, "linger.ms": 5, "enable.idempotence": True})
+        self.sent = 0
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            partition, number = self.sent % self.fleet.partitions, self.sent // self.fleet.partitions
+            value = b"poison" if self.sent % 211 == 0 else b"trade"
+            self.producer.produce(self.fleet.topic("in"), value, b"k%d-%d" % (partition, number % 5), partition)
+            self.sent += 1
+        self.producer.poll(0)
+
+    def flush(self) -> None:
+        assert self.producer.flush(30) == 0
+
+
+def storm(fleet: Fleet, slots: list[str], seconds: float, rate: int, seed: int, kills: int = 0) -> Load:
+    """Load the fleet while seeded faults strike it; ends after `seconds`, or later, once `kills` workers were killed."""
+    drawn = random.Random(seed)
+    load = Load(fleet)
+    for slot in slots[:-1]:
+        fleet.start(slot)
+    began = time.monotonic()
+    strike_at, resume_at = began + 6, {}
+    while time.monotonic() - began < seconds or (fleet.events["exit -9"] < kills and time.monotonic() - began < 4 * seconds):
+        load.send(max(0, int((time.monotonic() - began) * rate) - load.sent))
+        for slot in fleet.tend():
+            fleet.events["restarts"] += 1
+            fleet.start(slot)
+        now = time.monotonic()
+        for slot in list(fleet.workers):
+            if fleet.stopped(slot) and slot not in resume_at:
+                fleet.events["stopped"] += 1
+                resume_at[slot] = now + drawn.uniform(1, 13)
+            elif slot in resume_at and now > resume_at[slot]:
+                del resume_at[slot]
+                fleet.signal(slot, signal.SIGCONT)
+        if now > strike_at:
+            strike_at = now + drawn.uniform(0.5, 3)
+            slot = drawn.choice(slots)
+            if slot not in fleet.workers:
+                fleet.start(slot)
+            else:
+                number = drawn.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, None])
+                if number is not None:
+                    fleet.signal(slot, number)
+        load.producer.poll(0.05)
+    load.flush()
+    return load
+
+
+def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 90) -> None:
+    """End every fault, let the fleet read to the end, and wait until both agents have applied everything or time is up."""
+    fleet.close()
+    for slot in slots:
+        fleet.start(slot, kill=0, stop=0)
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for slot in fleet.tend():
+            fleet.start(slot, kill=0, stop=0)
+        if all(applied(fleet, name) >= total for name in ("fast", "slow")):
+            break
+        time.monotonic()
+    fleet.close()
+
+
+def applied(fleet: Fleet, agent: str) -> int:
+    """Return the number of source records that an agent says it has applied."""
+    last = {}
+    for partition, messages in read(fleet.bootstrap, fleet.topic(f"state-{agent}"), "read_committed").items():
+        last[partition] = max((int(message.value()) for message in messages if message.key() == b"\0applied"), default=0)
+    return sum(last.values())
+
+
+def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Message]]:
+    """Return every record of a topic by partition, up to its end."""
+    consumer = ck.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "audit",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,
+        }
+    )
+    try:
+        partitions = list(consumer.list_topics(topic, 10).topics[topic].partitions)
+        consumer.assign([ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING) for partition in partitions])
+        found: dict[int, list[ck.Message]] = {partition: [] for partition in partitions}
+        unread = set(partitions)
+        while unread:
+            for message in consumer.consume(5000, 1.0):
+                if message.error() is None:
+                    found[message.partition()].append(message)
+                else:
+                    assert message.error().code() == ck.KafkaError._PARTITION_EOF, message.error()
+                    unread.discard(message.partition())
+        return found
+    finally:
+        consumer.close()
+
+
+def differences(fleet: Fleet) -> dict[str, str]:
+    """Hold what a read_committed consumer sees against the recomputation from the source's log, byte for byte, in order."""
+    log = read(fleet.bootstrap, fleet.topic("in"), "read_uncommitted")
+    wrong: dict[str, str] = {}
+    for name in ("fast", "slow"):
+        expected = {topic: {partition: [] for partition in log} for topic in (name, f"{name}-late")}
+        for partition, messages in log.items():
+            tally = Tally(name)
+            records = [decode_tally(message.key(), message.value(), message.offset()) for message in messages]
+            for topic, key, fields in tally.apply(tally.load(partition, {}), records):
+                expected[topic][partition].append((key.encode(), encode_tally(*fields)))
+        for topic, want in expected.items():
+            note(wrong, topic, want, contents(fleet, topic))
+    poison = {
+        partition: [
+            (message.key(), encode_tally(fleet.topic("in"), partition, message.offset(), message.key(), b"poison", "Poison", "put there by the drill", *[None] * 4))
+            for message in messages
+            if isinstance(decode_tally(message.key(), message.value(), message.offset()), Unreadable)
+        ]
+        for partition, messages in log.items()
+    }
+    note(wrong, DEAD_LETTER, poison, contents(fleet, DEAD_LETTER))
+    return wrong
+
+
+def contents(fleet: Fleet, topic: str) -> dict[int, list[tuple[bytes, bytes]]]:
+    read_topic = read(fleet.bootstrap, fleet.topic(topic), "read_committed")
+    return {partition: [(message.key(), message.value()) for message in messages] for partition, messages in read_topic.items()}
+
+
+def note(wrong: dict[str, str], topic: str, want: dict[int, list], have: dict[int, list]) -> None:
+    if want == have:
+        return
+    lost = sum(len(set(want[p]) - set(have[p])) for p in want)
+    doubled = sum(len(have[p]) - len(set(have[p])) for p in want)
+    foreign = sum(len(set(have[p]) - set(want[p])) for p in want)
+    wrong[topic] = f"{lost} lost, {doubled} doubled, {foreign} unexpected of {sum(map(len, want.values()))}" + (
+        "" if lost or doubled or foreign else "; out of order"
+    )
+
+
+def create_topics(bootstrap: str, topics: list[NewTopic]) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics(topics).values():
+        future.result(30)
