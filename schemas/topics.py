@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -42,7 +42,6 @@ class Topology:
     intervals: tuple[str, ...] = DEFAULT_INTERVALS
     windows: tuple[str, ...] = DEFAULT_WINDOWS
     partitions: int | None = None
-    agents: tuple[str, ...] = field(default=AGENTS)
 
     def name(self, contract_name: str) -> str:
         """Return the full name of a topic of the contract, `infoway.raw.trade`."""
@@ -54,7 +53,7 @@ class Topology:
 
     def topics(self) -> list[Topic]:
         """Return every topic of the deployment, in the order of `topics.yaml`."""
-        values = {"{interval}": self.intervals, "{window}": self.windows, "{agent}": self.agents}
+        values = {"{interval}": self.intervals, "{window}": self.windows, "{agent}": AGENTS}
         document = _document()
         defaults = document["defaults"]
         found: list[Topic] = []

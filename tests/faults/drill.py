@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,8 +163,26 @@ def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 90) -> N
             fleet.start(slot, kill=0, stop=0)
         if all(applied(fleet, name) >= total for name in ("fast", "slow")):
             break
-        time.monotonic()
     fleet.close()
+
+
+def wait_until(condition: Callable[[], object], timeout: float) -> bool:
+    """Return whether the condition came true within the time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def sole_member(fleet: Fleet) -> str | None:
+    """Return the member that holds every partition of the group, if one does."""
+    admin = AdminClient({"bootstrap.servers": fleet.bootstrap})
+    members = admin.describe_consumer_groups([fleet.group])[fleet.group].result(10).members
+    if len(members) != 1 or len(members[0].assignment.topic_partitions) != fleet.partitions:
+        return None
+    return members[0].member_id
 
 
 def applied(fleet: Fleet, agent: str) -> int:

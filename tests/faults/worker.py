@@ -28,6 +28,9 @@ def main() -> None:
     bootstrap, group, slot = (os.environ[name] for name in ("DRILL_BOOTSTRAP", "DRILL_GROUP", "DRILL_SLOT"))
     broken = os.environ.get("DRILL_BREAK", "")
     overrides.BATCH_RECORDS = int(os.environ.get("DRILL_BATCH", "200"))
+    conf = transactions.transactional_conf
+    # records that wait in the producer's queue show what an order of commit is worth
+    transactions.transactional_conf = lambda *names: {**conf(*names), "linger.ms": int(os.environ.get("DRILL_LINGER", "2"))}
     threading.Thread(target=_die_with_parent, daemon=True).start()
     agents = tuple(
         Agent(Tally(name), f"{group}-in", f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow")
@@ -45,16 +48,27 @@ def main() -> None:
         {f"{group}-in": decode},
         datadir=str(Path(os.environ["DRILL_DIR"]) / slot),
         broker_max_poll_interval=float(os.environ.get("DRILL_MAX_POLL", "20")),
+        broker_session_timeout=float(os.environ.get("DRILL_SESSION", "6")),
+        broker_heartbeat_interval=0.5,
     )
     sys.argv = ["worker", "worker", "-l", "info", "--without-web"]
     faust.Worker(app, loglevel="INFO").execute_from_commandline()
 
 
 class DrilledEngine(Engine):
-    """The engine with a slow agent and a fault at every step of a commit."""
+    """The engine with a slow agent, a fault at every step of a commit, and a batch that gets lost or stuck where asked for."""
+
+    handled = 0
 
     async def handle(self, agent: Agent, batch: Batch) -> None:
         if agent.name == "slow":
+            self.handled += 1
+            if self.handled == int(os.environ.get("DRILL_LOSE", "0")):
+                print("LOST a batch", flush=True)
+                return
+            if self.handled == int(os.environ.get("DRILL_STICK", "0")):
+                print("STUCK in a batch", flush=True)
+                await asyncio.Event().wait()
             await asyncio.sleep(float(os.environ.get("DRILL_SLOW", "0.03")))
         await super().handle(agent, batch)
 
@@ -94,15 +108,25 @@ def _take_out(rule: str, engine: Engine) -> None:
     elif rule == "stable":
         state.high_watermarks = lambda bootstrap, partitions: dict.fromkeys(partitions, 0)
     elif rule == "generation":
-        transactions.Transactions._owner = lambda self: engine.membership()
+        # the broker accepts a commit that names no generation and no member, and fences nothing
+        transactions.Transactions._owner = lambda self: Member(self.member.group, -1, "")
     elif rule == "order":
-        transactions.Transactions._flush = lambda self: None
+        transactions.Transactions.commit = _commit_with_offsets_first
     elif rule == "gap":
         engine.check_no_gap = lambda agent, batch, applied: None
-        # the plane as it was before the check found its two holes
-        overrides.Consumer._still = lambda self, member: bool(self.flow_active)
     elif rule:
         raise SystemExit(f"no such rule: {rule}")
+
+
+def _commit_with_offsets_first(self: transactions.Transactions) -> None:
+    if self.member is None:
+        return
+    self._send_offsets()
+    self.at_step("after send offsets")
+    self._flush()
+    self._call("commit", lambda: self.producer.commit_transaction(transactions.CALL_TIMEOUT))
+    self.at_step("after commit")
+    self.member = None
 
 
 def _die_with_parent() -> None:
