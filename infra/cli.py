@@ -1,1 +1,180 @@
-"""The command line."""
+"""The command line `infoway-streams`: options, and errors in one line that says what to do; the work is in other modules."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from rich.console import Console
+
+from infra.commands import ClusterUnnamed, apply_topology, plan_topology, produce, simulate, tail
+from infra.deployment import HalfNamed
+from infra.embedded.artifacts import DownloadFailed
+from infra.embedded.java import JavaMissing
+from infra.embedded.process import ServerFailed
+from infra.embedded.stack import FolderInUse, PortInUse
+from infra.feeding import KeyUnreadable
+from infra.recordings import UnreadableRecording
+from infra.replay import ReplayStalled, replay
+from infra.supervisor import WorkerFailed
+from infra.topology import TopologyError
+from infra.up import up
+from producers.publish import PublishError
+from producers.symbols import BadSymbol, BadSymbols
+from producers.websocket import BadAddress, FeedRefused, KeyRefused
+from schemas.registry import RegistryError
+from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
+
+EXPECTED = (
+    BadAddress,
+    BadSymbol,
+    BadSymbols,
+    ClusterUnnamed,
+    DownloadFailed,
+    FeedRefused,
+    FolderInUse,
+    HalfNamed,
+    JavaMissing,
+    KeyRefused,
+    KeyUnreadable,
+    PortInUse,
+    PublishError,
+    RegistryError,
+    ReplayStalled,
+    ServerFailed,
+    TopologyError,
+    UnreadableRecording,
+    WorkerFailed,
+)
+"""Errors whose message is for the user; anything else is a bug and shows its traceback."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 where it did what was asked, 1 after an error, 2 for wrong options, 130 for Ctrl-C in a batch job."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # a service manager's SIGTERM ends a command as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(options.run(options))
+    except EXPECTED as error:
+        sys.exit(f"infoway-streams: {error}")
+    except KafkaException as error:
+        sys.exit(f"infoway-streams: the broker: {error.args[0].str()}: is it running, and is the address right?")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="infoway-streams", description="Infoway's market data on Kafka: exact VWAP, bars, depth imbalance."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, "up", _up, "run everything on this machine, with a live view")
+    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    command.add_argument("--data", type=Path, default=Path("data"), help="folder of the embedded broker's data (default: data)")
+    command.add_argument("--workers", type=_positive, default=1, help="processor workers (default: 1)")
+    command.add_argument("--kafka-port", type=_port, default=0, help="the broker's port (default: a free one)")
+    command.add_argument("--registry-port", type=_port, default=0, help="the registry's port (default: a free one)")
+    command.add_argument("--rate", type=float, default=5.0, help="the simulator's trades a second and symbol (default: 5)")
+    command.add_argument("--seconds", type=float, help="end by itself after this long")
+    _topology_options(command)
+
+    command = _command(commands, "replay", _replay, "play recordings through Kafka and the agents into files")
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings: JSON lines, plain or gz")
+    command.add_argument("--out", type=Path, required=True, help="folder for one <topic>.jsonl per derived topic")
+    command.add_argument("--workers", type=_positive, default=1, help="processor workers (default: 1)")
+    _topology_options(command)
+
+    command = _command(commands, "produce", _produce, "connect to the vendor and publish raw topics on a named cluster")
+    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
+    _topology_options(command)
+
+    command = _command(commands, "simulate", _simulate, "serve the vendor's WebSocket on this machine")
+    command.add_argument("files", nargs="*", type=Path, metavar="FILE", help="recordings to play; none: synthetic markets")
+    command.add_argument("--port", type=_port, default=0, help="port (default: a free one)")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    command.add_argument("--speed", type=float, default=1.0, help="speed of a recording; 0: as fast as possible (default: 1)")
+    command.add_argument("--rate", type=float, default=5.0, help="trades a second and symbol of synthetic markets (default: 5)")
+
+    command = _command(commands, "topology", None, "the topics and schemas of a named cluster")
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    _topology_options(_command(actions, "plan", lambda options: plan_topology(_topology(options)), "show what apply would do"))
+    _topology_options(_command(actions, "apply", lambda options: apply_topology(_topology(options)), "create topics, register schemas"))
+
+    command = _command(commands, "tail", _tail, "print a topic of a named cluster as JSON lines")
+    command.add_argument("topic", help="the topic's name in the contract, such as infoway.bars.1m")
+    command.add_argument("--from-beginning", action="store_true", help="from the first record on, not only new ones")
+    _topology_options(command)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int] | None,
+    text: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    if run is not None:
+        command.set_defaults(run=run)
+    return command
+
+
+def _topology_options(command: argparse.ArgumentParser) -> None:
+    environment = os.environ.get
+    command.add_argument("--prefix", default=environment("INFOWAY_PREFIX", ""), help="prefix of every topic and group (default: none)")
+    command.add_argument("--intervals", default=environment("INFOWAY_INTERVALS") or ",".join(DEFAULT_INTERVALS), help="bar intervals")
+    command.add_argument("--windows", default=environment("INFOWAY_WINDOWS") or ",".join(DEFAULT_WINDOWS), help="VWAP windows")
+    command.add_argument("--partitions", type=_positive, help="partitions of every topic (default: as in topics.yaml)")
+
+
+def _topology(options: argparse.Namespace) -> Topology:
+    intervals, windows = (tuple(dict.fromkeys(part.strip() for part in text.split(","))) for text in (options.intervals, options.windows))
+    return Topology(options.prefix, intervals, windows, options.partitions)
+
+
+def _up(options: argparse.Namespace) -> int:
+    ports = (options.kafka_port, options.registry_port)
+    return up(_topology(options), options.symbols, options.data, options.workers, ports, options.rate, options.seconds)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    summary = replay(options.files, options.out, _topology(options), options.workers, Console(stderr=True))
+    print("\n".join(summary.lines()))
+    return 0
+
+
+def _produce(options: argparse.Namespace) -> int:
+    return produce(_topology(options), options.symbols, options.url)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    return simulate(options.files, options.host, options.port, options.speed, options.rate)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    return tail(_topology(options), options.topic, options.from_beginning)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: name a number from 0 (a free one) to 65535")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

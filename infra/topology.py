@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from schemas.registry import Registry
 from schemas.topics import Topic, Topology, load_schema
@@ -28,7 +28,9 @@ def plan(bootstrap: str, topology: Topology) -> Plan:
     try:
         present = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=TIMEOUT).topics
     except KafkaException as error:
-        raise TopologyError(f"no answer from the broker at {bootstrap} ({error.args[0].str()}): is it running, and is the address right?") from error
+        raise TopologyError(
+            f"no answer from the broker at {bootstrap} ({error.args[0].str()}): is it running, and is the address right?"
+        ) from error
     missing = tuple(topic for topic in topology.topics() if topic.name not in present)
     different = tuple(
         f"{topic.name} has {len(present[topic.name].partitions)} partitions, not {topic.partitions}"
@@ -54,4 +56,6 @@ def apply(bootstrap: str, registry: Registry, topology: Topology, replication: i
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopologyError(f"topic {name}: {error.args[0].str()}") from error
-    return {topic.name: registry.register(topic.subject, load_schema(topic.schema)) for topic in topology.topics() if topic.schema is not None}
+    return {
+        topic.name: registry.register(topic.subject, load_schema(topic.schema)) for topic in topology.topics() if topic.schema is not None
+    }

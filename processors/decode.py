@@ -80,9 +80,10 @@ def turnover_mismatch(raw: Mapping[str, Any], trade: Trade) -> bool:
     if text is None:
         return False
     try:
-        return to_units(text) * UNIT != trade.price * trade.volume
+        turnover: int = to_units(text) * UNIT
     except NotADecimal:
         return True
+    return turnover != trade.price * trade.volume
 
 
 def _side(symbol: str, side: str, prices: list[str], sizes: list[str]) -> list[tuple[int, int]]:

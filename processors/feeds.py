@@ -103,10 +103,8 @@ class Feeds:
         event = trade.ts_event
         coverage = self._symbols.get(trade.symbol)
         if coverage is None:
-            if event < feed.event - self._tolerance:
-                return False
-            self._first_seen(trade.symbol, feed, event)
-        elif event < coverage.feed.event - self._tolerance or event < coverage.floor - self._horizon:
+            coverage = self._first_seen(trade.symbol, feed, event)
+        if event < coverage.feed.event - self._tolerance or event < coverage.floor - self._horizon:
             return False
         if event > feed.event:
             feed.event = event
@@ -149,6 +147,10 @@ class Feeds:
         if control.kind == "mark":
             feed.event = max(feed.event, control.ts)
         return changed
+
+    def names(self) -> list[str]:
+        """Return the names of the feeds that records of this partition have named, sorted."""
+        return sorted(self._feeds)
 
     def feed(self, name: str) -> Feed:
         """Return a feed that a record of this partition has named."""
@@ -229,9 +231,10 @@ class Feeds:
             feed.connection = connection
         return feed
 
-    def _first_seen(self, symbol: str, feed: Feed, since: int) -> None:
-        self._symbols[symbol] = Coverage(symbol, feed)
-        self._interrupt(self._symbols[symbol], BEGINNING, since, "partial")
+    def _first_seen(self, symbol: str, feed: Feed, since: int) -> Coverage:
+        coverage = self._symbols[symbol] = Coverage(symbol, feed)
+        self._interrupt(coverage, BEGINNING, since, "partial")
+        return coverage
 
     def _begin(self, symbol: str, feed: Feed, ts: int, ts_from: int | None) -> None:
         coverage = self._symbols.get(symbol)
@@ -257,7 +260,7 @@ class Feeds:
     def _interrupt(self, coverage: Coverage, begin: int, to: int, kind: Completeness = "gap") -> None:
         # a producer's clock set back must not make a loss vanish
         begin, to = min(begin, to), max(begin, to)
-        reached = self.watermark_of(coverage.symbol) - self._reach
+        reached = coverage.feed.event - self._delay - self._reach
         coverage.interruptions = [known for known in coverage.interruptions if known[1] > reached]
         coverage.interruptions.append((begin, to, kind))
         coverage.clear = max(known[1] for known in coverage.interruptions)

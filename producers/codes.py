@@ -4,6 +4,8 @@ from enum import Enum
 
 WELCOME = 200
 HEARTBEAT = 10010
+HEARTBEAT_REPLY = 10011
+"""Listed by the official client; never seen."""
 UNSUBSCRIBED = 11010
 SUBSCRIBE_FAIL = b"Subscribe fail:"
 
@@ -57,11 +59,11 @@ def is_error(code: int) -> bool:
 
 def judge(code: int | None) -> Verdict:
     """Return what an error code calls for; None is a refusal in prose. An unknown 5xx is worth another try."""
-    if code is None or code in _REPORT:
-        return Verdict.REPORT
     if code in _STOP:
         return Verdict.STOP
-    return Verdict.ASK_LATER if code in _ASK_LATER else Verdict.RECONNECT
+    if code in _ASK_LATER:
+        return Verdict.ASK_LATER
+    return Verdict.REPORT if code is None or code in _REPORT or not is_error(code) else Verdict.RECONNECT
 
 
 def advice(code: int | None) -> str:

@@ -23,10 +23,13 @@ _SYMBOL = re.compile(r"[A-Z0-9.&_=^+-]{1,32}", re.ASCII)
 
 # What is quoted against the dollar and is no coin: currencies, and metals and energy under their X codes.
 _NO_COINS = frozenset(
-    "AED ARS AUD BGN BHD BRL CAD CHF CLP CNH CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JOD JPY KES KRW KWD KZT MAD MXN "
-    "MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RUB SAR SEK SGD THB TRY TWD UAH VND ZAR "
-    "XAU XAG XPT XPD XCU XTI XBR XNG XAL XNI XPB XZN".split()
-)
+    (
+        "AED", "ARS", "AUD", "BGN", "BHD", "BRL", "CAD", "CHF", "CLP", "CNH", "CNY", "COP", "CZK", "DKK", "EGP", "EUR",
+        "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES", "KRW", "KWD", "KZT", "MAD", "MXN", "MYR",
+        "NGN", "NOK", "NZD", "OMR", "PEN", "PHP", "PKR", "PLN", "QAR", "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY",
+        "TWD", "UAH", "VND", "ZAR", "XAU", "XAG", "XPT", "XPD", "XCU", "XTI", "XBR", "XNG", "XAL", "XNI", "XPB", "XZN",
+    )
+)  # fmt: skip
 
 
 class BadSymbol(ValueError):

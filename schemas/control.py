@@ -4,11 +4,14 @@ They stand in the log among the data, so that a replay meets them where the firs
 not care skips null values.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 Kind = Literal["begin", "end", "mark", "gap", "heal"]
+
+
+Headers = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 
 
 class UnreadableControl(ValueError):
@@ -54,9 +57,10 @@ class Control:
         return [(name, str(value).encode()) for name, value in pairs if value is not None]
 
 
-def read_control(headers: Iterable[tuple[str, bytes | str | None]] | None) -> Control:
+def read_control(headers: Headers | None) -> Control:
     """Return the control record of these headers; raises UnreadableControl with what is wrong."""
-    texts = {name: value.decode(errors="replace") if isinstance(value, bytes) else value or "" for name, value in headers or ()}
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    texts = {name: value.decode(errors="replace") if isinstance(value, bytes) else value or "" for name, value in pairs}
     kind = texts.get("control")
     if kind not in get_args(Kind):
         raise UnreadableControl(f"a null value with the header control={kind!r}: expected one of {', '.join(get_args(Kind))}")

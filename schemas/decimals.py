@@ -68,7 +68,8 @@ def _exponent_to_units(text: str) -> int:
     assert isinstance(exponent, int)
     number = int("".join(map(str, digits)))
     shift = exponent + SCALE
-    units, rest = (number * 10**shift, 0) if shift >= 0 else divmod(number, 10**-shift)
+    power: int = 10 ** abs(shift)
+    units, rest = (number * power, 0) if shift >= 0 else divmod(number, power)
     if rest:
         raise NotADecimal(text, f"has more than {SCALE} digits behind the point")
     if units >= LIMIT:

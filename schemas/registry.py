@@ -48,9 +48,13 @@ class Registry:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise RegistryError(f"no answer from the schema registry at {self.url} ({error}): is it running, and is the address right?") from error
+            raise RegistryError(
+                f"no answer from the schema registry at {self.url} ({error}): is it running, and is the address right?"
+            ) from error
         if response.status_code == httpx.codes.CONFLICT:
-            raise RegistryError(f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {response.text[:300]}")
+            raise RegistryError(
+                f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {response.text[:300]}"
+            )
         if response.is_error:
             raise RegistryError(f"the schema registry answered {response.status_code} to {method} {path}: {response.text[:300]}")
         return cast(dict[str, Any], response.json())

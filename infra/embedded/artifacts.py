@@ -69,7 +69,7 @@ def _download(cache: Path, coordinate: tuple[str, str, str], classifier: str, pa
 @contextmanager
 def _maven(cache: Path) -> Iterator[Any]:
     # imported here: a start from the cache does not pay for it
-    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
+    from jgo.maven import MavenContext, PythonResolver
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

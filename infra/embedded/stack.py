@@ -85,15 +85,18 @@ class Stack:
         properties.write_text("".join(f"{name}={value}\n" for name, value in _kafka_properties(data, port, controller_port).items()))
         log = self.folder / "logs" / "kafka.log"
         log.parent.mkdir(exist_ok=True)
-        command = [java, *_KAFKA_JVM, "-cp", ":".join(map(str, classpath))]
+        command = [str(java), *_KAFKA_JVM, "-cp", ":".join(map(str, classpath))]
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties], capture_output=True, text=True, check=False
+                [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode != 0:
                 raise ServerFailed(f"Kafka's storage in {data} could not be formatted:\n{done.stdout}{done.stderr}")
-        server = Server("kafka", [*command, "kafka.Kafka", properties], log)
+        server = Server("kafka", [*command, "kafka.Kafka", str(properties)], log)
         self._servers.append(server)
         return server
 
@@ -107,9 +110,7 @@ class Stack:
             "apicurio.datasource.url": f"jdbc:h2:file:{self.folder / 'registry'}",
         }
         options = [f"-D{name}={value}" for name, value in settings.items()]
-        server = Server(
-            "registry", [java, *_REGISTRY_JVM, *options, "-jar", home / REGISTRY_MAIN], self.folder / "logs" / "registry.log"
-        )
+        server = Server("registry", [java, *_REGISTRY_JVM, *options, "-jar", home / REGISTRY_MAIN], self.folder / "logs" / "registry.log")
         self._servers.append(server)
         return server
 

@@ -166,7 +166,7 @@ class Engine:
         if applied < batch.continues:
             leave(
                 Exit.GAP_FOUND,
-                f"{agent.name}: {batch.place[0]}[{batch.place[1]}] is applied up to {applied}, the next batch continues from {batch.continues}",
+                f"{agent.name}: {batch.place[0]}[{batch.place[1]}] applied up to {applied}, next batch from {batch.continues}",
             )
 
     def _begin(self, member: Member) -> bool:
@@ -195,7 +195,10 @@ class Engine:
             leave(Exit.SETUP_WRONG, f"{agent.name}: {topic}: {error}")
         except Exception:
             log.exception("agent %s", agent.name)
-            leave(Exit.AGENT_FAILED, f"{agent.name} failed between offsets {records[0].offset} and {records[-1].offset} of {topic}[{partition}]")
+            leave(
+                Exit.AGENT_FAILED,
+                f"{agent.name} failed between offsets {records[0].offset} and {records[-1].offset} of {topic}[{partition}]",
+            )
         held.applied = batch.next_offset
         transactions.produce(agent.state_topic, partition, APPLIED, b"%d" % held.applied)
         transactions.offsets[batch.place] = min(

@@ -28,7 +28,10 @@ Decode = Callable[[ck.Message], Record]
 BATCH_RECORDS = 2000
 COMMIT_INTERVAL = 0.1
 OVERRIDDEN = (
-    (driver.Consumer, ("on_partitions_revoked", "on_partitions_assigned", "_commit_offsets", "_new_offset", "_drain_messages", "verify_event_path")),
+    (
+        driver.Consumer,
+        ("on_partitions_revoked", "on_partitions_assigned", "_commit_offsets", "_new_offset", "_drain_messages", "verify_event_path"),
+    ),
     (driver.Producer, ("flush",)),
     (faust.Topic, ("_compile_decode",)),
     (faust.App, ("_new_transport", "_new_producer_transport")),
@@ -232,7 +235,10 @@ def _by_partition(messages: list[ck.Message]) -> dict[Place, list[ck.Message]]:
         if error is None:
             runs.setdefault((cast(str, message.topic()), cast(int, message.partition())), []).append(message)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            leave(Exit.SETUP_WRONG, f"{message.topic()}[{message.partition()}]: the log no longer has the offset that the state names: {error.str()}")
+            leave(
+                Exit.SETUP_WRONG,
+                f"{message.topic()}[{message.partition()}]: the log no longer has the offset that the state names: {error.str()}",
+            )
         elif not error.retriable() and error.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             raise KafkaException(error)
     return runs

@@ -127,7 +127,9 @@ class Transactions:
     def _refused(self, step: str, exception: KafkaException) -> None:
         error: KafkaError = exception.args[0]
         if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
-            leave(Exit.FENCED, f"{step}: the transactional id {self.transactional_id!r} was taken over: give every worker a slot of its own")
+            leave(
+                Exit.FENCED, f"{step}: the transactional id {self.transactional_id!r} was taken over: give every worker a slot of its own"
+            )
         if error.txn_requires_abort():
             try:
                 self.producer.abort_transaction(CALL_TIMEOUT)

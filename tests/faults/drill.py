@@ -33,7 +33,9 @@ class Fleet:
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.events: Counter[str] = Counter()
         self._started = 0
-        create_topics(bootstrap, [NewTopic(self.topic(name), partitions, 1, config=COMPACTED if "state" in name else {}) for name in TOPICS])
+        create_topics(
+            bootstrap, [NewTopic(self.topic(name), partitions, 1, config=COMPACTED if "state" in name else {}) for name in TOPICS]
+        )
 
     def topic(self, name: str) -> str:
         return f"{self.group}-{name}"
@@ -211,7 +213,7 @@ def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Messag
         found: dict[int, list[ck.Message]] = {partition: [] for partition in partitions}
         unread = set(partitions)
         while unread:
-            for message in consumer.consume(5000, 1.0):
+            for message in consumer.consume(5000, 0.1):
                 if message.error() is None:
                     found[message.partition()].append(message)
                 else:
@@ -237,7 +239,19 @@ def differences(fleet: Fleet) -> dict[str, str]:
             note(wrong, topic, want, contents(fleet, topic))
     poison = {
         partition: [
-            (message.key(), encode_tally(fleet.topic("in"), partition, message.offset(), message.key(), b"poison", "Poison", "put there by the drill", *[None] * 4))
+            (
+                message.key(),
+                encode_tally(
+                    fleet.topic("in"),
+                    partition,
+                    message.offset(),
+                    message.key(),
+                    b"poison",
+                    "Poison",
+                    "put there by the drill",
+                    *[None] * 4,
+                ),
+            )
             for message in messages
             if isinstance(decode_tally(message.key(), message.value(), message.offset()), Unreadable)
         ]

@@ -43,7 +43,7 @@ def verdict(fleet, rule):
 
 @pytest.mark.parametrize("rule", ["", "applied"])
 def test_an_agent_ahead_of_the_other_does_not_repeat_itself_after_a_kill(make_fleet, rule):
-    fleet = make_fleet(batch=100, slow=0.3, **{"break": rule})
+    fleet = make_fleet(batch=100, slow=1, **{"break": rule})
     load = drill.Load(fleet)
     load.send(TOTAL)
     load.flush()

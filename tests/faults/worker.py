@@ -32,9 +32,7 @@ def main() -> None:
     # records that wait in the producer's queue show what an order of commit is worth
     transactions.transactional_conf = lambda *names: {**conf(*names), "linger.ms": int(os.environ.get("DRILL_LINGER", "2"))}
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    agents = tuple(
-        Agent(Tally(name), f"{group}-in", f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow")
-    )
+    agents = tuple(Agent(Tally(name), f"{group}-in", f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow"))
     outputs = Outputs({name: (f"{group}-{name}", encode_tally) for name in NAMES})
     engine = DrilledEngine(bootstrap, f"{group}-{slot}", agents, outputs, membership=lambda: Member(group, -1, ""))
     _take_out(broken, engine)

@@ -1,0 +1,105 @@
+"""The commands that need a line or two each: topology, produce, simulate, tail, all on a cluster that is named."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaException, TopicPartition
+
+from infra import topology
+from infra.consuming import ValueReader
+from infra.deployment import Deployment
+from infra.feeding import Feeding, api_key, chosen_feeds
+from infra.signals import stop_on_signals
+from infra.simulator import running_simulator
+from producers.websocket import LIVE_URL, Endpoint
+from schemas.registry import Registry
+from schemas.topics import Topology
+from schemas.wire import to_json
+
+
+class ClusterUnnamed(ValueError):
+    """A command needs a cluster, and none is named."""
+
+
+def plan_topology(names: Topology) -> int:
+    """Print what apply would do; 0 where nothing is to be done, else 1."""
+    planned = topology.plan(_cluster()[0], names)
+    for topic in planned.missing:
+        print(f"create {topic.name}: {topic.partitions} partitions, {json.dumps(dict(topic.config))}")
+    for difference in planned.different:
+        print(f"cannot change: {difference}")
+    print("nothing to do" if not (planned.missing or planned.different) else "run `infoway-streams topology apply`")
+    return int(bool(planned.missing or planned.different))
+
+
+def apply_topology(names: Topology) -> int:
+    """Create what is missing and register the schemas."""
+    deployment = _deployment(names)
+    print(f"{len(names.topics())} topics and {len(deployment.schema_ids)} schemas are in place")
+    return 0
+
+
+def produce(names: Topology, symbols: str | None, url: str | None) -> int:
+    """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
+    key = api_key()
+    if not key and url is None:
+        raise ClusterUnnamed("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
+    live = url is None
+    stop = stop_on_signals()
+    feeds = chosen_feeds(symbols, live)
+    source = "live" if live else "simulated"
+    with Feeding(_deployment(names), feeds, Endpoint(url or LIVE_URL, key or "simulator"), source) as feeding:
+        print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
+        while not stop.wait(0.5):
+            feeding.check()
+    return 0
+
+
+def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float) -> int:
+    """Serve the vendor's WebSocket until Ctrl-C or SIGTERM."""
+    stop = stop_on_signals()
+    with running_simulator(files=files, host=host, port=port, speed=speed, rate=rate) as simulator:
+        print(f"simulator at {simulator.url}; any key but 'bad-key' is taken", flush=True)
+        stop.wait()
+    return 0
+
+
+def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
+    """Print a topic's committed records as JSON lines until Ctrl-C."""
+    bootstrap, registry_url = _cluster()
+    read = ValueReader(Registry(registry_url))
+    consumer = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "tail", "enable.auto.commit": False, "log_level": 0})
+    topic = names.name(contract_name)
+    stop = stop_on_signals()
+    try:
+        described = consumer.list_topics(timeout=10).topics
+        if topic not in described:
+            raise ClusterUnnamed(f"no topic {topic}: there are {', '.join(sorted(name for name in described if 'infoway.' in name))}")
+        start = ck.OFFSET_BEGINNING if from_beginning else ck.OFFSET_END
+        consumer.assign([TopicPartition(topic, partition, start) for partition in described[topic].partitions])
+        while not stop.is_set():
+            for message in consumer.consume(500, 0.2):
+                error, value = message.error(), message.value()
+                if error is not None:
+                    raise KafkaException(error)
+                if value is not None:
+                    print(json.dumps(to_json(*read(value))), flush=True)
+    finally:
+        consumer.close()
+    return 0
+
+
+def _cluster() -> tuple[str, str]:
+    bootstrap, registry_url = os.environ.get("INFOWAY_BOOTSTRAP"), os.environ.get("INFOWAY_REGISTRY")
+    if not bootstrap or not registry_url:
+        raise ClusterUnnamed("name the cluster: INFOWAY_BOOTSTRAP=HOST:PORT INFOWAY_REGISTRY=http://HOST:PORT/apis/ccompat/v7")
+    return bootstrap, registry_url
+
+
+def _deployment(names: Topology) -> Deployment:
+    bootstrap, registry_url = _cluster()
+    ids = topology.apply(bootstrap, Registry(registry_url), names)
+    return Deployment(bootstrap, registry_url, names, ids, embedded=False)

@@ -1,0 +1,90 @@
+"""Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import confluent_kafka as ck
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from schemas.registry import Registry
+from schemas.wire import Decoder, Record, Schema, schema_id_of
+
+TIMEOUT = 30.0
+
+
+class ValueReader:
+    """Decodes values by the schema id that each names."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[int, tuple[Schema, Decoder]] = {}
+
+    def __call__(self, value: bytes) -> tuple[Schema, Record]:
+        """Return the schema and the physical record of a value."""
+        schema_id = schema_id_of(value)
+        if schema_id not in self._known:
+            schema = self._registry.schema(schema_id)
+            self._known[schema_id] = (schema, Decoder(schema))
+        schema, decode = self._known[schema_id]
+        return schema, decode(value)
+
+
+def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
+    """Yield every committed record of a topic, partition after partition, each in its order, up to its end now."""
+    consumer = ck.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "read-to-end",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,
+            "log_level": 0,
+        }
+    )
+    try:
+        for partition in sorted(consumer.list_topics(topic, TIMEOUT).topics[topic].partitions):
+            consumer.assign([TopicPartition(topic, partition, ck.OFFSET_BEGINNING)])
+            ended = False
+            while not ended:
+                for message in consumer.consume(10_000, 0.02):
+                    error = message.error()
+                    if error is None:
+                        yield message
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        ended = True
+                    else:
+                        raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
+class Lag:
+    """How far a consumer group is behind on its source topics."""
+
+    def __init__(self, bootstrap: str, group: str, topics: Iterable[str]) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._group = group
+        described = self._admin.list_topics(timeout=TIMEOUT).topics
+        self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in described[topic].partitions]
+
+    def __call__(self) -> int:
+        """Return the number of source records that the group has not committed yet."""
+        return sum(self.by_partition().values())
+
+    def by_partition(self) -> dict[tuple[str, int], int]:
+        """Return the records not committed yet, by (topic, partition)."""
+        ends = {self._place(partition): end.result().offset for partition, end in self._ends().items()}
+        request = ConsumerGroupTopicPartitions(self._group, self._partitions)
+        committed: Any = self._admin.list_consumer_group_offsets([request])[self._group].result()
+        done = {self._place(partition): max(partition.offset, 0) for partition in committed.topic_partitions}
+        return {place: end - done.get(place, 0) for place, end in ends.items()}
+
+    def _ends(self) -> dict[TopicPartition, Any]:
+        specs = {partition: OffsetSpec.latest() for partition in self._partitions}  # type: ignore[no-untyped-call]
+        return cast(dict[TopicPartition, Any], self._admin.list_offsets(specs, request_timeout=TIMEOUT))
+
+    @staticmethod
+    def _place(partition: TopicPartition) -> tuple[str, int]:
+        return partition.topic, partition.partition

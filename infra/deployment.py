@@ -1,0 +1,62 @@
+"""Where the pipeline runs: a named cluster and registry, or the embedded stack; with its topics made and its schemas registered."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra import topology
+from infra.embedded.stack import Stack
+from schemas.registry import Registry
+from schemas.topics import Topology
+
+
+class HalfNamed(ValueError):
+    """Only one of broker and registry was named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One namespace on one cluster."""
+
+    bootstrap: str
+    registry_url: str
+    topology: Topology
+    schema_ids: dict[str, int]
+    embedded: bool
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of the processors' workers."""
+        return {
+            "INFOWAY_BOOTSTRAP": self.bootstrap,
+            "INFOWAY_REGISTRY": self.registry_url,
+            "INFOWAY_PREFIX": self.topology.prefix,
+            "INFOWAY_INTERVALS": ",".join(self.topology.intervals),
+            "INFOWAY_WINDOWS": ",".join(self.topology.windows),
+            **({"INFOWAY_PARTITIONS": str(self.topology.partitions)} if self.topology.partitions else {}),
+        }
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Number of partitions of each topic, by its name in the contract."""
+        return {self.topology.contract_name(topic.name): topic.partitions for topic in self.topology.topics()}
+
+
+@contextmanager
+def deployed(names: Topology, data: Path, kafka_port: int = 0, registry_port: int = 0) -> Iterator[Deployment]:
+    """Make the topology on the cluster that INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY name, else on an embedded stack over `data`."""
+    bootstrap, registry_url = os.environ.get("INFOWAY_BOOTSTRAP", ""), os.environ.get("INFOWAY_REGISTRY", "")
+    if bool(bootstrap) != bool(registry_url):
+        raise HalfNamed("set both INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY, or neither for the embedded ones")
+    if bootstrap:
+        yield _on(bootstrap, registry_url, names, embedded=False)
+        return
+    with Stack(data, kafka_port, registry_port) as stack:
+        yield _on(stack.bootstrap, stack.registry_url, names, embedded=True)
+
+
+def _on(bootstrap: str, registry_url: str, names: Topology, embedded: bool) -> Deployment:
+    ids = topology.apply(bootstrap, Registry(registry_url), names)
+    return Deployment(bootstrap, registry_url, names, ids, embedded)

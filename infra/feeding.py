@@ -1,0 +1,83 @@
+"""What both `up` and `produce` do: settings of the vendor's side, symbols to feeds, and the producer run in a thread."""
+
+import os
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from infra.deployment import Deployment
+from producers.counters import FeedCounters
+from producers.protocol import FeedProtocol, FeedSettings
+from producers.publish import Publisher, open_producer, raw_partitions
+from producers.symbols import Feed, plan_feeds
+from producers.websocket import Endpoint, run_feeds
+
+SAMPLE_SYMBOLS = ("00005.HK", "00285.HK", "00700.HK", "002594.SZ", "TSLA.US", "AAPL.US", "BTCUSDT", "USDJPY")
+FLUSH_TIMEOUT = 3.0
+
+
+class KeyUnreadable(ValueError):
+    """The file that should have the API key cannot be read."""
+
+
+def api_key(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the vendor's API key from INFOWAY_API_KEY or the file that INFOWAY_API_KEY_FILE names; empty where neither is set."""
+    path = environment.get("INFOWAY_API_KEY_FILE")
+    if environment.get("INFOWAY_API_KEY") or not path:
+        return environment.get("INFOWAY_API_KEY", "").strip()
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise KeyUnreadable(f"INFOWAY_API_KEY_FILE={path}: {error.strerror}: name a file with the key alone") from error
+
+
+def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
+    """Return the feeds of `--symbols`, else of the sample symbols; raises BadSymbols with every mistake.
+
+    With a key the default is one business: a free plan allows one connection.
+    """
+    if symbols is None:
+        feeds = plan_feeds(SAMPLE_SYMBOLS)
+        return [feed for feed in feeds if feed.business == "stock"] if live else feeds
+    pairs = [part.strip().partition(":") for part in symbols.split(",") if part.strip()]
+    return plan_feeds([symbol for symbol, _, _ in pairs], {symbol: business for symbol, colon, business in pairs if colon})
+
+
+class Feeding:
+    """The producer of a deployment, running in a thread of its own until it is closed or fails."""
+
+    def __init__(self, deployment: Deployment, feeds: Sequence[Feed], endpoint: Endpoint, source: str) -> None:
+        self.counters = [FeedCounters(feed.name) for feed in feeds]
+        self.failure: Exception | None = None
+        """Why the producer ended, where it did."""
+        self._stop = threading.Event()
+        producer = open_producer(deployment.bootstrap)
+        partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
+        self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
+        settings, chance = FeedSettings(source=source), random.Random()
+        protocols = [
+            FeedProtocol(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)
+        ]
+        self._thread = threading.Thread(target=self._run, args=(protocols, endpoint, chance), name="producer", daemon=True)
+
+    def __enter__(self) -> "Feeding":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.failure is None:
+            self._publisher.flush(FLUSH_TIMEOUT)
+
+    def check(self) -> None:
+        """Raise what ended the producer, where something did."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self, protocols: list[FeedProtocol], endpoint: Endpoint, chance: random.Random) -> None:
+        try:
+            run_feeds(protocols, endpoint, self._publisher, self._stop, chance)
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends with it
+            self.failure = error

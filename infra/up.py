@@ -1,0 +1,88 @@
+"""`infoway-streams up`: broker, registry, feed, producer, processors and live view on one machine, all ended together."""
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from infra import view
+from infra.board import Board
+from infra.deployment import Deployment, deployed
+from infra.feeding import Feeding, api_key, chosen_feeds
+from infra.signals import stop_on_signals
+from infra.simulator import running_simulator
+from infra.supervisor import Supervisor
+from producers.websocket import LIVE_URL, Endpoint
+from schemas.topics import Topology
+
+REFRESH = 0.5
+PLAIN_PERIOD = 5.0
+
+
+def up(
+    names: Topology,
+    symbols: str | None,
+    data: Path,
+    workers: int,
+    ports: tuple[int, int],
+    rate: float,
+    seconds: float | None,
+) -> int:
+    """Run everything until Ctrl-C, SIGTERM or `seconds` have passed; returns the exit code."""
+    console = Console()
+    key = api_key()
+    source = "live" if key else "simulated"
+    feeds = chosen_feeds(symbols, live=bool(key))
+    banner = "LIVE data of Infoway" if key else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
+    console.print(f"{banner}; starting broker and registry", highlight=False)
+    stop = stop_on_signals()
+    with ExitStack() as running:
+        deployment = running.enter_context(deployed(_separate(names, source), data / source, *ports))
+        supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / source / "logs"))
+        url, key = (LIVE_URL, key) if key else (running.enter_context(running_simulator(rate=rate)).url, "simulator")
+        feeding = running.enter_context(Feeding(deployment, feeds, Endpoint(url, key), source))
+        board = running.enter_context(Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols)))
+        _show(console, board, deployment, feeding, supervisor, banner, stop, seconds)
+        console.print("ending: feed, processors, registry, broker", highlight=False)
+    return 0
+
+
+def _separate(names: Topology, source: str) -> Topology:
+    # on a named cluster a prefix keeps simulated data apart; the embedded stack has a data folder of each source
+    if source == "simulated" and not names.prefix and os.environ.get("INFOWAY_BOOTSTRAP"):
+        return replace(names, prefix="simulated.")
+    return names
+
+
+def _show(
+    console: Console,
+    board: Board,
+    deployment: Deployment,
+    feeding: Feeding,
+    supervisor: Supervisor,
+    banner: str,
+    stop: threading.Event,
+    seconds: float | None,
+) -> None:
+    ends_at = time.monotonic() + seconds if seconds else None
+
+    def going_on(period: float) -> bool:
+        stopped = stop.wait(min(period, max(0.0, ends_at - time.monotonic())) if ends_at else period)
+        for part in (feeding, supervisor, board):
+            part.check()
+        return not stopped and (ends_at is None or time.monotonic() < ends_at)
+
+    if console.is_terminal:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while going_on(REFRESH):
+                live.update(view.table(board, deployment, feeding.counters, banner), refresh=True)
+        return
+    console.print(view.addresses(deployment), highlight=False, soft_wrap=True)
+    while going_on(PLAIN_PERIOD):
+        for line in (banner, *view.lines(board, deployment, feeding.counters)):
+            console.print(line, highlight=False, soft_wrap=True)

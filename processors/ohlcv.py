@@ -1,0 +1,136 @@
+"""One time bar: folding trades and finer bars into it, its record and its form in the state; not when it closes."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from processors.records import Trade
+from schemas.decimals import UNIT, divide_half_even
+
+_EXTREME = 1 << 160
+"""Beyond every price and every time."""
+
+
+@dataclass(slots=True, eq=False)
+class Bar:
+    """A bar [start, end): times in ms, prices and volumes in units of 10^-18, turnover exact in units of 10^-36."""
+
+    place: int
+    """Place of its interval in the ladder."""
+    symbol: str
+    start: int
+    end: int
+    trade_date: int | None = None
+    """Days since 1970, for a session."""
+    closed: bool = False
+    folded: bool = False
+    """Whether its trades are in the coarser bars too: what comes later has to go into each."""
+    revision: int = 0
+    published: int = 0
+    """The count of trades in its last record."""
+    completeness: str = ""
+    """As in its last record."""
+    ts_recv: int = 0
+    """Greatest receive time of its trades, microseconds."""
+    ts_first: int = _EXTREME
+    open: int = 0
+    high: int = -_EXTREME
+    low: int = _EXTREME
+    ts_last: int = -_EXTREME
+    close: int = 0
+    volume: int = 0
+    turnover: int = 0
+    buy: int = 0
+    sell: int = 0
+    count: int = 0
+    dirty: bool = False
+    """Whether it changed since it was last written to the state."""
+
+    def add(self, trade: Trade) -> None:
+        """Fold a trade that follows in the log whatever the bar has."""
+        event, price, volume = trade.ts_event, trade.price, trade.volume
+        if event >= self.ts_last:
+            self.ts_last = event
+            self.close = price
+        if event < self.ts_first:
+            self.ts_first = event
+            self.open = price
+        if price > self.high:
+            self.high = price
+        if price < self.low:
+            self.low = price
+        self.volume += volume
+        self.turnover += price * volume
+        if trade.direction == 1:
+            self.buy += volume
+        elif trade.direction == 2:
+            self.sell += volume
+        self.count += 1
+        if trade.ts_recv > self.ts_recv:
+            self.ts_recv = trade.ts_recv
+
+    def fold(self, other: "Bar") -> None:
+        """Fold a piece that follows in the log whatever the bar has of the same millisecond."""
+        if other.ts_last >= self.ts_last:
+            self.ts_last = other.ts_last
+            self.close = other.close
+        if other.ts_first < self.ts_first:
+            self.ts_first = other.ts_first
+            self.open = other.open
+        self.high = max(self.high, other.high)
+        self.low = min(self.low, other.low)
+        self.volume += other.volume
+        self.turnover += other.turnover
+        self.buy += other.buy
+        self.sell += other.sell
+        self.count += other.count
+        self.ts_recv = max(self.ts_recv, other.ts_recv)
+
+    def fields(
+        self, interval: str, cause: str, source: str | None, ts_recv: int, partition: int, offset: int
+    ) -> tuple[str | int | bool | None, ...]:
+        """Return the fields of `bar.avsc`, caused by the raw record received at `ts_recv` (microseconds)."""
+        return (
+            self.symbol,
+            interval,
+            self.start,
+            self.end,
+            self.trade_date,
+            self.open,
+            self.high,
+            self.low,
+            self.close,
+            self.volume,
+            divide_half_even(self.turnover, UNIT),
+            divide_half_even(self.turnover, self.volume) if self.volume else None,
+            self.buy,
+            self.sell,
+            self.count,
+            self.ts_first,
+            self.ts_last,
+            self.revision,
+            self.closed,
+            cause,
+            self.completeness,
+            "trades",
+            source,
+            max(self.ts_recv, ts_recv),
+            partition,
+            offset,
+        )
+
+
+def dump(bar: Bar) -> bytes:
+    """Return all of a bar but its interval, symbol and start; big integers as texts, since orjson has 64 bits."""
+    exact = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell)
+    flags = (bar.closed, bar.folded, bar.revision, bar.published, bar.completeness)
+    return orjson.dumps((bar.end, bar.trade_date, flags, bar.count, bar.ts_recv, bar.ts_first, bar.ts_last, tuple(map(str, exact))))
+
+
+def restore(place: int, symbol: str, start: int, value: bytes) -> Bar:
+    """Return the bar that `dump` wrote."""
+    end, trade_date, flags, count, ts_recv, ts_first, ts_last, exact = orjson.loads(value)
+    bar = Bar(place, symbol, start, end, trade_date, *flags)
+    bar.count, bar.ts_recv, bar.ts_first, bar.ts_last = count, ts_recv, ts_first, ts_last
+    bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell = map(int, exact)
+    return bar

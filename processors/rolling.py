@@ -1,0 +1,172 @@
+"""Rolling windows over one symbol's trades, exact to the trade: sums over (t - span, t]; no rows, no sessions, no lateness.
+
+Trades of one millisecond are one entry. A trade in order costs the same however long the windows are; one out of order is
+inserted in its place. For the state topic the entries are cut into buckets of event time, so that a trade rewrites
+one bucket, never a window.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import gcd
+
+import orjson
+
+from processors.feeds import BEGINNING
+
+BUCKET_MS = 1_000
+"""Event time of one bucket: what a batch rewrites of a symbol is a second of its trades."""
+
+_TRIM = 4_096
+"""Expired entries that are worth moving the rest for."""
+
+_SPAN = re.compile(r"([1-9][0-9]{0,4})([smh])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3_600}
+_LONGEST_SECONDS = 86_400
+
+
+class NotAWindow(ValueError):
+    """A setting that names no window."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"window {text!r}: expected 'session' or a length from 1s to 24h, as 30s, 5m or 1h")
+        self.text = text
+
+
+def span_ms(text: str) -> int:
+    """Return the length of a rolling window, '30s', '5m' or '1h', in milliseconds; raises NotAWindow."""
+    match = _SPAN.fullmatch(text)
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise NotAWindow(text)
+    return seconds * 1000
+
+
+@dataclass(slots=True)
+class Sums:
+    """Exact sums over trades: v in units of 10^-18, p x v of 10^-36, p x p x v of 10^-54, and how many trades."""
+
+    volume: int = 0
+    turnover: int = 0
+    square: int = 0
+    count: int = 0
+
+    def add(self, volume: int, turnover: int, square: int, count: int) -> None:
+        """Add sums."""
+        self.volume += volume
+        self.turnover += turnover
+        self.square += square
+        self.count += count
+
+
+@dataclass(slots=True)
+class Window(Sums):
+    """The sums of one rolling window, and the first entry inside it."""
+
+    span: int = 0
+    left: int = 0
+
+
+class Rolling:
+    """The rolling windows of one symbol, in the order of their spans (ms) as given; at least one."""
+
+    def __init__(self, spans: Sequence[int]) -> None:
+        self.now = BEGINNING
+        """The greatest event time so far: every window ends here, inclusive."""
+        self.windows = [Window(span=span) for span in spans]
+        self._longest = max(self.windows, key=lambda window: window.span)
+        self._times: list[int] = []
+        self._entries: list[tuple[int, int, int, int]] = []
+        self._changed: set[int] = set()
+
+    def add(self, ts: int, price: int, volume: int) -> None:
+        """Take a trade of event time `ts` (ms), price and volume in units of 10^-18; one before every window changes nothing."""
+        turnover = price * volume
+        square = price * turnover
+        if ts > self.now:
+            self._advance(ts)
+            self._times.append(ts)
+            self._entries.append((volume, turnover, square, 1))
+        elif ts > self.now - self._longest.span:
+            self._insert(ts, volume, turnover, square)
+        else:
+            return
+        self._changed.add(ts // BUCKET_MS)
+        now = self.now
+        for window in self.windows:
+            if ts > now - window.span:
+                window.volume += volume
+                window.turnover += turnover
+                window.square += square
+                window.count += 1
+
+    def dirty(self) -> Iterator[tuple[int, bytes | None]]:
+        """Yield the buckets that changed since the last call, None for one that is empty now, and forget it."""
+        for bucket in sorted(self._changed):
+            first = bisect_left(self._times, bucket * BUCKET_MS, self._longest.left)
+            after = bisect_left(self._times, (bucket + 1) * BUCKET_MS, first)
+            yield bucket, self._pack(first, after) if first < after else None
+        self._changed.clear()
+
+    def restore(self, now: int, buckets: Iterable[tuple[int, bytes]]) -> None:
+        """Take what `dirty` yielded of another instance that had come to `now`."""
+        self.now = now
+        for bucket, value in sorted(buckets):
+            times, counts, *sums = orjson.loads(value)
+            volumes, turnovers, squares = ([int(unit) * int(number) for number in numbers] for unit, *numbers in sums)
+            self._times += times
+            self._entries += zip(volumes, turnovers, squares, counts, strict=True)
+            if times[-1] <= now - self._longest.span:
+                self._changed.add(bucket)  # longer windows were asked for when it was written
+        for window in self.windows:
+            window.left = bisect_left(self._times, now - window.span + 1)
+            for entry in self._entries[window.left :]:
+                window.add(*entry)
+
+    def _advance(self, now: int) -> None:
+        self.now = now
+        times, entries, longest = self._times, self._entries, self._longest
+        expired_from, end = longest.left, len(times)
+        for window in self.windows:
+            outside, left = now - window.span, window.left
+            while left < end and times[left] <= outside:
+                volume, turnover, square, count = entries[left]
+                window.volume -= volume
+                window.turnover -= turnover
+                window.square -= square
+                window.count -= count
+                left += 1
+            window.left = left
+        if longest.left > expired_from:
+            self._changed.update([ts // BUCKET_MS for ts in times[expired_from : longest.left]])
+            if longest.left > _TRIM and longest.left * 2 > end:
+                self._trim(longest.left)
+
+    def _insert(self, ts: int, volume: int, turnover: int, square: int) -> None:
+        times, entries = self._times, self._entries
+        place = len(times) - 1 if ts == self.now else bisect_left(times, ts, self._longest.left)
+        if times[place] == ts:
+            known = entries[place]
+            entries[place] = (known[0] + volume, known[1] + turnover, known[2] + square, known[3] + 1)
+            return
+        times.insert(place, ts)
+        entries.insert(place, (volume, turnover, square, 1))
+        for window in self.windows:
+            if ts <= self.now - window.span:
+                window.left += 1
+
+    def _trim(self, expired: int) -> None:
+        del self._times[:expired], self._entries[:expired]
+        for window in self.windows:
+            window.left -= expired
+
+    def _pack(self, first: int, after: int) -> bytes:
+        volumes, turnovers, squares, counts = zip(*self._entries[first:after], strict=True)
+        return orjson.dumps([self._times[first:after], counts, _in_unit(volumes), _in_unit(turnovers), _in_unit(squares)])
+
+
+def _in_unit(numbers: tuple[int, ...]) -> list[str]:
+    # a market's decimals are few: over their common divisor the sums take a quarter of the digits
+    unit = gcd(*numbers) or 1
+    return [str(unit), *[str(number // unit) for number in numbers]]

@@ -1,0 +1,54 @@
+"""What a feed counts, with the name, type and unit of every metric in this one place; nothing of how it is shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+Kind = Literal["counter", "gauge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's name (also the attribute of FeedCounters), type, unit and meaning."""
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+
+
+def _metric(kind: Kind, unit: str, meaning: str) -> Any:
+    return field(default=0, metadata={"kind": kind, "unit": unit, "meaning": meaning})
+
+
+@dataclass(slots=True)
+class FeedCounters:
+    """A feed's counters: received = acknowledged + dead_lettered + what is in flight to the broker."""
+
+    feed: str
+    received: int = _metric("counter", "frames", "pushes and frames that could not be understood")
+    acknowledged: int = _metric("counter", "records", "raw records that the broker has acknowledged")
+    dead_lettered: int = _metric("counter", "records", "dead letters that the broker has acknowledged")
+    trades: int = _metric("counter", "frames", "trade pushes understood")
+    depth: int = _metric("counter", "frames", "depth pushes understood")
+    klines: int = _metric("counter", "frames", "kline pushes understood")
+    unreadable: int = _metric("counter", "frames", "frames that could not be understood")
+    repeats: int = _metric("counter", "trades", "trades marked as delivered before by an earlier connection")
+    refusals: int = _metric("counter", "frames", "error frames of the vendor")
+    connections: int = _metric("counter", "connections", "connections made")
+    losses: int = _metric("counter", "connections", "connections lost, not ended in order")
+    last_frame: int = _metric("gauge", "us UTC", "receipt of the last frame, 0 before the first")
+
+    @property
+    def in_flight(self) -> int:
+        """Frames received whose record the broker has not acknowledged yet."""
+        return self.received - self.acknowledged - self.dead_lettered
+
+    def values(self) -> Iterator[tuple[Metric, int]]:
+        """Yield every metric with its value."""
+        for metric in METRICS:
+            yield metric, getattr(self, metric.name)
+
+
+METRICS = tuple(Metric(each.name, **each.metadata) for each in fields(FeedCounters) if each.metadata)
+"""Every metric of a feed, in the order of FeedCounters."""

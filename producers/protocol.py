@@ -1,0 +1,269 @@
+"""The vendor's protocol for one feed, without I/O: bytes and times in, records to publish and frames to send out.
+
+A transport, or a recording in a socket's place, calls the methods in the order of events. `now` is always the
+producer's clock in microseconds UTC. A FeedProtocol outlives its connections: it knows what the one before delivered.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from producers.codes import KLINE_TYPES, SUBSCRIBE_FAIL, Channel, Verdict, judge
+from producers.counters import FeedCounters
+from producers.frames import MAX_FRAME, Ack, Refusal, read_frame
+from producers.marks import Marks, Place
+from producers.partition import partition_of
+from producers.pushes import Push, UnreadableFrame
+from producers.records import DEAD_LETTER, FEED_STATUS, ControlRecord, Output, Record
+from producers.repeats import Repeats
+from producers.requests import PATIENCE, Requests, Send, channels_of
+from producers.symbols import Feed
+from schemas.control import Control, Kind
+
+SILENCE = 60_000_000
+"""Microseconds without any sign of life after which a connection counts as dead."""
+
+
+class State(Enum):
+    """Where a feed stands with its connection."""
+
+    DOWN = "no connection"
+    OPEN = "connected"
+    BROKEN = "connected, but a new connection is needed"
+    REFUSED = "the vendor's answer forbids another try"
+    ENDED = "ended in order"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """How a feed is read.
+
+    source          live, simulated or replay; a replay has no requests, so its symbols begin with the connection
+    klines          intervals of the vendor's klines to subscribe; none: no klines
+    mark_period_ms  silence of a partition after which a mark says that its feed lives
+    max_future_ms   how far ahead of its receipt a time may lie
+    """
+
+    source: str
+    klines: tuple[str, ...] = ("1m",)
+    mark_period_ms: int = 1000
+    max_future_ms: int = 60_000
+
+    def __post_init__(self) -> None:
+        unknown = [interval for interval in self.klines if interval not in KLINE_TYPES]
+        if unknown:
+            raise ValueError(f"kline intervals {', '.join(unknown)} are not the vendor's: choose from {', '.join(KLINE_TYPES)}")
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One WebSocket connection: its id, last sign of life (microseconds), and the symbols begun on it with their places."""
+
+    id: str
+    life: int
+    requests: Requests
+    marks: Marks
+    begun: dict[tuple[Channel, str], Place] = field(default_factory=dict)
+    sequence: int = 0
+    had_json: bool = False
+
+
+class FeedProtocol:
+    """One feed's protocol. `partitions` is the number of partitions of each raw topic, by its name in the contract."""
+
+    def __init__(
+        self, feed: Feed, settings: FeedSettings, partitions: Mapping[str, int], counters: FeedCounters, chance: random.Random
+    ) -> None:
+        self.feed = feed
+        self.state = State.DOWN
+        self.reason = ""
+        """Why the state is BROKEN or REFUSED."""
+        self.refusal: Refusal | None = None
+        """The answer behind REFUSED."""
+        self._settings = settings
+        self._partitions = partitions
+        self.counters = counters
+        self._chance = chance
+        self._repeats = Repeats()
+        self._known_until: dict[tuple[Channel, str], int] = {}
+        self._reported = ("", "")
+        self._down_since: int | None = None
+        self._connection = self._new_connection("", 0)
+
+    def connected(self, now: int) -> list[Output]:
+        """Begin a connection: it gets an id, its subscriptions become frames to send."""
+        self._connection = self._new_connection(f"{self.feed.name}-{now}", now)
+        self.state = State.OPEN
+        self.reason = ""
+        self.counters.connections += 1
+        if self._settings.source == "replay":
+            begun = [output for channel in channels_of(()) for output in self._begin(channel, now)]
+            return [*begun, *self._report("healthy", "replay", now)]
+        return self._report("connecting", "connected, not subscribed yet", now)
+
+    def receive(self, data: bytes, now: int) -> list[Output]:
+        """Take one message; return what to publish: a record, or a dead letter, and what follows from it."""
+        self._connection.life = now
+        self.counters.last_frame = now
+        latest = now // 1000 + self._settings.max_future_ms
+        try:
+            frame = read_frame(data, latest, greeting=self.feed.business == "stock" and not self._connection.had_json)
+        except UnreadableFrame as error:
+            outputs = self._dead_letter(data, error, now)
+        else:
+            outputs = []
+            if isinstance(frame, Push):
+                outputs = self._take_push(frame, now)
+            elif isinstance(frame, Ack):
+                outputs = self._take_ack(frame, now)
+            elif isinstance(frame, Refusal):
+                outputs = self._take_refusal(frame, now)
+        self._connection.had_json = self._connection.had_json or data[:1] == b"{"
+        return outputs + self._marks()
+
+    def pong(self, now: int) -> list[Output]:
+        """Take a WebSocket pong, a sign of life."""
+        self._connection.life = now
+        return self._marks()
+
+    def tick(self, now: int) -> None:
+        """Let time pass; breaks a connection that has been without a sign of life for too long."""
+        if self.state is State.OPEN and now - self._connection.life > SILENCE:
+            self.state = State.BROKEN
+            self.reason = f"no sign of life for {SILENCE // 1_000_000} s"
+
+    def frames_to_send(self, now: int) -> list[Send]:
+        """Return what may be sent now, in this order."""
+        return self._connection.requests.due(now, self._connection.life) if self.state is State.OPEN else []
+
+    def disconnected(self, now: int, reason: str) -> list[Output]:
+        """End a connection that was lost, or note that none could be made."""
+        if self.state is not State.DOWN:
+            self.counters.losses += 1
+            self._known_until.update(dict.fromkeys(self._connection.begun, self._connection.life))
+            self._repeats.reconnect(self._connection.life)
+        if self.state is not State.REFUSED:
+            self.state = State.DOWN
+        if self._down_since is not None:
+            return []
+        self._down_since = self._connection.life or now
+        return self._report("down", reason, self._down_since)
+
+    def ended(self, now: int) -> tuple[list[Output], list[Send]]:
+        """End the feed in order; return what to publish, and the unsubscriptions that may still be sent."""
+        farewell: list[Send] = []
+        if self.state is State.OPEN:
+            farewell = self._connection.requests.farewell(now)
+        self._known_until.update(dict.fromkeys(self._connection.begun, self._connection.life))
+        # at the last sign of life, not at `now`: what came after it is not known
+        outputs = [self._control("end", channel, symbol, life) for (channel, symbol), life in self._known_until.items()]
+        self.state = State.ENDED
+        return [*outputs, *self._report("ended", "ended in order", now)], farewell
+
+    def _new_connection(self, name: str, now: int) -> _Connection:
+        requests = Requests(self.feed, self._settings.klines, self._chance, now)
+        return _Connection(name, now, requests, Marks(self._settings.mark_period_ms * 1000))
+
+    def _take_push(self, push: Push, now: int) -> list[Output]:
+        outputs: list[Output] = []
+        counters = self.counters
+        counters.received += 1
+        self._connection.sequence += 1
+        envelope = (
+            self.feed.business,
+            self.feed.name,
+            self._connection.id,
+            self._connection.sequence,
+            now,
+            self._settings.source,
+            push.extra,
+        )
+        fields = push.fields
+        if push.channel is Channel.KLINE:
+            counters.klines += 1
+            return [Record(push.channel.topic, push.symbol, fields + envelope)]
+        place = self._connection.begun.get((push.channel, push.symbol))
+        if place is None:
+            # its ack is still to come, or it was never asked for: data says more than either
+            outputs.append(self._begin_symbol(push.channel, push.symbol, now))
+        else:
+            place.active = now
+        if push.channel is Channel.TRADE:
+            counters.trades += 1
+            _, ts_event, price, volume, _, direction, _ = fields
+            repeat = self._repeats.seen(push.symbol, (ts_event, price, volume, direction), now)
+            counters.repeats += repeat
+            fields = (*fields, repeat)
+        else:
+            counters.depth += 1
+        outputs.append(Record(push.channel.topic, push.symbol, fields + envelope))
+        return outputs
+
+    def _take_ack(self, ack: Ack, now: int) -> list[Output]:
+        self._connection.requests.acked(ack.channel)
+        outputs = self._begin(ack.channel, now)
+        if self._connection.requests.complete:
+            if self._down_since is not None:
+                outputs += self._report("down", "over", self._down_since, until=now)
+                self._down_since = None
+            outputs += self._report("healthy", "subscribed", now)
+        return outputs
+
+    def _take_refusal(self, refusal: Refusal, now: int) -> list[Output]:
+        self.counters.refusals += 1
+        reason = f"the vendor says {refusal.code or SUBSCRIBE_FAIL.decode()} {refusal.text}".rstrip()
+        verdict = judge(refusal.code)
+        if verdict is Verdict.REPORT:
+            return self._report("degraded", reason, now)
+        if verdict is Verdict.ASK_LATER:
+            self._connection.requests.ask_later(refusal.trace, now)
+            return self._report("degraded", f"{reason}; asked again in {PATIENCE // 1_000_000} s", now)
+        self.reason = reason
+        if verdict is Verdict.RECONNECT:
+            self.state = State.BROKEN
+            return []
+        self.state = State.REFUSED
+        self.refusal = refusal
+        return self._report("down", reason, now)
+
+    def _begin(self, channel: Channel, now: int) -> list[Output]:
+        if channel is Channel.KLINE:
+            return []
+        return [self._begin_symbol(channel, symbol, now) for symbol in self.feed.symbols if (channel, symbol) not in self._connection.begun]
+
+    def _begin_symbol(self, channel: Channel, symbol: str, now: int) -> ControlRecord:
+        partition = partition_of(symbol.encode(), self._partitions[channel.topic])
+        place = self._connection.begun[channel, symbol] = self._connection.marks.place(channel.topic, partition, now)
+        place.active = now
+        known_until = self._known_until.get((channel, symbol))
+        return self._control("begin", channel, symbol, now, None if known_until is None else known_until // 1000)
+
+    def _marks(self) -> list[Output]:
+        return [
+            ControlRecord(place.topic, None, place.partition, self._control_value("mark", self._connection.life, None))
+            for place in self._connection.marks.due(self._connection.life)
+        ]
+
+    def _control(self, kind: Kind, channel: Channel, symbol: str, time: int, ts_from: int | None = None) -> ControlRecord:
+        return ControlRecord(channel.topic, symbol, None, self._control_value(kind, time, ts_from))
+
+    def _control_value(self, kind: Kind, time: int, ts_from: int | None) -> Control:
+        feed = self.feed
+        return Control(kind, feed.name, feed.business, self._connection.id, self._settings.source, time // 1000, time, ts_from)
+
+    def _dead_letter(self, data: bytes, error: UnreadableFrame, now: int) -> list[Output]:
+        self.counters.received += 1
+        self.counters.unreadable += 1
+        origin = (self.feed.name, self._connection.id, now, self._settings.source)
+        fields = ("", None, None, None, data[:MAX_FRAME], type(error).__name__, str(error), *origin)
+        return [Record(DEAD_LETTER, error.symbol or self.feed.name, fields)]
+
+    def _report(self, state: str, reason: str, since: int, until: int | None = None) -> list[Output]:
+        if until is None and self._reported == (state, reason):
+            return []
+        self._reported = (state, reason)
+        feed = self.feed
+        times = (since // 1000, None if until is None else until // 1000)
+        fields = (feed.name, self._connection.id, feed.business, state, reason, *times, list(feed.symbols), self._connection.sequence)
+        return [Record(FEED_STATUS, feed.name, fields)]

@@ -1,0 +1,241 @@
+"""Moves bytes between the vendor's WebSocket and a feed's protocol, and connects again when it is lost; knows no frame."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode, urlsplit
+
+import websocket
+
+from producers.codes import advice
+from producers.protocol import FeedProtocol, State
+from producers.publish import Publisher
+
+LIVE_URL = "wss://data.infoway.io/ws"
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT = 5.0
+_READ_TIMEOUT = 0.25
+_BACKOFF_BASE = 1.0
+_BACKOFF_CAP = 30.0
+_STEADY = 60.0
+"""Seconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
+
+Clock = Callable[[], int]
+
+
+class KeyRefused(Exception):
+    """The vendor refused the API key at the handshake. Never to be retried: the vendor bans keys."""
+
+    def __init__(self, feed: str, status: int) -> None:
+        super().__init__(f"{feed}: the API key was refused (HTTP {status}): check INFOWAY_API_KEY and the plan of the key")
+        self.feed = feed
+        self.status = status
+
+
+class FeedRefused(Exception):
+    """The vendor ended a feed with an answer that forbids another try."""
+
+    def __init__(self, feed: str, code: int | None, reason: str) -> None:
+        super().__init__(f"{feed}: {reason}: {advice(code)}")
+        self.feed = feed
+        self.code = code
+
+
+class BadAddress(ValueError):
+    """A base URL that is no WebSocket address."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(f"{base_url.partition('?')[0]!r} is no WebSocket address: write ws://HOST:PORT/ws or {LIVE_URL}")
+
+
+class _ConnectionFailed(Exception):
+    """No connection could be made; worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect to and with which key. Raises BadAddress."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.base_url)
+            sound = parts.scheme in ("ws", "wss") and parts.hostname and not parts.query and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise BadAddress(self.base_url)
+
+    def url(self, business: str) -> str:
+        """Return the address of a business, the key included: for the socket only."""
+        return f"{self.base_url}?{urlencode({'business': business, 'apikey': self.api_key})}"
+
+    def scrub(self, text: str) -> str:
+        """Return a text without the key."""
+        for written in (quote(self.api_key, safe=""), self.api_key):
+            text = text.replace(written, "***") if written else text
+        return text
+
+
+def wall_clock() -> int:
+    """Return microseconds UTC."""
+    return time.time_ns() // 1000
+
+
+def run_feeds(
+    protocols: Sequence[FeedProtocol], endpoint: Endpoint, publisher: Publisher, stop: threading.Event, chance: random.Random
+) -> None:
+    """Run every feed in a thread of its own until `stop` is set; the first failure of one ends all and is raised."""
+    with ThreadPoolExecutor(len(protocols), thread_name_prefix="feed") as threads:
+        running = [threads.submit(run_feed, protocol, endpoint, publisher, stop, chance) for protocol in protocols]
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+    for feed in [*done, *running]:
+        feed.result()
+
+
+def run_feed(
+    protocol: FeedProtocol,
+    endpoint: Endpoint,
+    publisher: Publisher,
+    stop: threading.Event,
+    chance: random.Random,
+    clock: Clock = wall_clock,
+) -> None:
+    """Keep a feed connected and publish what it says, until `stop` is set: then it ends in order, within 2 s.
+
+    Raises KeyRefused, FeedRefused, and what Publisher raises. Reconnects with full jitter: a random share of
+    1, 2, 4 … 30 s.
+    """
+    attempt = 0
+    while not stop.is_set():
+        opened = time.monotonic()
+        try:
+            reason = _connect_and_converse(protocol, endpoint, publisher, stop, _never_back(clock))
+        except KeyRefused as refused:
+            publisher.publish(protocol.disconnected(clock(), f"HTTP {refused.status}: key refused"), protocol.counters)
+            raise
+        if protocol.state is State.ENDED:
+            return
+        publisher.publish(protocol.disconnected(clock(), reason), protocol.counters)
+        if protocol.state is State.REFUSED:
+            raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
+        attempt = 0 if time.monotonic() - opened > _STEADY else attempt + 1
+        delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
+        _log.warning("%s: %s; next try in %.1f s", protocol.feed.name, reason, delay)
+        _pause(delay, publisher, stop)
+    outputs, _ = protocol.ended(clock())
+    publisher.publish(outputs, protocol.counters)
+
+
+def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Publisher, stop: threading.Event, clock: Clock) -> str:
+    """Return why the connection was lost or not made; after an orderly end the protocol's state is ENDED."""
+    try:
+        socket = _connect(endpoint, protocol.feed.name, protocol.feed.business)
+    except _ConnectionFailed as failure:
+        return str(failure)
+    try:
+        reason = _converse(socket, protocol, endpoint, publisher, stop, clock)
+        if stop.is_set() and protocol.state is State.OPEN:
+            _end(socket, protocol, publisher, clock)
+    except (websocket.WebSocketException, OSError) as error:
+        reason = endpoint.scrub(str(error)) or type(error).__name__
+    finally:
+        socket.shutdown()
+    return reason
+
+
+def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocket:
+    # no error of the library's is chained or shown whole: it may bear the URL with the key, or the server's page
+    try:
+        socket = websocket.create_connection(
+            endpoint.url(business),
+            timeout=_CONNECT_TIMEOUT,
+            # the library checks UTF-8 in Python, which caps it at 7,000 depth frames a second; orjson checks it anyway
+            skip_utf8_validation=True,
+            enable_multithread=False,
+            # a redirect would carry the key to another host
+            redirect_limit=0,
+        )
+    except websocket.WebSocketBadStatusException as error:
+        if error.status_code in (401, 403):
+            raise KeyRefused(feed, error.status_code) from None
+        raise _ConnectionFailed(f"no WebSocket at {endpoint.base_url}: HTTP {error.status_code}") from None
+    except (websocket.WebSocketException, OSError) as error:
+        raise _ConnectionFailed(f"no connection to {endpoint.base_url}: {endpoint.scrub(str(error)) or type(error).__name__}") from None
+    socket.settimeout(_READ_TIMEOUT)
+    return socket
+
+
+def _converse(
+    socket: websocket.WebSocket,
+    protocol: FeedProtocol,
+    endpoint: Endpoint,
+    publisher: Publisher,
+    stop: threading.Event,
+    clock: Clock,
+) -> str:
+    key = endpoint.api_key.encode()
+    publisher.publish(protocol.connected(clock()), protocol.counters)
+    while not stop.is_set():
+        for send in protocol.frames_to_send(clock()):
+            socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
+        try:
+            opcode, frame = socket.recv_data_frame(control_frame=True)
+        except websocket.WebSocketTimeoutException:
+            # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
+            protocol.tick(clock())
+            publisher.serve()
+        else:
+            if opcode in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
+                data: bytes = frame.data
+                if key and key in data:
+                    data = data.replace(key, b"***")
+                publisher.publish(protocol.receive(data, clock()), protocol.counters)
+            elif opcode == websocket.ABNF.OPCODE_CLOSE:
+                return endpoint.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
+            else:
+                publisher.publish(protocol.pong(clock()), protocol.counters)
+        if protocol.state is not State.OPEN:
+            return protocol.reason
+    return "told to stop"
+
+
+def _end(socket: websocket.WebSocket, protocol: FeedProtocol, publisher: Publisher, clock: Clock) -> None:
+    outputs, farewell = protocol.ended(clock())
+    publisher.publish(outputs, protocol.counters)
+    for send in farewell:
+        socket.send(send.payload)
+    socket.close(timeout=1)
+
+
+def _close_reason(payload: bytes) -> str:
+    return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}" if len(payload) >= 2 else ""
+
+
+def _never_back(clock: Clock) -> Clock:
+    """Return a clock that stands still while the wall clock is set back, so that no period of a connection runs on for hours."""
+    latest = 0
+
+    def steady() -> int:
+        nonlocal latest
+        latest = max(latest, clock())
+        return latest
+
+    return steady
+
+
+def _pause(seconds: float, publisher: Publisher, stop: threading.Event) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
+        publisher.serve()

@@ -1,0 +1,123 @@
+"""Decoding: what becomes a trade or a book, and what is refused."""
+
+import pytest
+
+from processors.decode import Undecodable, book_of, trade_of, turnover_mismatch
+from schemas.decimals import UNIT
+
+RECEIVED_MS = 1_752_826_113_600
+
+TRADE = {
+    "symbol": "00005.HK",
+    "ts_event": 1_752_826_113_546,
+    "price": "98.150",
+    "volume": "956000",
+    "turnover": "93831400.000",
+    "direction": 0,
+    "trade_type": None,
+    "repeat": False,
+    "business": "stock",
+    "feed": "stock-1",
+    "connection": "c1",
+    "sequence": 7,
+    "ts_recv": RECEIVED_MS * 1000,
+    "source": "live",
+    "extra": None,
+}
+BOOK = {
+    **{name: TRADE[name] for name in ("symbol", "ts_event", "business", "feed", "connection", "sequence", "ts_recv", "source", "extra")},
+    "ask_prices": ["98.150", "98.200"],
+    "ask_volumes": ["100", "0"],
+    "bid_prices": ["98.1"],
+    "bid_volumes": ["5"],
+}
+
+
+def test_a_trade_keeps_the_exact_price_and_volume_and_its_envelope():
+    trade = trade_of(42, TRADE)
+    assert (trade.offset, trade.symbol, trade.ts_event) == (42, "00005.HK", TRADE["ts_event"])
+    assert (trade.price, trade.volume, trade.direction) == (98_150 * UNIT // 1000, 956_000 * UNIT, 0)
+    assert (trade.business, trade.feed, trade.connection, trade.source) == ("stock", "stock-1", "c1", "live")
+    assert trade.ts_recv == RECEIVED_MS * 1000
+    assert not trade.repeat
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("price", "NaN"),
+        ("price", "Infinity"),
+        ("price", ""),
+        ("price", "0"),
+        ("price", "-1"),
+        ("price", "0.0000000000000000001"),
+        ("volume", "-1"),
+        ("volume", "1,000"),
+        ("volume", "1e400"),
+        ("direction", 3),
+        ("direction", -1),
+        ("ts_event", 0),
+        ("ts_event", -5),
+    ],
+)
+def test_a_trade_with_a_wrong_number_is_refused_by_name(field, value):
+    with pytest.raises(Undecodable) as caught:
+        trade_of(0, {**TRADE, field: value})
+    assert field in caught.value.field
+    assert "00005.HK" in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+def test_the_common_business_has_prices_at_and_below_zero_others_have_not():
+    assert trade_of(0, {**TRADE, "business": "common", "price": "-37.63"}).price == -3763 * UNIT // 100
+    with pytest.raises(Undecodable):
+        trade_of(0, {**TRADE, "business": "crypto", "price": "-37.63"})
+
+
+def test_a_volume_of_zero_is_a_trade():
+    assert trade_of(0, {**TRADE, "volume": "0"}).volume == 0
+
+
+def test_a_turnover_that_decimal_38_18_cannot_hold_is_refused():
+    with pytest.raises(Undecodable, match="price x volume"):
+        trade_of(0, {**TRADE, "price": "10000000000", "volume": "10000000000"})
+    assert trade_of(0, {**TRADE, "price": "9999999999", "volume": "10000000000"}).volume == 10**10 * UNIT
+
+
+def test_an_event_time_far_ahead_of_its_receipt_is_refused_and_one_just_ahead_is_not():
+    assert trade_of(0, {**TRADE, "ts_event": RECEIVED_MS + 60_000}).ts_event == RECEIVED_MS + 60_000
+    with pytest.raises(Undecodable, match="ahead of its receipt"):
+        trade_of(0, {**TRADE, "ts_event": RECEIVED_MS + 60_001})
+    with pytest.raises(Undecodable, match="ahead of its receipt"):
+        trade_of(0, {**TRADE, "ts_event": RECEIVED_MS + 11}, max_future_ms=10)
+    with pytest.raises(Undecodable, match="ahead of its receipt"):
+        book_of(0, {**BOOK, "ts_event": RECEIVED_MS + 60_001})
+
+
+def test_an_old_event_time_is_fine():
+    assert trade_of(0, {**TRADE, "ts_event": 1}).ts_event == 1
+    assert book_of(0, {**BOOK, "ts_event": 1}).ts_event == 1
+
+
+def test_the_vendors_turnover_is_compared_exactly():
+    trade = trade_of(0, TRADE)
+    assert not turnover_mismatch(TRADE, trade)
+    assert not turnover_mismatch({**TRADE, "turnover": None}, trade)
+    assert turnover_mismatch({**TRADE, "turnover": "93831400.001"}, trade)
+    assert turnover_mismatch({**TRADE, "turnover": "n/a"}, trade)
+
+
+def test_a_book_keeps_the_vendors_order_and_its_padding():
+    book = book_of(3, BOOK)
+    assert book.a == [(98_150 * UNIT // 1000, 100 * UNIT), (98_200 * UNIT // 1000, 0)]
+    assert book.b == [(98_100 * UNIT // 1000, 5 * UNIT)]
+    assert book_of(3, {**BOOK, "bid_prices": [], "bid_volumes": []}).b == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"ask_volumes": ["100"]}, {"bid_prices": []}, {"bid_prices": ["x"]}, {"ask_volumes": ["1", "NaN"]}, {"ts_event": 0}],
+)
+def test_a_book_with_unequal_lists_or_a_wrong_number_is_refused(change):
+    with pytest.raises(Undecodable):
+        book_of(0, {**BOOK, **change})

@@ -1,0 +1,211 @@
+"""What a frame of the vendor's means, and which frames cannot be understood."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.codes import Channel, Verdict, judge
+from producers.frames import MAX_FRAME, Ack, Notice, NotJson, Refusal, TooLong, UnknownCode, read_frame
+from producers.pushes import AheadOfReceipt, BadField, Push, UnreadableFrame
+
+LATEST = 1752826200000
+TRADE = {"s": "00005.HK", "t": 1752826113546, "p": "98.150", "v": "956000", "vw": "93831400.000", "td": 0}
+DEPTH = {"s": "00005.HK", "t": 1752826113546, "a": [["98.150", "98.2"], ["100", "7"]], "b": [["98.100"], ["3"]]}
+KLINE = {
+    "s": "BTCUSDT", "o": "1", "h": "2", "l": "0.5", "c": "1.50", "v": "10", "vw": "15.0",
+    "pca": "0.5", "pfr": "50%", "t": 1752826080, "ty": 1,
+}  # fmt: skip
+
+
+def read(frame, greeting=False):
+    data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+    return read_frame(data, LATEST, greeting)
+
+
+def trade(**changes):
+    return {"code": 10002, "data": {**TRADE, **changes}}
+
+
+def without(data, name):
+    return {key: value for key, value in data.items() if key != name}
+
+
+def test_trade_keeps_the_vendors_strings():
+    fields = ("00005.HK", 1752826113546, "98.150", "956000", "93831400.000", 0, None)
+    assert read(trade()) == Push(Channel.TRADE, "00005.HK", fields, None)
+
+
+def test_depth_keeps_sides_as_the_vendor_names_them():
+    fields = ("00005.HK", 1752826113546, ["98.150", "98.2"], ["100", "7"], ["98.100"], ["3"])
+    assert read({"code": 10005, "data": DEPTH}) == Push(Channel.DEPTH, "00005.HK", fields, None)
+
+
+@pytest.mark.parametrize("empty", [None, [], [[], []], [None, None]])
+def test_empty_side_of_a_book_is_no_error(empty):
+    assert read({"code": 10005, "data": {**DEPTH, "a": empty}}).fields[2:4] == ([], [])
+
+
+def test_kline_starts_in_milliseconds_and_names_its_interval():
+    fields = ("BTCUSDT", "1m", 1752826080000, "1", "2", "0.5", "1.50", "10", "15.0", "0.5", "50%")
+    assert read({"code": 10008, "data": KLINE}) == Push(Channel.KLINE, "BTCUSDT", fields, None)
+
+
+def test_kline_time_written_as_in_rest_is_understood():
+    assert read({"code": 10008, "data": {**KLINE, "t": "1752826080", "ty": "5"}}).fields[1:3] == ("1h", 1752826080000)
+
+
+def test_json_number_keeps_every_digit_it_was_written_with():
+    frame = b'{"code":10002,"data":{"s":"X","t":1752826113546,"p":98.150,"v":12345678901234567.123456789,"vw":5,"td":0}}'
+    assert read(frame).fields[2:5] == ("98.150", "12345678901234567.123456789", "5")
+    book = b'{"code":10005,"data":{"s":"X","t":1752826113546,"a":[[98.150,"99"],[10,1.10]],"b":null}}'
+    assert read(book).fields[2:4] == (["98.150", "99"], ["10", "1.10"])
+
+
+def test_unknown_fields_are_kept_in_extra_with_their_numbers_as_written():
+    frame = b'{"code":10002,"trace":"x","data":{"s":"X","t":1752826113546,"p":"1","v":"2","td":1,"z":{"b":0.10,"a":1},"n":%d}}' % 2**65
+    assert read(frame).extra == '{"n":36893488147419103232,"trace":"x","z":{"a":1,"b":0.10}}'
+
+
+def test_trade_type_that_is_no_string_is_kept_as_json():
+    assert read(trade(ty="@")).fields[6] == "@"
+    assert read(trade(ty=7)).fields[6] == "7"
+    assert read(trade(ty=["a", 1.5])).fields[6] == '["a",1.5]'
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *({"code": 10002, "data": without(TRADE, name)} for name in ("s", "t", "p", "v", "td")),
+        *({"code": 10005, "data": without(DEPTH, name)} for name in ("s", "t", "a", "b")),
+        *({"code": 10008, "data": without(KLINE, name)} for name in ("s", "t", "o", "h", "l", "c", "v", "vw", "ty")),
+        trade(v="-1"),
+        trade(v="NaN"),
+        trade(p="Infinity"),
+        trade(p=""),
+        trade(p=None),
+        trade(p=True),
+        trade(p="1" * 21),
+        trade(p="0.1234567890123456789"),
+        trade(s=""),
+        trade(s=5),
+        trade(t=0),
+        trade(t=-5),
+        trade(t=1.5),
+        trade(t="noon"),
+        trade(td=3),
+        trade(td="1"),
+        {"code": 10002},
+        {"code": 10002, "data": []},
+        {"code": 10005, "data": {**DEPTH, "a": [["1"]]}},
+        {"code": 10005, "data": {**DEPTH, "a": [["1", "2"], ["1"]]}},
+        {"code": 10005, "data": {**DEPTH, "a": [["1,2"], ["1"]]}},
+        {"code": 10005, "data": {**DEPTH, "a": [["1"], ["NaN"]]}},
+        {"code": 10005, "data": {**DEPTH, "a": [["1"], [None]]}},
+        {"code": 10005, "data": {**DEPTH, "a": "x"}},
+        {"code": 10008, "data": {**KLINE, "ty": 13}},
+        {"code": 10002, "x": 1, "data": {**TRADE, "x": 2}},
+    ],
+)
+def test_missing_or_wrong_field_is_unreadable(frame):
+    with pytest.raises(BadField):
+        read(frame)
+
+
+def test_reason_names_the_field_and_its_value():
+    with pytest.raises(BadField, match=r"v is '-1': a volume cannot be negative") as raised:
+        read(trade(v="-1"))
+    assert raised.value.symbol == "00005.HK"
+
+
+def test_time_far_ahead_of_receipt_is_unreadable_but_an_old_one_is_fine():
+    assert read(trade(t=LATEST)).fields[1] == LATEST
+    assert read(trade(t=1)).fields[1] == 1
+    with pytest.raises(AheadOfReceipt, match="1 ms beyond"):
+        read(trade(t=LATEST + 1))
+    with pytest.raises(AheadOfReceipt):
+        read({"code": 10008, "data": {**KLINE, "t": 1752826080000}})
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (b"", NotJson),
+        (b'{"code":10002,"data":{', NotJson),
+        (b"\xff\xfe", NotJson),
+        (b"[1]", NotJson),
+        (b'{"code":10002,"data":{"s":"X","t":1,"p":NaN,"v":"1","td":0}}', NotJson),
+        (b'{"code":10099}', UnknownCode),
+        (b'{"code":"10002"}', UnknownCode),
+        (b"{}", UnknownCode),
+        (b'{"code":10002,"data":{}}' + b" " * MAX_FRAME, TooLong),
+    ],
+)
+def test_frame_that_is_not_the_protocol_is_unreadable(frame, error):
+    with pytest.raises(error):
+        read(frame)
+
+
+def test_plain_text_is_a_greeting_only_where_one_is_expected():
+    text = b"You have permission to subscribe to all market data"
+    assert read(text, greeting=True) == Notice()
+    with pytest.raises(NotJson):
+        read(text)
+    with pytest.raises(NotJson):
+        read(b'{"code":10002', greeting=True)
+
+
+def test_welcome_is_no_error_and_acks_name_their_channel():
+    assert read({"code": 200, "msg": "ws connect success"}) == Notice()
+    assert read({"code": 11010, "trace": "x"}) == Notice()
+    assert [read({"code": code, "trace": "x"}) for code in (10001, 10004, 10007)] == [Ack(channel) for channel in Channel]
+
+
+def test_error_frames_and_subscribe_fail_texts_are_refusals():
+    assert read({"code": 516, "msg": "too many", "trace": "t1"}) == Refusal(516, "too many", "t1")
+    assert read({"code": 429}) == Refusal(429, "", None)
+    assert read(b'Subscribe fail: {"code":505,"msg":"quota","trace":"t2"}') == Refusal(505, "quota", "t2")
+    assert read(b"Subscribe fail: market not purchased") == Refusal(None, "market not purchased", None)
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdict"),
+    [
+        ([500, 513, 599], Verdict.RECONNECT),
+        ([429, 501, 516], Verdict.ASK_LATER),
+        ([503, 504, 505, 506, 507, 515, None], Verdict.REPORT),
+        ([427, 502, 508, 509, 510, 511, 512, 514, 517, 518, 519, 520, 521], Verdict.STOP),
+    ],
+)
+def test_one_function_decides_what_an_error_calls_for(codes, verdict):
+    assert {judge(code) for code in codes} == {verdict}
+
+
+SCALAR = st.sampled_from([None, True, 0, -1, 2**70, 0.1, 1e300, "", "1", "-0", "1e5", "NaN", "x", "１", "٣"])
+JSON = SCALAR | st.lists(SCALAR | st.lists(SCALAR, max_size=2), max_size=3) | st.dictionaries(st.sampled_from("stpx"), SCALAR, max_size=2)
+
+
+@given(
+    st.binary(max_size=40)
+    | st.builds(
+        lambda code, data, changes: json.dumps({"code": code, "data": {**data, **changes}}).encode(),
+        st.sampled_from([10002, 10005, 10008, 10001, 200, 500, 7]),
+        st.sampled_from([TRADE, DEPTH, KLINE]),
+        st.dictionaries(st.sampled_from([*TRADE, *DEPTH, *KLINE, "new"]), JSON, max_size=3),
+    )
+)
+def test_any_bytes_are_read_or_unreadable_and_nothing_else(data):
+    try:
+        read(data, greeting=True)
+    except UnreadableFrame as error:
+        assert str(error)
+
+
+@given(st.decimals(0, 10**19, allow_nan=False, allow_infinity=False, places=9))
+def test_a_number_reads_alike_as_string_and_as_json_number(number):
+    text = f"{number:f}"
+    frame = b'{"code":10002,"data":{"s":"X","t":5,"p":%s,"v":"%s","td":0}}' % (text.encode(), text.encode())
+    assert read(frame).fields[2:4] == (text, text)
+    assert Decimal(read(frame).fields[2]) == number

@@ -1,0 +1,83 @@
+"""A symbol's business and the split into feeds."""
+
+import pytest
+
+from producers.symbols import MAX_SYMBOLS, BadSymbol, BadSymbols, Feed, business_of, plan_feeds
+
+
+@pytest.mark.parametrize(
+    ("symbol", "business"),
+    [
+        ("00700.HK", "stock"),
+        ("AAPL.US", "stock"),
+        ("BRK.B.US", "stock"),
+        ("600519.SH", "stock"),
+        ("002594.SZ", "stock"),
+        ("7203.JP", "japan"),
+        ("005930.KS", "korea"),
+        ("RELIANCE.IN", "india"),
+        ("M&M.IN", "india"),
+        ("2330.TW", "taiwan"),
+        ("BTCUSDT", "crypto"),
+        ("ETHUSDC", "crypto"),
+        ("BTCUSD", "crypto"),
+        ("XRPUSD", "crypto"),
+        ("USDJPY", "common"),
+        ("EURUSD", "common"),
+        ("XAUUSD", "common"),
+        ("USOIL", "common"),
+        ("ESH4", "common"),
+    ],
+)
+def test_business_follows_suffix_or_pair(symbol, business):
+    assert business_of(symbol) == business
+
+
+@pytest.mark.parametrize(
+    ("symbol", "advice"),
+    [
+        ("700.HK", "write 00700.HK"),
+        ("000700.HK", "check the code"),
+        ("60051.SH", "write 060051.SH"),
+        ("AAPL.XX", ".HK .US"),
+        (".US", ".HK .US"),
+        ("btcusdt", "write BTCUSDT"),
+        (" TSLA.US", "write TSLA.US"),
+        ("", "00700.HK"),
+        ("A,B", "00700.HK"),
+        ("腾讯", "00700.HK"),
+    ],
+)
+def test_bad_symbol_says_in_one_line_what_to_write(symbol, advice):
+    with pytest.raises(BadSymbol) as raised:
+        business_of(symbol)
+    assert advice in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert raised.value.symbol == symbol
+
+
+def test_override_wins_over_suffix_and_must_name_a_business():
+    assert business_of("BTCUSD", {"BTCUSD": "common"}) == "common"
+    with pytest.raises(BadSymbol, match="unknown business 'coins'"):
+        business_of("BTCUSD", {"BTCUSD": "coins"})
+
+
+def test_feeds_carry_one_business_each_in_the_order_given():
+    assert plan_feeds(["TSLA.US", "BTCUSDT", "00700.HK", "TSLA.US"]) == [
+        Feed("stock-1", "stock", ("TSLA.US", "00700.HK")),
+        Feed("crypto-1", "crypto", ("BTCUSDT",)),
+    ]
+
+
+def test_feed_is_split_at_the_limit_of_a_connection():
+    symbols = [f"{number:05d}.HK" for number in range(MAX_SYMBOLS + 1)]
+    first, second = plan_feeds(symbols)
+    assert (first.name, len(first.symbols)) == ("stock-1", MAX_SYMBOLS)
+    assert (second.name, second.symbols) == ("stock-2", ("00600.HK",))
+
+
+def test_every_mistake_in_a_list_is_reported_at_once():
+    with pytest.raises(BadSymbols) as raised:
+        plan_feeds(["700.HK", "BTCUSDT", "AAPL.XX"])
+    assert [mistake.symbol for mistake in raised.value.mistakes] == ["700.HK", "AAPL.XX"]
+    assert "\n" not in str(raised.value)
