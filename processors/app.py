@@ -3,6 +3,7 @@
 import os
 import sys
 from functools import partial
+from typing import Any
 
 from processors.bars import Bars
 from processors.decode import book_of, trade_of
@@ -13,7 +14,8 @@ from processors.engine.group import Member, check_metadata_format
 from processors.engine.outputs import Outputs
 from processors.engine.overrides import EngineApp
 from processors.feeds import EventTime
-from processors.raw import RawReader
+from processors.raw import RawReader, RecordOf
+from processors.records import Computation, Trade
 from processors.sessions import Calendars
 from processors.settings import Settings, SettingsError
 from processors.vwap import Vwap
@@ -29,7 +31,7 @@ def build(settings: Settings) -> EngineApp:
     check_metadata_format()
     topology, registry = settings.topology, Registry(settings.registry)
     calendars, event_time = Calendars(), EventTime()
-    computations = {
+    computations: dict[str, tuple[Computation[Any], str]] = {
         "vwap": (Vwap(topology.windows, calendars, event_time), RAW_TRADE),
         "bars": (Bars(topology.intervals, calendars, event_time), RAW_TRADE),
         "imbalance": (Imbalance(event_time), RAW_DEPTH),
@@ -47,13 +49,23 @@ def build(settings: Settings) -> EngineApp:
         membership=partial(Member, settings.group, -1, ""),
     )
     readers = {
-        topology.name(RAW_TRADE): RawReader(registry, trade_of),
+        topology.name(RAW_TRADE): RawReader(registry, _trades_within(calendars)),
         topology.name(RAW_DEPTH): RawReader(registry, book_of),
     }
     sources = {agent.source for agent in agents}
     return create_app(
         settings.group, engine, {topic: reader for topic, reader in readers.items() if topic in sources}, datadir=str(settings.work_dir)
     )
+
+
+def _trades_within(calendars: Calendars) -> RecordOf:
+    def trade_within(offset: int, raw: dict[str, Any]) -> Trade:
+        trade = trade_of(offset, raw)
+        # raises BeyondCalendar: a dead letter here, since an agent could only end the worker over it, again and again
+        calendars.session_of(trade.business, trade.symbol, trade.ts_event)
+        return trade
+
+    return trade_within
 
 
 try:

@@ -7,6 +7,7 @@ import confluent_kafka as ck
 
 from processors.decode import Undecodable
 from processors.records import Book, ControlRecord, Record, Trade, Unreadable
+from processors.sessions import BeyondCalendar
 from schemas.control import UnreadableControl, read_control
 from schemas.registry import Registry
 from schemas.wire import Decoder, UnreadableValue, schema_id_of
@@ -34,7 +35,7 @@ class RawReader:
             if value is None:
                 return ControlRecord(offset, key.decode() if key else None, read_control(message.headers()))
             return self._record_of(offset, self._decoder(schema_id_of(value))(value))
-        except (Undecodable, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
+        except (BeyondCalendar, Undecodable, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
             return Unreadable(offset, key, value or b"", type(error).__name__, str(error))
 
     def _decoder(self, schema_id: int) -> Decoder:

@@ -26,21 +26,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600}
 _LONGEST_SECONDS = 86_400
 
 
-class NotAWindow(ValueError):
-    """A setting that names no window."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"window {text!r}: expected 'session' or a length from 1s to 24h, as 30s, 5m or 1h")
-        self.text = text
-
-
-def span_ms(text: str) -> int:
-    """Return the length of a rolling window, '30s', '5m' or '1h', in milliseconds; raises NotAWindow."""
-    match = _SPAN.fullmatch(text)
+def span_ms(window: str) -> int | None:
+    """Return the length of a rolling window named '30s', '5m' or '1h' in milliseconds; None where it is not 1s to 24h."""
+    match = _SPAN.fullmatch(window)
     seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if not 0 < seconds <= _LONGEST_SECONDS:
-        raise NotAWindow(text)
-    return seconds * 1000
+    return seconds * 1000 if 0 < seconds <= _LONGEST_SECONDS else None
 
 
 @dataclass(slots=True)
@@ -69,19 +59,22 @@ class Window(Sums):
 
 
 class Rolling:
-    """The rolling windows of one symbol, in the order of their spans (ms) as given; at least one."""
+    """The rolling windows of one symbol, in the order of their spans (ms) as given; with none it knows its time alone."""
 
     def __init__(self, spans: Sequence[int]) -> None:
         self.now = BEGINNING
         """The greatest event time so far: every window ends here, inclusive."""
         self.windows = [Window(span=span) for span in spans]
-        self._longest = max(self.windows, key=lambda window: window.span)
+        self._longest = max(self.windows, key=lambda window: window.span, default=Window())
         self._times: list[int] = []
         self._entries: list[tuple[int, int, int, int]] = []
         self._changed: set[int] = set()
 
     def add(self, ts: int, price: int, volume: int) -> None:
         """Take a trade of event time `ts` (ms), price and volume in units of 10^-18; one before every window changes nothing."""
+        if not self.windows:
+            self.now = max(self.now, ts)
+            return
         turnover = price * volume
         square = price * turnover
         if ts > self.now:
@@ -139,7 +132,9 @@ class Rolling:
                 left += 1
             window.left = left
         if longest.left > expired_from:
-            self._changed.update([ts // BUCKET_MS for ts in times[expired_from : longest.left]])
+            kept = (times[longest.left] if longest.left < end else now) // BUCKET_MS
+            if times[expired_from] // BUCKET_MS != kept:
+                self._changed.update({ts // BUCKET_MS for ts in times[expired_from : longest.left]} - {kept})
             if longest.left > _TRIM and longest.left * 2 > end:
                 self._trim(longest.left)
 

@@ -130,8 +130,10 @@ def run_feed(
         publisher.publish(protocol.disconnected(clock(), reason), protocol.counters)
         if protocol.state is State.REFUSED:
             raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
-        attempt = 0 if time.monotonic() - opened > _STEADY else attempt + 1
+        attempt = 0 if time.monotonic() - opened > _STEADY else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
+        # 2^5 is past the cap already
+        attempt = min(attempt + 1, 5)
         _log.warning("%s: %s; next try in %.1f s", protocol.feed.name, reason, delay)
         _pause(delay, publisher, stop)
     outputs, _ = protocol.ended(clock())
@@ -165,7 +167,7 @@ def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocke
             skip_utf8_validation=True,
             enable_multithread=False,
             # a redirect would carry the key to another host
-            redirect_limit=0,
+            redirect_limit=3,
         )
     except websocket.WebSocketBadStatusException as error:
         if error.status_code in (401, 403):

@@ -1,0 +1,78 @@
+"""Recordings of the vendor's frames: JSON lines, plain or gz, `{"recv_ms": …, "frame": {…}}`, read for replay and simulator."""
+
+import gzip
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+
+class UnreadableRecording(OSError):
+    """A file that cannot be read at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame:
+    """One frame: receive time in ms UTC, and the frame's JSON as bytes."""
+
+    recv_ms: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line that is no recorded frame, or the place where a file breaks off."""
+
+    path: Path
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The frames of all files in the order of their arrival, and the lines that were none."""
+
+    frames: list[RecordedFrame]
+    broken: list[BrokenLine]
+
+
+def read_recordings(paths: Iterable[Path]) -> Recording:
+    """Return the frames of these files, sorted stably by receive time; raises UnreadableRecording."""
+    frames: list[RecordedFrame] = []
+    broken: list[BrokenLine] = []
+    for path in paths:
+        _read(path, frames, broken)
+    frames.sort(key=lambda frame: frame.recv_ms)
+    return Recording(frames, broken)
+
+
+def _read(path: Path, frames: list[RecordedFrame], broken: list[BrokenLine]) -> None:
+    number = 0
+    try:
+        with path.open("rb") as plain:
+            zipped = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            for number, line in enumerate(gzip.GzipFile(fileobj=plain) if zipped else plain, 1):  # noqa: B007 - told of a broken end
+                if line.strip():
+                    _read_line(path, number, line, frames, broken)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        broken.append(BrokenLine(path, number + 1, f"the file breaks off here ({error})"))
+    except OSError as error:
+        raise UnreadableRecording(f"{path}: {error.strerror}: name a recording, JSON lines, plain or gz") from error
+
+
+def _read_line(path: Path, number: int, line: bytes, frames: list[RecordedFrame], broken: list[BrokenLine]) -> None:
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        broken.append(BrokenLine(path, number, f"no JSON ({error})"))
+        return
+    received, frame = (document.get("recv_ms"), document.get("frame")) if isinstance(document, dict) else (None, None)
+    if not isinstance(received, int) or isinstance(received, bool) or received <= 0:
+        broken.append(BrokenLine(path, number, "recv_ms is missing or no positive integer"))
+    elif not isinstance(frame, dict):
+        broken.append(BrokenLine(path, number, "frame is missing or no JSON object"))
+    else:
+        frames.append(RecordedFrame(received, orjson.dumps(frame)))

@@ -1,0 +1,183 @@
+"""Publishing: nothing is dropped, everything is counted, failures stop the producer."""
+
+import threading
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from producers.counters import METRICS, FeedCounters
+from producers.publish import (
+    BrokerUnreachable,
+    DeliveryFailed,
+    Publisher,
+    TopicsMissing,
+    Undelivered,
+    open_producer,
+    raw_partitions,
+)
+from producers.records import DEAD_LETTER, ControlRecord, Record
+from schemas.control import Control, read_control
+from schemas.topics import Topology, load_schema
+from schemas.wire import Decoder, schema_id_of
+
+TOPOLOGY = Topology(prefix="t.")
+IDS = {topic.name: number for number, topic in enumerate(TOPOLOGY.topics(), 1) if topic.schema}
+TRADE = Record("infoway.raw.trade", "X", ("X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", 1, 5, "simulated", None))
+LETTER = Record(DEAD_LETTER, "crypto-1", ("", None, None, None, b"junk", "NotJson", "not JSON", "crypto-1", "c", 5, "simulated"))
+MARK = ControlRecord("infoway.raw.depth", None, 3, Control("mark", "crypto-1", "crypto", "c", "simulated", 7, 7000))
+
+
+class Sent:
+    def __init__(self, topic, message):
+        self.name = topic
+        self.message = message
+
+    def topic(self):
+        return self.name
+
+
+class FakeProducer:
+    """Stands for librdkafka's producer: a bounded queue whose messages are delivered when told."""
+
+    def __init__(self, room=1000):
+        self.room = room
+        self.queue = []
+        self.delivered = []
+        self.delivers = True
+        self.error = None
+        self.polls = []
+
+    def produce(self, topic, **message):
+        if len(self.queue) >= self.room:
+            raise BufferError("queue full")
+        self.queue.append(Sent(topic, message))
+
+    def poll(self, timeout):
+        self.polls.append(timeout)
+        if self.delivers and timeout:
+            self.deliver()
+        return 0
+
+    def deliver(self):
+        queue, self.queue = self.queue, []
+        for sent in queue:
+            self.delivered.append(sent)
+            sent.message["on_delivery"](self.error, sent)
+
+    def flush(self, timeout):
+        if self.delivers:
+            self.deliver()
+        return len(self.queue)
+
+    def __len__(self):
+        return len(self.queue)
+
+
+def publisher(producer, stop=None):
+    return Publisher(producer, TOPOLOGY, IDS, stop or threading.Event())
+
+
+def test_records_are_encoded_with_the_topics_schema_and_keyed_by_symbol():
+    producer = FakeProducer()
+    publisher(producer).publish([TRADE], FeedCounters("crypto-1"))
+    (sent,) = producer.queue
+    assert (sent.name, sent.message["key"]) == ("t.infoway.raw.trade", "X")
+    assert schema_id_of(sent.message["value"]) == IDS["t.infoway.raw.trade"]
+    assert Decoder(load_schema("raw_trade"))(sent.message["value"])["ts_recv"] == 5
+
+
+def test_mark_goes_to_its_partition_with_headers_and_neither_key_nor_value():
+    producer = FakeProducer()
+    publisher(producer).publish([MARK], FeedCounters("crypto-1"))
+    (sent,) = producer.queue
+    assert (sent.message["partition"], sent.message["key"], sent.message.get("value")) == (3, None, None)
+    assert read_control(sent.message["headers"]) == MARK.control
+
+
+def test_received_is_acknowledged_and_dead_lettered_and_in_flight():
+    producer = FakeProducer()
+    counters = FeedCounters("crypto-1", received=3)
+    target = publisher(producer)
+    target.publish([TRADE, LETTER, MARK], counters)
+    assert counters.in_flight == 3
+    producer.deliver()
+    target.publish([TRADE], counters)
+    assert (counters.acknowledged, counters.dead_lettered, counters.in_flight) == (1, 1, 1)
+    target.flush()
+    assert (counters.acknowledged, counters.dead_lettered, counters.in_flight) == (2, 1, 0)
+
+
+def test_full_queue_waits_and_drops_nothing():
+    producer = FakeProducer(room=2)
+    target = publisher(producer)
+    target.publish([TRADE] * 7, FeedCounters("crypto-1"))
+    target.flush()
+    assert len(producer.delivered) == 7
+    assert 0.1 in producer.polls
+
+
+def test_full_queue_gives_up_only_when_told_to_stop(monkeypatch):
+    monkeypatch.setattr("producers.publish.GRACE", 0.05)
+    producer = FakeProducer(room=2)
+    producer.delivers = False
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Undelivered, match="2 records"):
+        publisher(producer, stop).publish([TRADE] * 3, FeedCounters("crypto-1"))
+
+
+def test_failed_delivery_stops_everything_after_it():
+    producer = FakeProducer()
+    target = publisher(producer)
+    counters = FeedCounters("crypto-1", received=1)
+    producer.error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+    target.publish([TRADE], counters)
+    producer.deliver()
+    for call in (lambda: target.publish([TRADE], counters), target.serve, target.flush):
+        with pytest.raises(DeliveryFailed, match=r"t\.infoway\.raw\.trade"):
+            call()
+    assert counters.in_flight == 1
+
+
+def test_flush_says_how_many_records_are_left():
+    producer = FakeProducer()
+    producer.delivers = False
+    target = publisher(producer)
+    target.publish([TRADE, TRADE], FeedCounters("crypto-1"))
+    with pytest.raises(Undelivered) as raised:
+        target.flush(1)
+    assert raised.value.count == 2
+
+
+def test_broker_out_of_reach_is_one_line_that_says_what_to_do():
+    with pytest.raises(BrokerUnreachable) as raised:
+        raw_partitions(open_producer("127.0.0.1:1"), TOPOLOGY, "127.0.0.1:1", timeout=0.3)
+    assert "127.0.0.1:1" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_broker_error_without_metadata_is_unreachable():
+    class Refusing:
+        def list_topics(self, timeout):
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    with pytest.raises(BrokerUnreachable):
+        raw_partitions(Refusing(), TOPOLOGY, "b:1")
+
+
+def test_missing_topics_are_named():
+    class Empty:
+        def list_topics(self, timeout):
+            class Metadata:
+                topics = {}  # noqa: RUF012
+
+            return Metadata
+
+    with pytest.raises(TopicsMissing, match=r"t\.infoway\.raw\.trade"):
+        raw_partitions(Empty(), TOPOLOGY, "b:1")
+
+
+def test_every_counter_has_a_type_a_unit_and_a_meaning():
+    counters = FeedCounters("f", trades=2)
+    assert {metric.name: value for metric, value in counters.values()}["trades"] == 2
+    assert all(metric.unit and metric.meaning and metric.kind in ("counter", "gauge") for metric in METRICS)

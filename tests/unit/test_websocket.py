@@ -1,0 +1,276 @@
+"""The transport against a small WebSocket server on loopback: connecting, reconnecting, refusals, the orderly end."""
+
+import json
+import logging
+import queue
+import random
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
+
+from producers.counters import FeedCounters
+from producers.protocol import FeedProtocol, FeedSettings, State
+from producers.publish import Undelivered
+from producers.records import ControlRecord, Record
+from producers.symbols import Feed
+from producers.websocket import BadAddress, Endpoint, FeedRefused, KeyRefused, run_feed, run_feeds
+
+KEY = "s3cret/key+1"
+TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
+TRADE = {"s": "BTCUSDT", "t": 1752826113546, "p": "98.150", "v": "1", "vw": "98.15", "td": 1}
+
+
+class Published(queue.Queue):
+    """Stands for the publisher: keeps what it is given, and lets a test wait for it."""
+
+    def publish(self, outputs, counters):
+        for output in outputs:
+            self.put(output)
+
+    def serve(self):
+        pass
+
+    def wait_for(self, wanted):
+        """Return the first output that `wanted` accepts."""
+        while True:
+            output = self.get(timeout=10)
+            if wanted(output):
+                return output
+
+
+class AtOnce(random.Random):
+    """Chance without any wait between connections."""
+
+    def uniform(self, a, b):
+        return a
+
+
+class Server:
+    """A vendor that greets, acks, pushes one trade on a trade subscription, and does what `script` says of a request."""
+
+    def __init__(self, status=None, script=None):
+        self.status = status
+        self.script = script or {}
+        self.paths = []
+        self.requests = queue.Queue()
+        self.connections = 0
+        self.counting = threading.Lock()
+        self.location = None
+
+    def refuse(self, connection, request):
+        self.paths.append(request.path)
+        if self.status is None:
+            return None
+        response = connection.respond(self.status, f"key {KEY} is not known")
+        if self.location:
+            response.headers["Location"] = self.location
+        return response
+
+    def converse(self, connection):
+        with self.counting:
+            self.connections += 1
+            number = self.connections
+        try:
+            connection.send("You have permission to subscribe to all market data")
+            connection.send('{"code":200,"msg":"ws connect success"}')
+            for text in connection:
+                request = json.loads(text)
+                self.requests.put(request)
+                answer = self.script.get((number, request["code"]))
+                if answer == "drop":
+                    connection.socket.close()
+                elif answer is not None:
+                    connection.send(answer)
+                elif request["code"] in (10000, 10003, 10006):
+                    connection.send(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}))
+                if request["code"] == 10000 and answer is None:
+                    connection.send(json.dumps({"code": 10002, "data": TRADE}))
+        except ConnectionClosed:
+            pass
+
+
+@contextmanager
+def serving(server):
+    with serve(server.converse, "127.0.0.1", 0, process_request=server.refuse) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{running.socket.getsockname()[1]}/ws"
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+def protocol(business="stock", n=1):
+    feed = Feed(f"{business}-{n}", business, ("BTCUSDT",))
+    return FeedProtocol(feed, FeedSettings("simulated", mark_period_ms=200), TOPICS, FeedCounters(feed.name), AtOnce(1))
+
+
+@contextmanager
+def running(url, core, published):
+    """Run a feed in a thread; the thread's failure, if any, is raised at the end."""
+    stop = threading.Event()
+    failures = []
+
+    def run():
+        try:
+            run_feed(core, Endpoint(url, KEY), published, stop, AtOnce(1))
+        except Exception as error:  # noqa: BLE001 raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def is_trade(output):
+    return isinstance(output, Record) and output.topic == "infoway.raw.trade"
+
+
+def is_control(kind):
+    return lambda output: isinstance(output, ControlRecord) and output.control.kind == kind
+
+
+def is_state(state):
+    return lambda output: isinstance(output, Record) and output.topic == "infoway.feed.status" and output.fields[3] == state
+
+
+def test_feed_subscribes_publishes_and_ends_in_order_within_two_seconds():
+    server, published, core = Server(), Published(), protocol()
+    with serving(server) as url:
+        with running(url, core, published):
+            assert published.wait_for(is_control("begin")).key == "BTCUSDT"
+            assert published.wait_for(is_trade).fields[2] == "98.150"
+            published.wait_for(is_state("healthy"))
+            told = time.monotonic()
+        assert time.monotonic() - told < 2
+        published.wait_for(is_control("end"))
+        published.wait_for(is_state("ended"))
+        codes = [server.requests.get(timeout=5)["code"] for _ in range(6)]
+    assert codes == [10000, 10003, 10006, 11000, 11001, 11002]
+    assert core.state is State.ENDED
+    assert server.paths == ["/ws?business=stock&apikey=s3cret%2Fkey%2B1"]
+
+
+def test_pongs_of_a_silent_feed_make_marks():
+    published = Published()
+    with serving(Server()) as url, running(url, protocol(), published):
+        first = published.wait_for(is_control("mark"))
+        assert published.wait_for(is_control("mark")).control.ts >= first.control.ts
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_key_is_one_line_and_never_retried(status, caplog):
+    caplog.set_level(logging.DEBUG)
+    server, published = Server(status=status), Published()
+    with serving(server) as url, pytest.raises(KeyRefused) as raised:
+        run_feed(protocol(), Endpoint(url, KEY), published, threading.Event(), AtOnce(1))
+    assert len(server.paths) == 1
+    assert "\n" not in str(raised.value)
+    assert "INFOWAY_API_KEY" in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    published.wait_for(is_state("down"))
+    for text in (str(raised.value), caplog.text.replace("GET /ws?business=stock&apikey=s3cret%2Fkey%2B1", "")):
+        assert "s3cret" not in text
+
+
+def test_lost_connection_is_made_again_and_the_repeat_is_marked():
+    server, published, core = Server(script={(1, 10006): "drop"}), Published(), protocol()
+    with serving(server) as url, running(url, core, published):
+        assert published.wait_for(is_trade).fields[7] is False
+        published.wait_for(is_state("down"))
+        assert published.wait_for(is_control("begin")).control.ts_from is not None
+        assert published.wait_for(is_trade).fields[7] is True
+        published.wait_for(is_state("healthy"))
+    assert server.connections == 2
+    assert core.counters.losses == 1
+
+
+def test_server_error_code_leads_to_a_new_connection():
+    server, published = Server(script={(1, 10003): '{"code":500,"msg":"server error"}'}), Published()
+    with serving(server) as url, running(url, protocol(), published):
+        assert "server error" in published.wait_for(is_state("down")).fields[4]
+        published.wait_for(is_state("healthy"))
+    assert server.connections == 2
+
+
+def test_fatal_code_stops_the_feed_without_another_try():
+    server, published = Server(script={(1, 10000): f'{{"code":509,"msg":"invalid key {KEY}"}}'}), Published()
+    with serving(server) as url, pytest.raises(FeedRefused, match="check the API key") as raised:
+        run_feed(protocol(), Endpoint(url, KEY), published, threading.Event(), AtOnce(1))
+    assert server.connections == 1
+    assert raised.value.code == 509
+    assert KEY not in str(raised.value)
+    assert KEY not in str(published.queue)
+
+
+def test_unreachable_server_is_tried_again_without_naming_the_key(caplog):
+    published, core = Published(), protocol()
+    with serving(Server()) as url:
+        pass
+    with running(url, core, published):
+        assert "no connection to ws://127.0.0.1" in published.wait_for(is_state("down")).fields[4]
+    assert "s3cret" not in caplog.text
+    assert core.counters.connections == 0
+
+
+def test_backoff_doubles_up_to_thirty_seconds_with_full_jitter():
+    class Spy(random.Random):
+        def uniform(self, a, b):
+            ranges.append((a, b))
+            if len(ranges) == 8:
+                stop.set()
+            return 0
+
+    stop, ranges = threading.Event(), []
+    with serving(Server(status=503)) as url:
+        run_feed(protocol(), Endpoint(url, KEY), Published(), stop, Spy(1))
+    assert ranges == [(0, longest) for longest in (1, 2, 4, 8, 16, 30, 30, 30)]
+
+
+def test_redirect_is_not_followed_with_the_key():
+    server, other, published = Server(status=302), Server(), Published()
+    with serving(other) as target, serving(server) as url:
+        server.location = f"{target}?business=stock&apikey=x"
+        with running(url, protocol(), published):
+            published.wait_for(is_state("down"))
+    assert server.paths
+    assert not other.paths
+
+
+def test_first_failure_of_a_feed_ends_all_of_them():
+    server, published, stop = Server(script={(2, 10000): '{"code":502,"msg":"daily limit"}'}), Published(), threading.Event()
+    feeds = [protocol("stock", 1), protocol("stock", 2)]
+    with serving(server) as url, pytest.raises(FeedRefused, match="daily limit"):
+        run_feeds(feeds, Endpoint(url, KEY), published, stop, AtOnce(1))
+    assert stop.is_set()
+    assert {core.state for core in feeds} == {State.ENDED, State.REFUSED}
+
+
+def test_failure_to_publish_is_raised_and_closes_the_connection():
+    class Full(Published):
+        def publish(self, outputs, counters):
+            raise Undelivered(1, 2.0)
+
+    with serving(Server()) as url, pytest.raises(Undelivered):
+        run_feed(protocol(), Endpoint(url, KEY), Full(), threading.Event(), AtOnce(1))
+
+
+def test_endpoint_shows_no_key_and_takes_only_websocket_addresses():
+    assert KEY not in repr(Endpoint("ws://127.0.0.1:1/ws", KEY))
+    for address in ("http://h/ws", "ws://", "ws://h:abc/ws", "ws://h/ws?apikey=x"):
+        with pytest.raises(BadAddress) as raised:
+            Endpoint(address, KEY)
+        assert "apikey" not in str(raised.value)
