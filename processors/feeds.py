@@ -140,7 +140,8 @@ class Feeds:
                         changed.append(symbol)
                     elif coverage.feed is feed and not coverage.ended:
                         coverage.ended = True
-                        self._interrupt(coverage, control.ts, FOREVER, "partial")
+                        # a producer's clock may be slow: what the feed has delivered was observed, whatever the clock says
+                        self._interrupt(coverage, max(control.ts, feed.event), FOREVER, "partial")
                         changed.append(symbol)
         if control.kind in ("begin", "end", "mark"):
             feed.life = max(feed.life, control.ts)

@@ -167,7 +167,7 @@ def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocke
             skip_utf8_validation=True,
             enable_multithread=False,
             # a redirect would carry the key to another host
-            redirect_limit=3,
+            redirect_limit=0,
         )
     except websocket.WebSocketBadStatusException as error:
         if error.status_code in (401, 403):

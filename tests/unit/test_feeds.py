@@ -215,3 +215,12 @@ def test_what_did_not_change_is_not_written_again():
     assert list(state.dirty()) == []
     state.accept(trade(T + 1))
     assert {key for key, _ in state.dirty()} == {b"\0feeds"}
+
+
+def test_an_end_by_a_slow_clock_does_not_take_back_what_was_delivered():
+    state = feeds()
+    state.control(control("begin", T - 60_000))
+    state.accept(trade(T, recv=T - 1_270))
+    state.control(control("end", T - 1_270))
+    assert state.completeness("A", T - 60_000, T) == "complete"
+    assert state.completeness("A", T - 60_000, T + 1) == "partial"
