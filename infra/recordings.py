@@ -1,12 +1,16 @@
 """Recordings of the vendor's frames: JSON lines, plain or gz, `{"recv_ms": …, "frame": {…}}`, read for replay and simulator."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+
+
+_CUT = re.compile(rb'\s*\{\s*"recv_ms"\s*:\s*\d+\s*,\s*"frame"\s*:\s*(?P<frame>\{.*\})\s*\}\s*', re.DOTALL)
 
 
 class UnreadableRecording(OSError):
@@ -54,7 +58,7 @@ def _read(path: Path, frames: list[RecordedFrame], broken: list[BrokenLine]) -> 
         with path.open("rb") as plain:
             zipped = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
-            for number, line in enumerate(gzip.GzipFile(fileobj=plain) if zipped else plain, 1):  # noqa: B007 - told of a broken end
+            for number, line in enumerate(gzip.GzipFile(fileobj=plain) if zipped else plain, 1):
                 if line.strip():
                     _read_line(path, number, line, frames, broken)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -75,4 +79,6 @@ def _read_line(path: Path, number: int, line: bytes, frames: list[RecordedFrame]
     elif not isinstance(frame, dict):
         broken.append(BrokenLine(path, number, "frame is missing or no JSON object"))
     else:
-        frames.append(RecordedFrame(received, orjson.dumps(frame)))
+        # the frame's own bytes where they can be cut out: writing it again could alter a number that is no string
+        cut = _CUT.fullmatch(line)
+        frames.append(RecordedFrame(received, cut["frame"] if cut else orjson.dumps(frame)))

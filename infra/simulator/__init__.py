@@ -1,0 +1,5 @@
+"""A stand-in for the vendor: its WebSocket on this machine, with recordings or synthetic markets behind it."""
+
+from infra.simulator.server import Simulator, running_simulator
+
+__all__ = ["Simulator", "running_simulator"]

@@ -1,0 +1,149 @@
+"""The vendor's side of one connection, without I/O: request texts in, reply frames out, and what is subscribed; no markets."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+Channel = Literal["trade", "depth", "kline"]
+SUBSCRIBE: dict[int, tuple[Channel, int]] = {10000: ("trade", 10001), 10003: ("depth", 10004), 10006: ("kline", 10007)}
+UNSUBSCRIBE: dict[int, Channel] = {11000: "trade", 11001: "depth", 11002: "kline"}
+PUSH: dict[int, Channel] = {10002: "trade", 10005: "depth", 10008: "kline"}
+HEARTBEAT, UNSUBSCRIBED = 10010, 11010
+GREETING = "You have permission to subscribe to all market data"
+WINDOW = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the vendor allows: frames a minute on a connection, and seconds without a heartbeat."""
+
+    frames: int = 60
+    heartbeat: float = 60.0
+
+
+@dataclass
+class Session:
+    """One connection of a client, opened at `opened` (seconds, any clock that the caller keeps to)."""
+
+    business: str
+    opened: float
+    limits: Limits = field(default_factory=Limits)
+    trades: set[str] = field(default_factory=set)
+    with_type: set[str] = field(default_factory=set)
+    """Symbols whose trades bear their type (includeTy)."""
+    depth: set[str] = field(default_factory=set)
+    klines: set[tuple[str, int]] = field(default_factory=set)
+    """(symbol, kline type)."""
+    closing: bool = False
+    """Whether the server closes the connection after the replies."""
+
+    def __post_init__(self) -> None:
+        self._frames: deque[float] = deque()
+        self._heartbeat = self.opened
+
+    def greeting(self) -> list[str]:
+        """Return what the server says first: `stock` greets in plain text before any JSON."""
+        welcome = _frame(code=200, msg="ws connect success")
+        return [GREETING, welcome] if self.business == "stock" else [welcome]
+
+    def receive(self, text: str | bytes, now: float) -> list[str]:
+        """Return the replies to one frame. An ack is no validation: any code is acked."""
+        self._frames.append(now)
+        while self._frames[0] <= now - WINDOW:
+            self._frames.popleft()
+        if len(self._frames) > self.limits.frames:
+            self.closing = True
+            return [_error(501, f"more than {self.limits.frames} frames a minute", None)]
+        try:
+            request = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return [_error(515, "not JSON", None)]
+        if not isinstance(request, dict) or "code" not in request:
+            return [_error(507, "code is missing", None)]
+        code, trace, data = request["code"], request.get("trace"), request.get("data")
+        if code == HEARTBEAT:
+            self._heartbeat = now
+            return []
+        if code in SUBSCRIBE:
+            return self._subscribe(code, trace, data)
+        if code in UNSUBSCRIBE:
+            return self._unsubscribe(UNSUBSCRIBE[code], trace, data)
+        return [_error(506, f"code {code} is unknown", trace)]
+
+    def overdue(self, now: float) -> list[str]:
+        """Return the last word to a client without a heartbeat for too long, nothing to one that is alive."""
+        if now - self._heartbeat <= self.limits.heartbeat:
+            return []
+        self.closing = True
+        return [_error(513, "heartbeat timeout", None)]
+
+    def wants(self, channel: Channel, symbol: str, kline_type: int | None = None) -> bool:
+        """Return whether a push goes to this client; without a kline type any interval counts."""
+        if channel == "kline":
+            return any(known == symbol and kline_type in (None, number) for known, number in self.klines)
+        return symbol in (self.trades if channel == "trade" else self.depth)
+
+    def symbols(self) -> set[str]:
+        """Return every symbol of any subscription."""
+        return self.trades | self.depth | {symbol for symbol, _ in self.klines}
+
+    def _subscribe(self, code: int, trace: Any, data: Any) -> list[str]:
+        channel, ack = SUBSCRIBE[code]
+        if not isinstance(data, dict):
+            return [_error(507, "data is missing", trace)]
+        if channel == "kline":
+            pairs = _kline_pairs(data.get("arr"))
+            if pairs is None:
+                return [_error(506, "arr must list {type: 1 to 12, codes}", trace)]
+            self.klines |= pairs
+        else:
+            symbols = _codes(data.get("codes"))
+            if symbols is None:
+                return [_error(507, "codes are missing", trace)]
+            (self.trades if channel == "trade" else self.depth).update(symbols)
+            if channel == "trade" and data.get("includeTy") is True:
+                self.with_type |= symbols
+        return [_frame(code=ack, msg="ok", trace=trace)]
+
+    def _unsubscribe(self, channel: Channel, trace: Any, data: Any) -> list[str]:
+        symbols = _codes(data.get("codes")) if isinstance(data, dict) else None
+        if symbols is None:
+            return [_error(507, "codes are missing", trace)]
+        if channel == "kline":
+            types = str(data.get("klineTypes") or "")
+            # without klineTypes every interval of the codes goes
+            gone = {int(part) for part in types.split(",") if part.strip().isdecimal()} or set(range(1, 13))
+            self.klines = {(symbol, number) for symbol, number in self.klines if symbol not in symbols or number not in gone}
+        elif channel == "trade":
+            self.trades -= symbols
+            self.with_type -= symbols
+        else:
+            self.depth -= symbols
+        return [_frame(code=UNSUBSCRIBED, msg="ok", trace=trace)]
+
+
+def _codes(value: Any) -> set[str] | None:
+    symbols = {part.strip() for part in value.split(",") if part.strip()} if isinstance(value, str) else set()
+    return symbols or None
+
+
+def _kline_pairs(value: Any) -> set[tuple[str, int]] | None:
+    if not isinstance(value, list) or not value:
+        return None
+    pairs: set[tuple[str, int]] = set()
+    for entry in value:
+        symbols = _codes(entry.get("codes")) if isinstance(entry, dict) else None
+        if symbols is None or entry.get("type") not in range(1, 13):
+            return None
+        pairs |= {(symbol, entry["type"]) for symbol in symbols}
+    return pairs
+
+
+def _frame(**fields: Any) -> str:
+    return orjson.dumps({name: value for name, value in fields.items() if value is not None}).decode()
+
+
+def _error(code: int, text: str, trace: Any) -> str:
+    return _frame(code=code, msg=text, trace=trace)

@@ -1,0 +1,126 @@
+"""Synthetic markets: seeded random walks as the vendor's trade, depth and kline data; exact decimals, no real prices, no I/O."""
+
+import random
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+KLINE_SECONDS = {1: 60, 2: 300, 3: 900, 4: 1800, 5: 3600, 6: 7200, 7: 14_400, 8: 86_400}
+"""Kline types made here, by their length; longer ones are acked and stay silent."""
+
+_START = {
+    "00005.HK": ("98.15", "0.05", 400),
+    "00285.HK": ("36.00", "0.02", 500),
+    "00700.HK": ("520.00", "0.20", 100),
+    "002594.SZ": ("330.00", "0.01", 100),
+    "TSLA.US": ("329.65", "0.01", 1),
+    "AAPL.US": ("211.18", "0.01", 1),
+    "BTCUSDT": ("118500.00", "0.01", 0),
+    "USDJPY": ("148.520", "0.001", 0),
+}
+_SUFFIXES = {"stock": "HK|US|SH|SZ", "japan": "JP", "india": "IN", "korea": "KS|KQ", "taiwan": "TW"}
+
+
+def trades_on(business: str, symbol: str) -> bool:
+    """Return whether a symbol has a market on a business; a wrong one is acked and silent."""
+    if business in _SUFFIXES:
+        return re.fullmatch(rf"[A-Z0-9&-]{{1,12}}\.({_SUFFIXES[business]})", symbol) is not None
+    crypto = re.fullmatch(r"[A-Z0-9]{2,12}(USDT|USDC)", symbol) is not None
+    if business == "crypto":
+        return crypto or re.fullmatch(r"[A-Z0-9]{3,12}USD", symbol) is not None
+    return business == "common" and not crypto and re.fullmatch(r"[A-Z0-9]{3,12}", symbol) is not None
+
+
+@dataclass
+class Kline:
+    """A kline under way."""
+
+    start: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    turnover: Decimal
+
+
+@dataclass
+class Market:
+    """One symbol's market; the same symbol, business and seed give the same walk."""
+
+    symbol: str
+    business: str
+    seed: int = 0
+    klines: dict[int, Kline] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        price, tick, lot = _START.get(self.symbol, ("100.00", "0.01", 100 if self.business != "crypto" else 0))
+        self.tick = Decimal(tick)
+        self._price = Decimal(price)
+        self._lot = lot
+        self._random = random.Random(f"{self.seed} {self.symbol}")
+        self._levels = 5 if self.symbol.endswith((".SH", ".SZ")) else 10
+        # HK and US trades come without a direction
+        self._directed = self.business == "crypto" or self.symbol.endswith((".SH", ".SZ"))
+
+    def trade(self, now_ms: int) -> dict[str, Any]:
+        """Return the next trade's data, and count it in every kline under way."""
+        steps = self._random.choice((-2, -1, -1, 0, 0, 0, 1, 1, 2))
+        self._price = max(self.tick * 10, self._price + steps * self.tick)
+        volume = self._volume()
+        turnover = self._price * volume
+        for number, seconds in KLINE_SECONDS.items():
+            self._count(number, now_ms // 1000 // seconds * seconds, volume, turnover)
+        direction = self._random.choice((1, 2)) if self._directed else 0
+        return {"s": self.symbol, "t": now_ms, "p": str(self._price), "v": str(volume), "vw": str(turnover), "td": direction}
+
+    def book(self, now_ms: int) -> dict[str, Any]:
+        """Return the book around the last price: lists a ascending, b descending, prices then sizes."""
+        best_bid = self._price - self.tick * self._random.randint(0, 1)
+        asks = [best_bid + self.tick * (level + 1) for level in range(self._levels)]
+        bids = [best_bid - self.tick * level for level in range(self._levels)]
+        return {
+            "s": self.symbol,
+            "t": now_ms,
+            "a": [[str(price) for price in asks], [str(self._size()) for _ in asks]],
+            "b": [[str(price) for price in bids], [str(self._size()) for _ in bids]],
+        }
+
+    def kline(self, number: int) -> dict[str, Any] | None:
+        """Return the kline of a type under way; None before the first trade and for types that are not made."""
+        kline = self.klines.get(number)
+        if kline is None:
+            return None
+        change = kline.close - kline.open
+        return {
+            "s": self.symbol,
+            "o": str(kline.open),
+            "h": str(kline.high),
+            "l": str(kline.low),
+            "c": str(kline.close),
+            "v": str(kline.volume),
+            "vw": str(kline.turnover),
+            "pca": str(change),
+            "pfr": f"{change * 100 / kline.open:.2f}%",
+            "t": kline.start,
+            "ty": number,
+        }
+
+    def _count(self, number: int, start: int, volume: Decimal, turnover: Decimal) -> None:
+        kline, price = self.klines.get(number), self._price
+        if kline is None or kline.start != start:
+            self.klines[number] = Kline(start, price, price, price, price, volume, turnover)
+            return
+        kline.high, kline.low, kline.close = max(kline.high, price), min(kline.low, price), price
+        kline.volume += volume
+        kline.turnover += turnover
+
+    def _volume(self) -> Decimal:
+        if self.business == "common":
+            # forex brokers report ticks without a volume now and then
+            return Decimal(self._random.choice((0, 1, 1, 2, 5)))
+        return Decimal(self._random.randint(1, 20) * self._lot) if self._lot else Decimal(self._random.randint(1, 500_000)).scaleb(-6)
+
+    def _size(self) -> Decimal:
+        return Decimal(self._random.randint(1, 60) * self._lot) if self._lot else Decimal(self._random.randint(1, 9_000_000)).scaleb(-6)
