@@ -89,7 +89,7 @@ class Stack:
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+                [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)],
                 capture_output=True,
                 text=True,
                 check=False,

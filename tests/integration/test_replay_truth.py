@@ -132,7 +132,9 @@ def test_the_session_vwap_equals_the_exchanges_cumulative_figures_at_every_snaps
         assert Decimal(row["vwap"]) == ratio(snapshot["cum_turnover"], snapshot["cum_volume"])
     day = rows(folder, "infoway.bars.1d")[-1]
     last = snapshots[-1]
-    assert (Decimal(day["high"]), Decimal(day["low"]), Decimal(day["close"])) == tuple(Decimal(last[name]) for name in ("high", "low", "last"))
+    assert (Decimal(day["high"]), Decimal(day["low"]), Decimal(day["close"])) == tuple(
+        Decimal(last[name]) for name in ("high", "low", "last")
+    )
     assert (Decimal(day["open"]), day["trade_count"]) == (Decimal(last["open"]), int(last["trades"]))
     assert Decimal(day["turnover"]) == Decimal(last["cum_turnover"])
 

@@ -7,9 +7,27 @@ import pytest
 
 from processors.sessions import BadSessions, BeyondCalendar, Calendars, read_rules
 
-ZONES = {"HK": "Asia/Hong_Kong", "US": "America/New_York", "SH": "Asia/Shanghai", "SZ": "Asia/Shanghai", "JP": "Asia/Tokyo", "KS": "Asia/Seoul", "IN": "Asia/Kolkata", "TW": "Asia/Taipei"}
+ZONES = {
+    "HK": "Asia/Hong_Kong",
+    "US": "America/New_York",
+    "SH": "Asia/Shanghai",
+    "SZ": "Asia/Shanghai",
+    "JP": "Asia/Tokyo",
+    "KS": "Asia/Seoul",
+    "IN": "Asia/Kolkata",
+    "TW": "Asia/Taipei",
+}
 BUSINESS = {"JP": "japan", "KS": "korea", "IN": "india", "TW": "taiwan"}
-SYMBOL = {"HK": "00700.HK", "US": "AAPL.US", "SH": "600519.SH", "SZ": "002594.SZ", "JP": "7203.JP", "KS": "005930.KS", "IN": "RELIANCE.IN", "TW": "2330.TW"}
+SYMBOL = {
+    "HK": "00700.HK",
+    "US": "AAPL.US",
+    "SH": "600519.SH",
+    "SZ": "002594.SZ",
+    "JP": "7203.JP",
+    "KS": "005930.KS",
+    "IN": "RELIANCE.IN",
+    "TW": "2330.TW",
+}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +101,9 @@ def test_the_sample_trade_of_the_vendor_lies_in_the_closing_auction(calendars):
     assert trade_date(calendars.session_of("stock", "00005.HK", 1752826113546)) == "2025-07-18"
 
 
-@pytest.mark.parametrize(("day", "open_utc"), [("2025-03-07", "14:30"), ("2025-03-10", "13:30"), ("2025-10-31", "13:30"), ("2025-11-03", "14:30")])
+@pytest.mark.parametrize(
+    ("day", "open_utc"), [("2025-03-07", "14:30"), ("2025-03-10", "13:30"), ("2025-10-31", "13:30"), ("2025-11-03", "14:30")]
+)
 def test_daylight_saving_moves_the_us_open(calendars, day, open_utc):
     opens = ms(f"{day}T{open_utc}")
     assert calendars.session_of("stock", "AAPL.US", opens - 1) is None
@@ -125,4 +145,17 @@ def test_a_symbol_of_no_known_market_has_no_session(calendars):
 
 def test_every_mistake_in_the_rules_is_reported_at_once():
     with pytest.raises(BadSessions, match=r"(?s)HK: before is -1.*HK: override.*source is missing.*CN: no such entry"):
-        read_rules({"markets": {"HK": {"calendar": "XHKG", "before": -1, "after": 0, "first": date(2020, 1, 1), "last": date(2021, 1, 1), "overrides": [{"date": date(2020, 5, 1), "closed": True}]}}})
+        read_rules(
+            {
+                "markets": {
+                    "HK": {
+                        "calendar": "XHKG",
+                        "before": -1,
+                        "after": 0,
+                        "first": date(2020, 1, 1),
+                        "last": date(2021, 1, 1),
+                        "overrides": [{"date": date(2020, 5, 1), "closed": True}],
+                    }
+                }
+            }
+        )

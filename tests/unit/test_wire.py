@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.decimals import LIMIT, to_text
 from schemas.topics import load_schema
-from schemas.wire import Decoder, DecimalOverflow, UnreadableValue, compile_encoder, header, logical_type, schema_id_of, to_json
+from schemas.wire import DecimalOverflow, Decoder, UnreadableValue, compile_encoder, header, logical_type, schema_id_of, to_json
 
 SCHEMAS = (
     "raw_trade", "raw_depth", "raw_kline", "bar", "vwap", "depth_imbalance", "progress", "feed_status", "late_trade", "dead_letter",
@@ -53,7 +53,9 @@ def logical_value(avro_type, value):
             return Decimal(value).scaleb(-18)
     if logical == "date":
         return datetime.date(1970, 1, 1) + datetime.timedelta(days=value)
-    return EPOCH + datetime.timedelta(milliseconds=value) if logical == "timestamp-millis" else EPOCH + datetime.timedelta(microseconds=value)
+    return (
+        EPOCH + datetime.timedelta(milliseconds=value) if logical == "timestamp-millis" else EPOCH + datetime.timedelta(microseconds=value)
+    )
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -63,7 +65,9 @@ def test_an_encoder_writes_what_fastavro_writes_and_the_decoder_reads_it(name, d
     record = {field["name"]: data.draw(value_of(field["type"])) for field in schema["fields"]}
     stream = io.BytesIO()
     fastavro.schemaless_writer(
-        stream, fastavro.parse_schema(schema), {field["name"]: logical_value(field["type"], record[field["name"]]) for field in schema["fields"]}
+        stream,
+        fastavro.parse_schema(schema),
+        {field["name"]: logical_value(field["type"], record[field["name"]]) for field in schema["fields"]},
     )
     value = compile_encoder(schema, 77)(*record.values())
     assert value == header(77) + stream.getvalue()

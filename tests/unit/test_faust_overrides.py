@@ -1,0 +1,51 @@
+"""What the engine overrides of Faust is what it was written against: a change upstream must be looked at, not slip in."""
+
+import hashlib
+import inspect
+
+import aiokafka
+import confluent_kafka
+import faust
+import pytest
+
+from processors.engine.group import Member, check_metadata_format, metadata_bytes
+from processors.engine.overrides import OVERRIDDEN
+
+REVIEWED = {
+    "faust.transport.drivers.aiokafka.Consumer.on_partitions_revoked": "d04b7ae72c6fc206",
+    "faust.transport.drivers.aiokafka.Consumer.on_partitions_assigned": "29ce96596f05a18c",
+    "faust.transport.drivers.aiokafka.Consumer._commit_offsets": "1a69799041188441",
+    "faust.transport.drivers.aiokafka.Consumer._new_offset": "1d2c7ea89a7ad4f1",
+    "faust.transport.drivers.aiokafka.Consumer._drain_messages": "44a2500309e83c63",
+    "faust.transport.drivers.aiokafka.Consumer.verify_event_path": "a17e8f0610e1abcb",
+    "faust.transport.drivers.aiokafka.Producer.flush": "36d0cb3615f65b01",
+    "faust.topics.Topic._compile_decode": "6474178f8c211c05",
+    "faust.app.base.App._new_transport": "42db531312dd776f",
+    "faust.app.base.App._new_producer_transport": "eb3b4aa6a8961275",
+}
+
+
+def upstream():
+    for owner, names in OVERRIDDEN:
+        for name in names:
+            yield f"{owner.__module__}.{owner.__name__}.{name}", getattr(owner, name)
+
+
+@pytest.mark.parametrize(("place", "function"), list(upstream()), ids=lambda value: value if isinstance(value, str) else "")
+def test_upstream_has_not_changed_under_an_override(place, function):
+    digest = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+    assert digest == REVIEWED[place], f"{place} changed upstream: read it, adapt processors/engine/overrides.py, then note {digest}"
+
+
+def test_the_pinned_versions_are_installed():
+    assert (faust.__version__, aiokafka.__version__, confluent_kafka.__version__) == ("0.15.3", "0.14.0", "2.16.0")
+
+
+def test_group_metadata_is_what_librdkafka_writes():
+    check_metadata_format()
+    assert metadata_bytes(Member("g", 7, "m")) == b"CGMDv2:\x07\x00\x00\x00g\x00m\x00\x01"
+
+
+@pytest.mark.parametrize(("generation", "member"), [(-1, "m"), (3, "")])
+def test_a_member_that_would_fence_nothing_is_not_valid(generation, member):
+    assert not Member("g", generation, member).valid
