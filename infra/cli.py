@@ -23,6 +23,7 @@ from infra.replay import ReplayStalled, replay
 from infra.supervisor import WorkerFailed
 from infra.topology import TopologyError
 from infra.up import up
+from processors.settings import SettingsError, check_names
 from producers.publish import PublishError
 from producers.symbols import BadSymbol, BadSymbols
 from producers.websocket import BadAddress, FeedRefused, KeyRefused
@@ -46,6 +47,7 @@ EXPECTED = (
     RegistryError,
     ReplayStalled,
     ServerFailed,
+    SettingsError,
     TopologyError,
     UnreadableRecording,
     WorkerFailed,
@@ -138,7 +140,9 @@ def _topology_options(command: argparse.ArgumentParser) -> None:
 
 def _topology(options: argparse.Namespace) -> Topology:
     intervals, windows = (tuple(dict.fromkeys(part.strip() for part in text.split(","))) for text in (options.intervals, options.windows))
-    return Topology(options.prefix, intervals, windows, options.partitions)
+    topology = Topology(options.prefix, intervals, windows, options.partitions)
+    check_names(topology)
+    return topology
 
 
 def _up(options: argparse.Namespace) -> int:

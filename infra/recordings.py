@@ -9,7 +9,6 @@ from pathlib import Path
 
 import orjson
 
-
 _CUT = re.compile(rb'\s*\{\s*"recv_ms"\s*:\s*\d+\s*,\s*"frame"\s*:\s*(?P<frame>\{.*\})\s*\}\s*', re.DOTALL)
 
 

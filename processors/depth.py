@@ -20,7 +20,7 @@ Best = tuple[int, int, int, int]
 
 _BOOK_KEY = b"book:"
 _CERTAIN = 3
-"""Evidence from which the lists count as reversed: one book whose order confirms it, or three that only hint at it."""
+"""Evidence that turns the sides around: one book whose order confirms it, or three that only hint at it, more than against it."""
 _WEIGHTS = tuple(2520 // level for level in range(1, 11))
 """1/i for the i-th of ten levels, in units of 1/2520, the least common multiple of 1..10: weighted sums stay whole."""
 
@@ -32,6 +32,8 @@ class SymbolBook:
     connection: str = ""
     evidence: int = 0
     """How clearly the connection's books showed list a as the asks (positive) or as the bids (negative)."""
+    reversed: bool = False
+    """Whether list a is read as the bids."""
     best: Best | None = None
     """Top of the book before; None where order flow must not be measured from it."""
 
@@ -46,9 +48,9 @@ class Depths:
         self.changed: set[str] = set()
         for key, value in entries.items():
             if key.startswith(_BOOK_KEY):
-                connection, evidence, best = orjson.loads(value)
+                connection, evidence, is_reversed, best = orjson.loads(value)
                 known = None if best is None else (int(best[0]), int(best[1]), int(best[2]), int(best[3]))
-                self.books[key.removeprefix(_BOOK_KEY).decode()] = SymbolBook(connection, evidence, known)
+                self.books[key.removeprefix(_BOOK_KEY).decode()] = SymbolBook(connection, evidence, is_reversed, known)
 
     def forget_best(self, symbols: Sequence[str]) -> None:
         """Let the order flow of these symbols start anew."""
@@ -87,7 +89,7 @@ class Imbalance:
         for symbol in sorted(state.changed):
             known = state.books[symbol]
             best = None if known.best is None else [str(units) for units in known.best]
-            yield _BOOK_KEY + symbol.encode(), orjson.dumps([known.connection, known.evidence, best])
+            yield _BOOK_KEY + symbol.encode(), orjson.dumps([known.connection, known.evidence, known.reversed, best])
         state.changed.clear()
 
     def _row(self, state: Depths, book: Book) -> Row:
@@ -96,7 +98,7 @@ class Imbalance:
         if known is None:
             known = state.books[book.symbol] = SymbolBook()
         if known.connection != book.connection:
-            known.connection, known.evidence = book.connection, 0
+            known.connection, known.evidence, known.reversed = book.connection, 0, False
         bids, asks = sides(book, known)
         best = (*bids[0], *asks[0]) if bids and asks else None
         ofi = order_flow_imbalance(known.best, best) if known.best is not None and best is not None else None
@@ -114,7 +116,8 @@ def sides(book: Book, known: SymbolBook) -> tuple[list[Level], list[Level]]:
     The vendor's list a holds the asks unless the connection's books say otherwise. A book speaks where one list lies
     wholly above the other: with 3 if each list also runs away from the other (asks up, bids down), as every real book of
     two levels and more does; with 1 if the lists are too short or too disordered to tell; not at all if they run into each
-    other, as in a crossed book read with its sides right. So no single crossed book turns the sides around.
+    other, as in a crossed book read with its sides right. So no single crossed book turns the sides around: they stay as they are
+    until the evidence is _CERTAIN of the other way.
     """
     a = clean(book.a, book.business)
     b = clean(book.b, book.business)
@@ -124,7 +127,9 @@ def sides(book: Book, known: SymbolBook) -> tuple[list[Level], list[Level]]:
             known.evidence += _weight(a, up_a, b, up_b)
         elif up_a[-1][0] < up_b[0][0]:
             known.evidence -= _weight(b, up_b, a, up_a)
-    ascending, descending = (up_b, up_a) if known.evidence <= -_CERTAIN else (up_a, up_b)
+    if abs(known.evidence) >= _CERTAIN:
+        known.reversed = known.evidence < 0
+    ascending, descending = (up_b, up_a) if known.reversed else (up_a, up_b)
     descending.reverse()
     return merged(descending), merged(ascending)
 

@@ -144,7 +144,7 @@ class Feeds:
                         self._interrupt(coverage, max(control.ts, feed.event), FOREVER, "partial")
                         changed.append(symbol)
         if control.kind in ("begin", "end", "mark"):
-            feed.life = max(feed.life, control.ts)
+            feed.life = max(feed.life, control.ts_recv // 1000)
         if control.kind == "mark":
             feed.event = max(feed.event, control.ts)
         return changed

@@ -70,13 +70,11 @@ class Rolling:
         self._entries: list[tuple[int, int, int, int]] = []
         self._changed: set[int] = set()
 
-    def add(self, ts: int, price: int, volume: int) -> None:
-        """Take a trade of event time `ts` (ms), price and volume in units of 10^-18; one before every window changes nothing."""
+    def add(self, ts: int, volume: int, turnover: int, square: int) -> None:
+        """Take a trade of event time `ts` (ms), its sums in the units of Sums; one before every window changes nothing."""
         if not self.windows:
             self.now = max(self.now, ts)
             return
-        turnover = price * volume
-        square = price * turnover
         if ts > self.now:
             self._advance(ts)
             self._times.append(ts)

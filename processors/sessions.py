@@ -99,7 +99,11 @@ def read_rules(document: Any) -> dict[str, Rules]:
             for key in ("before", "after")
             if key in entry and not (isinstance(entry[key], int) and entry[key] >= 0)
         ]
-        mistakes += [f"{name}: {key} is {entry[key]!r}, expected a date" for key in ("first", "last") if key in entry and not isinstance(entry[key], date)]
+        mistakes += [
+            f"{name}: {key} is {entry[key]!r}, expected a date"
+            for key in ("first", "last")
+            if key in entry and not isinstance(entry[key], date)
+        ]
         mistakes += [f"{name}: {mistake}" for row in entry.get("overrides") or () for mistake in _wrong_override(row)]
         if not missing:
             rules[name] = Rules(**{**entry, "overrides": tuple(entry["overrides"] or ())})

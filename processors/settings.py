@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 
+from processors.feeds import EventTime
+from processors.intervals import ladder
+from processors.sessions import Calendars
+from processors.vwap import Vwap
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
 VARIABLES = {
@@ -33,6 +37,9 @@ class Settings:
     topology: Topology
     slot: str
     work_dir: Path
+
+    def __post_init__(self) -> None:
+        check_names(self.topology)
 
     @property
     def group(self) -> str:
@@ -68,6 +75,18 @@ class Settings:
         )
         work_dir = Path(environment.get("INFOWAY_WORK_DIR") or Path(gettempdir()) / f"infoway-streams-{prefix}{slot}")
         return cls(environment.get("INFOWAY_BOOTSTRAP", ""), environment.get("INFOWAY_REGISTRY", ""), topology, slot, work_dir)
+
+
+def check_names(topology: Topology) -> None:
+    """Raise SettingsError with every interval and window that there cannot be."""
+    mistakes: list[str] = []
+    for check in (lambda: ladder(topology.intervals), lambda: Vwap(topology.windows, Calendars(), EventTime())):
+        try:
+            check()
+        except ValueError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SettingsError("; ".join(mistakes))
 
 
 def _list(environment: Mapping[str, str], name: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -89,6 +89,8 @@ class FeedProtocol:
         self._known_until: dict[tuple[Channel, str], int] = {}
         self._reported = ("", "")
         self._down_since: int | None = None
+        self._event_clock: tuple[int, int] | None = None
+        """Event time of the last trade or book (milliseconds), and when it was received (microseconds)."""
         self._connection = self._new_connection("", 0)
 
     def connected(self, now: int) -> list[Output]:
@@ -189,6 +191,7 @@ class FeedProtocol:
             outputs.append(self._begin_symbol(push.channel, push.symbol, now))
         else:
             place.active = now
+        self._event_clock = (fields[1], now)
         if push.channel is Channel.TRADE:
             counters.trades += 1
             _, ts_event, price, volume, _, direction, _ = fields
@@ -240,17 +243,22 @@ class FeedProtocol:
         return self._control("begin", channel, symbol, now, None if known_until is None else known_until // 1000)
 
     def _marks(self) -> list[Output]:
+        if self._event_clock is None:
+            return []
+        # in the vendor's time, not the producer's: a slow clock, a slow feed and a recording of years ago stay in step
+        event, received = self._event_clock
+        alive_at = event + (self._connection.life - received) // 1000
         return [
-            ControlRecord(place.topic, None, place.partition, self._control_value("mark", self._connection.life, None))
+            ControlRecord(place.topic, None, place.partition, self._control_value("mark", self._connection.life, None, alive_at))
             for place in self._connection.marks.due(self._connection.life)
         ]
 
     def _control(self, kind: Kind, channel: Channel, symbol: str, time: int, ts_from: int | None = None) -> ControlRecord:
         return ControlRecord(channel.topic, symbol, None, self._control_value(kind, time, ts_from))
 
-    def _control_value(self, kind: Kind, time: int, ts_from: int | None) -> Control:
-        feed = self.feed
-        return Control(kind, feed.name, feed.business, self._connection.id, self._settings.source, time // 1000, time, ts_from)
+    def _control_value(self, kind: Kind, time: int, ts_from: int | None, ts: int | None = None) -> Control:
+        feed, at = self.feed, time // 1000 if ts is None else ts
+        return Control(kind, feed.name, feed.business, self._connection.id, self._settings.source, at, time, ts_from)
 
     def _dead_letter(self, data: bytes, error: UnreadableFrame, now: int) -> list[Output]:
         self.counters.received += 1

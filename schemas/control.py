@@ -24,7 +24,8 @@ class Control:
 
     kind       begin: a symbol is subscribed on the feed from ts on; end: it ended in order at ts; mark: the feed lived at
                ts (no symbol, explicit partition); gap: a loss from ts_from to ts; heal: kline is the vendor's bar for a gap
-    ts         milliseconds UTC, by the producer's clock at receipt
+    ts         milliseconds UTC, by the producer's clock at receipt; of a mark by the vendor's: the time of the feed's last
+               trade or book, and what has passed since it was received
     ts_from    start of the loss, milliseconds UTC; for a begin the feed's last sign of life, where the producer knows one
     ts_recv    microseconds UTC
     """

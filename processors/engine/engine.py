@@ -120,7 +120,7 @@ class Engine:
                     f"{agent.name}: offsets {applied} to {starts[place] - 1} of {place[0]}[{place[1]}] were deleted by retention "
                     "before they were read: compute anew under a fresh prefix, or give the topic a longer retention",
                 )
-            held[agent.name, place] = Held(agent.computation.load(place[1], stored), applied)
+            held[agent.name, place] = Held(self._restore(agent, place, stored), applied)
         async with self.lock:
             self.held = held
             self.ready = member
@@ -129,6 +129,13 @@ class Engine:
     def load(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], dict[bytes, bytes]]:
         """Read state topics up to their high watermark."""
         return load_states(self.bootstrap, partitions)
+
+    def _restore(self, agent: Agent, place: Place, stored: dict[bytes, bytes]) -> Any:
+        try:
+            return agent.computation.load(place[1], stored)
+        except Exception as error:
+            log.exception("agent %s", agent.name)
+            leave(Exit.SETUP_WRONG, f"{agent.name}: the state of {place[0]}[{place[1]}] cannot be used: {error}")
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""

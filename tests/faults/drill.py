@@ -7,38 +7,32 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
-from tally import Tally, decode_tally, encode_tally
-
-from processors.engine.outputs import DEAD_LETTER
-from processors.records import Unreadable
+from pipelines import Pipeline
 
 HERE = Path(__file__).parent
-TOPICS = ("in", "fast", "fast-late", "slow", "slow-late", DEAD_LETTER, "state-fast", "state-slow")
 COMPACTED = {"cleanup.policy": "compact"}
-Log = dict[int, list[bytes]]
 
 
 class Fleet:
     """Workers in slots; each starts again in its slot with the transactional id of its predecessor."""
 
-    def __init__(self, bootstrap: str, group: str, directory: Path, partitions: int, **settings: object) -> None:
+    def __init__(
+        self, bootstrap: str, group: str, directory: Path, partitions: int, pipeline: Callable[[str], Pipeline], **settings: object
+    ) -> None:
         self.bootstrap, self.group, self.directory, self.partitions = bootstrap, group, directory, partitions
+        self.pipeline = pipeline(group)
+        settings["pipeline"] = pipeline.__name__
         self.settings = {f"DRILL_{name.upper()}": str(value) for name, value in settings.items()}
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.events: Counter[str] = Counter()
         self._started = 0
-        create_topics(
-            bootstrap, [NewTopic(self.topic(name), partitions, 1, config=COMPACTED if "state" in name else {}) for name in TOPICS]
-        )
-
-    def topic(self, name: str) -> str:
-        return f"{self.group}-{name}"
+        topics = self.pipeline.topics().items()
+        create_topics(bootstrap, [NewTopic(name, partitions, 1, config=COMPACTED if compacted else {}) for name, compacted in topics])
 
     def start(self, slot: str, **settings: object) -> None:
         self._started += 1
@@ -90,17 +84,8 @@ class Fleet:
         self.workers.clear()
 
 
-@contextmanager
-def fleet(*arguments: object, **settings: object) -> Iterator[Fleet]:
-    running = Fleet(*arguments, **settings)
-    try:
-        yield running
-    finally:
-        running.close()
-
-
 class Load:
-    """Feeds the source topic at a steady rate: five keys a partition, some poison."""
+    """Feeds the source topic at a steady rate."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -110,8 +95,8 @@ class Load:
     def send(self, count: int) -> None:
         for _ in range(count):
             partition, number = self.sent % self.fleet.partitions, self.sent // self.fleet.partitions
-            value = b"poison" if self.sent % 211 == 0 else b"trade"
-            self.producer.produce(self.fleet.topic("in"), value, b"k%d-%d" % (partition, number % 5), partition)
+            key, value = self.fleet.pipeline.message(partition, number)
+            self.producer.produce(self.fleet.pipeline.source, value, key, partition)
             self.sent += 1
         self.producer.poll(0)
 
@@ -163,7 +148,7 @@ def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 90) -> N
     while time.monotonic() < deadline:
         for slot in fleet.tend():
             fleet.start(slot, kill=0, stop=0)
-        if all(applied(fleet, name) >= total for name in ("fast", "slow")):
+        if all(applied(fleet, place) >= total for place in (0, 1)):
             break
     fleet.close()
 
@@ -187,10 +172,10 @@ def sole_member(fleet: Fleet) -> str | None:
     return members[0].member_id
 
 
-def applied(fleet: Fleet, agent: str) -> int:
-    """Return the number of source records that an agent says it has applied."""
+def applied(fleet: Fleet, place: int) -> int:
+    """Return the number of source records that the first (0) or the second, slower agent (1) says it has applied."""
     last = {}
-    for partition, messages in read(fleet.bootstrap, fleet.topic(f"state-{agent}"), "read_committed").items():
+    for partition, messages in read(fleet.bootstrap, fleet.pipeline.agents[place].state_topic, "read_committed").items():
         last[partition] = max((int(message.value()) for message in messages if message.key() == b"\0applied"), default=0)
     return sum(last.values())
 
@@ -226,44 +211,12 @@ def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Messag
 
 def differences(fleet: Fleet) -> dict[str, str]:
     """Hold what a read_committed consumer sees against the recomputation from the source's log, byte for byte, in order."""
-    log = read(fleet.bootstrap, fleet.topic("in"), "read_uncommitted")
+    log = read(fleet.bootstrap, fleet.pipeline.source, "read_uncommitted")
     wrong: dict[str, str] = {}
-    for name in ("fast", "slow"):
-        expected = {topic: {partition: [] for partition in log} for topic in (name, f"{name}-late")}
-        for partition, messages in log.items():
-            tally = Tally(name)
-            records = [decode_tally(message.key(), message.value(), message.offset()) for message in messages]
-            for topic, key, fields in tally.apply(tally.load(partition, {}), records):
-                expected[topic][partition].append((key.encode(), encode_tally(*fields)))
-        for topic, want in expected.items():
-            note(wrong, topic, want, contents(fleet, topic))
-    poison = {
-        partition: [
-            (
-                message.key(),
-                encode_tally(
-                    fleet.topic("in"),
-                    partition,
-                    message.offset(),
-                    message.key(),
-                    b"poison",
-                    "Poison",
-                    "put there by the drill",
-                    *[None] * 4,
-                ),
-            )
-            for message in messages
-            if isinstance(decode_tally(message.key(), message.value(), message.offset()), Unreadable)
-        ]
-        for partition, messages in log.items()
-    }
-    note(wrong, DEAD_LETTER, poison, contents(fleet, DEAD_LETTER))
+    for topic, want in fleet.pipeline.expected(log).items():
+        seen = read(fleet.bootstrap, topic, "read_committed")
+        note(wrong, topic, want, {partition: [(m.key(), m.value()) for m in messages] for partition, messages in seen.items()})
     return wrong
-
-
-def contents(fleet: Fleet, topic: str) -> dict[int, list[tuple[bytes, bytes]]]:
-    read_topic = read(fleet.bootstrap, fleet.topic(topic), "read_committed")
-    return {partition: [(message.key(), message.value()) for message in messages] for partition, messages in read_topic.items()}
 
 
 def note(wrong: dict[str, str], topic: str, want: dict[int, list], have: dict[int, list]) -> None:

@@ -4,6 +4,7 @@ import signal
 
 import drill
 import pytest
+from pipelines import market, tally
 
 TOTAL = 3000
 
@@ -12,8 +13,8 @@ TOTAL = 3000
 def make_fleet(stack, namespace, tmp_path):
     made = []
 
-    def make(**settings):
-        made.append(drill.Fleet(stack.bootstrap, namespace.rstrip("."), tmp_path, 3, **{"session": 3, **settings}))
+    def make(pipeline=tally, **settings):
+        made.append(drill.Fleet(stack.bootstrap, namespace.rstrip("."), tmp_path, 3, pipeline, **{"session": 3, **settings}))
         return made[-1]
 
     yield make
@@ -22,14 +23,15 @@ def make_fleet(stack, namespace, tmp_path):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [31])
-def test_workers_killed_at_random_and_at_the_steps_of_a_commit_lose_and_double_nothing(make_fleet, seed):
-    fleet = make_fleet(seed=seed, kill=0.012, stop=0.008, session=6)
+def test_workers_killed_at_random_and_at_the_steps_of_a_commit_lose_and_double_nothing(make_fleet):
+    fleet = make_fleet(market, seed=31, kill=0.012, stop=0.008, session=6)
     slots = ["a", "b", "c"]
-    load = drill.storm(fleet, slots, seconds=60, rate=1000, seed=seed, kills=20)
+    load = drill.storm(fleet, slots, seconds=60, rate=1000, seed=31, kills=20)
     killed = fleet.events["exit -9"]
     drill.settle(fleet, slots, load.sent)
     assert killed >= 20
+    expected = fleet.pipeline.expected(drill.read(fleet.bootstrap, fleet.pipeline.source, "read_uncommitted"))
+    assert all(any(partitions.values()) for partitions in expected.values()), "late trades, poison and closed bars were to be part of it"
     assert drill.differences(fleet) == {}
 
 
@@ -48,7 +50,7 @@ def test_an_agent_ahead_of_the_other_does_not_repeat_itself_after_a_kill(make_fl
     load.send(TOTAL)
     load.flush()
     fleet.start("a")
-    assert drill.wait_until(lambda: drill.applied(fleet, "fast") > drill.applied(fleet, "slow") > 0, 30)
+    assert drill.wait_until(lambda: drill.applied(fleet, 0) > drill.applied(fleet, 1) > 0, 30)
     fleet.signal("a", signal.SIGKILL)
     drill.settle(fleet, ["a"], TOTAL)
     verdict(fleet, rule)
@@ -66,7 +68,7 @@ def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_doubl
     fleet.start("b", linger=2)
     assert drill.wait_until(lambda: drill.sole_member(fleet), 15)
     # with the rules in force the successor waits for the transaction; without, it has read the old state by now
-    drill.wait_until(lambda: drill.applied(fleet, "fast") == TOTAL, 4)
+    drill.wait_until(lambda: drill.applied(fleet, 0) == TOTAL, 4)
     fleet.signal("a", signal.SIGCONT)
     assert drill.wait_until(lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > 1, 20), fleet.log("a")
     drill.settle(fleet, ["a", "b"], TOTAL)
@@ -83,7 +85,7 @@ def test_a_worker_that_comes_back_with_a_batch_of_an_old_generation_is_refused(m
     fleet.start("a")
     assert drill.wait_until(lambda: fleet.stopped("a"), 30), fleet.log("a")
     fleet.start("b")
-    assert drill.wait_until(lambda: drill.applied(fleet, "slow") == TOTAL, 30)
+    assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 30)
     fleet.signal("a", signal.SIGCONT)
     assert drill.wait_until(lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > 1, 20), fleet.log("a")
     if not rule:
@@ -99,7 +101,7 @@ def test_a_batch_that_never_reaches_its_agent_is_noticed_and_read_again(make_fle
     load.send(TOTAL)
     load.flush()
     fleet.start("a", lose=5)
-    assert drill.wait_until(lambda: "a" in fleet.tend() or drill.applied(fleet, "slow") == TOTAL, 30)
+    assert drill.wait_until(lambda: "a" in fleet.tend() or drill.applied(fleet, 1) == TOTAL, 30)
     assert fleet.events["exit 72"] == (0 if rule else 1)
     drill.settle(fleet, ["a"], TOTAL)
     verdict(fleet, rule)

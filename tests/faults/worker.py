@@ -1,4 +1,4 @@
-"""A worker of the drill: the engine with two tally agents on one topic, killed or stopped at the steps of a commit.
+"""A worker of the drill: the engine with two agents on one topic, killed or stopped at the steps of a commit.
 
 BREAK takes one rule of the engine out, so that the drill can be seen to fail without it.
 """
@@ -11,17 +11,13 @@ import sys
 import threading
 from pathlib import Path
 
-import confluent_kafka as ck
 import faust
-from tally import Tally, decode_tally, encode_tally
+import pipelines
 
 from processors.engine import overrides, state, transactions
 from processors.engine.app import create_app
 from processors.engine.engine import Agent, Batch, Engine
 from processors.engine.group import Member
-from processors.engine.outputs import DEAD_LETTER, Outputs
-
-NAMES = ("fast", "fast-late", "slow", "slow-late", DEAD_LETTER)
 
 
 def main() -> None:
@@ -32,18 +28,14 @@ def main() -> None:
     # records that wait in the producer's queue show what an order of commit is worth
     transactions.transactional_conf = lambda *names: {**conf(*names), "linger.ms": int(os.environ.get("DRILL_LINGER", "2"))}
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    agents = tuple(Agent(Tally(name), f"{group}-in", f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow"))
-    outputs = Outputs({name: (f"{group}-{name}", encode_tally) for name in NAMES})
-    engine = DrilledEngine(bootstrap, f"{group}-{slot}", agents, outputs, membership=lambda: Member(group, -1, ""))
+    pipeline = getattr(pipelines, os.environ["DRILL_PIPELINE"])(group)
+    engine = DrilledEngine(bootstrap, f"{group}-{slot}", pipeline.agents, pipeline.outputs, membership=lambda: Member(group, -1, ""))
     _take_out(broken, engine)
-
-    def decode(message: ck.Message):
-        return decode_tally(message.key(), message.value(), message.offset())
 
     app = create_app(
         group,
         engine,
-        {f"{group}-in": decode},
+        {pipeline.source: pipeline.decode},
         datadir=str(Path(os.environ["DRILL_DIR"]) / slot),
         broker_max_poll_interval=float(os.environ.get("DRILL_MAX_POLL", "20")),
         broker_session_timeout=float(os.environ.get("DRILL_SESSION", "6")),
@@ -59,7 +51,7 @@ class DrilledEngine(Engine):
     handled = 0
 
     async def handle(self, agent: Agent, batch: Batch) -> None:
-        if agent.name == "slow":
+        if agent is self.agents[1]:
             self.handled += 1
             if self.handled == int(os.environ.get("DRILL_LOSE", "0")):
                 print("LOST a batch", flush=True)

@@ -147,9 +147,16 @@ def test_turnover_is_summed_exactly_and_rounded_once():
 
 def test_a_bar_closes_when_the_watermark_reaches_its_end_and_not_before():
     run = Run()
-    run.trade(59_999)
+    run.trade(1_000)
     assert bars_of(run.trade(61_999)) == []
     assert shown(run.trade(62_000)) == [("1m", 0, 1, "close", 1)]
+
+
+def test_a_bar_closes_in_time_where_its_end_is_no_boundary_of_the_finest_interval():
+    run = Run(("2s", "3s"))
+    run.trade(0)
+    assert [row["interval"] for row in bars_of(run.mark(4_000))] == ["2s"]
+    assert [row["interval"] for row in bars_of(run.restart().mark(5_000))] == ["3s"]
 
 
 def test_a_bar_of_an_idle_symbol_closes_by_a_mark_or_by_another_symbol_of_its_feed():
@@ -209,7 +216,7 @@ def test_late_trade_revises_closed_bar():
 
 def test_late_trade_makes_the_bar_that_never_was():
     run = Run()
-    run.mark(200_000)
+    run.mark(62_000)
     assert shown(run.trade(1_000)) == [("1m", 0, 1, "late", 1)]
 
 
@@ -254,6 +261,13 @@ def test_an_end_closes_all_open_bars_of_its_symbol_at_once():
     assert [row["completeness"] for row in bars_of(rows)] == ["complete", "partial", "partial"]
     assert {row["symbol"] for row in bars_of(rows)} == {"A"}
     assert shown(run.trade(62_000)) == [("1m", 1, 2, "late", 2), ("5m", 0, 2, "late", 3)], "after the end all of its bars are closed"
+
+
+def test_an_end_closes_bars_in_the_order_of_their_ends():
+    run = Run(("1m", "5m"))
+    run.trade(299_500)
+    run.trade(300_500)
+    assert [row[:2] for row in shown(run.control("end", 301_000))] == [("1m", 4), ("5m", 0), ("1m", 5), ("5m", 5)]
 
 
 def test_a_bar_that_an_end_closed_is_open_again_when_the_symbol_begins_before_it_is_over():

@@ -182,6 +182,8 @@ def test_a_gap_wins_over_partial_and_touching_is_not_overlapping():
     assert state.completeness("A", T - 1, FAR) == "gap"
     assert state.completeness("A", T, T + 8_000) == "complete"
     assert state.completeness("A", T + 9_000, FAR) == "complete"
+    state.control(control("end", T + 10_000))
+    assert state.completeness("A", T, FAR) == "gap"
 
 
 def test_a_symbol_moves_to_the_feed_that_it_begins_on_and_its_watermark_never_goes_back():
@@ -194,6 +196,9 @@ def test_a_symbol_moves_to_the_feed_that_it_begins_on_and_its_watermark_never_go
     assert state.symbols_of("g") == ["A", "B"]
     assert state.watermark("g") == T - 2_000
     assert state.watermark_of("A") == T + 48_000
+    state = restored(state)
+    assert state.accept(trade(T - 552_000, feed="g", connection="d1"))
+    assert not state.accept(trade(T - 552_001, feed="g", connection="d1"))
     state.control(control("end", T + 51_000))
     assert not state.ended("A"), "the end on the feed that it left does not end it"
 

@@ -180,18 +180,29 @@ def test_mark_says_that_a_silent_partition_lives_while_another_has_records():
     marks = controls(core.receive(trade(), START + SECOND), "mark")
     assert (TRADES, quiet) in [(each.topic, each.partition) for each in marks]
     assert (TRADES, partition_of(b"BTCUSDT", 6)) not in [(each.topic, each.partition) for each in marks]
-    assert {each.control.ts for each in marks} == {(START + SECOND) // 1000}
+    assert {each.control.ts for each in marks} == {START // 1000}
     assert {each.key for each in marks} == {None}
 
 
 def test_marks_come_from_signs_of_life_only_and_never_twice_for_one():
     core = subscribed()
+    assert core.pong(START) == [], "the vendor's time is not known before its first push"
+    core.receive(trade(), START)
     for second in range(1, 10):
         core.tick(START + second * SECOND)
     marks = controls(core.pong(START + 10 * SECOND), "mark")
     assert len(marks) == len({(each.topic, each.partition) for each in marks}) == 4
     assert {each.control.ts for each in marks} == {(START + 10 * SECOND) // 1000}
     assert core.pong(START + 10 * SECOND) == []
+
+
+def test_marks_keep_the_vendors_time_and_not_the_producers():
+    core = subscribed()
+    years_ago = START // 1000 - 10**11
+    core.receive(trade(t=years_ago), START + SECOND)
+    marks = controls(core.pong(START + 4 * SECOND), "mark")
+    assert {each.control.ts for each in marks} == {years_ago + 3_000}
+    assert {each.control.ts_recv for each in marks} == {START + 4 * SECOND}
 
 
 def test_connection_without_a_sign_of_life_is_broken():
