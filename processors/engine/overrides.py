@@ -62,7 +62,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def member(self) -> Member:
         """Return who this worker is in the group now; not valid() while it is in none."""
-        coordinator = self.aiokafka._coordinator
+        coordinator = self.aiokafka._coordinator if self.aiokafka is not None else None
+        if coordinator is None:  # not subscribed yet
+            return Member(self.app.conf.id, -1, "")
         return Member(self.app.conf.id, coordinator.generation, coordinator.member_id or "")
 
     async def on_start(self) -> None:

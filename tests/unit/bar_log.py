@@ -1,0 +1,91 @@
+"""A partition's log for tests of bars: written record by record, each row checked against its schema."""
+
+from typing import NamedTuple
+
+from processors.bars import Bars
+from processors.feeds import EventTime
+from processors.records import ControlRecord, Trade
+from schemas.control import Control
+from schemas.decimals import UNIT
+from schemas.topics import load_schema
+from schemas.wire import compile_encoder
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+T = 19_676 * DAY
+SCHEMAS = {"infoway.progress": "progress", "infoway.late": "late_trade"}
+
+
+class Session(NamedTuple):
+    trade_date: int
+    start: int
+    end: int
+
+
+class Market:
+    """A market whose sessions run from 09:30 to 16:00 UTC."""
+
+    def session_of(self, business, symbol, ts_ms):
+        day = ts_ms // DAY
+        session = Session(day, day * DAY + 570 * MINUTE, day * DAY + 960 * MINUTE)
+        return session if session.start <= ts_ms < session.end else None
+
+
+class Run:
+    """A partition's log as it is written, and the rows that it gave so far."""
+
+    def __init__(self, intervals=("1m",), update_ms=None, **event_time):
+        self.bars = Bars(intervals, Market(), EventTime(**event_time), update_ms)
+        self.state = self.bars.load(3, {})
+        self.entries = {}
+        self.offset = 0
+        self.rows = []
+
+    def restart(self):
+        """Go on from what the state topic has."""
+        self.write()
+        self.state = self.bars.load(3, self.entries)
+        return self
+
+    def write(self):
+        changes = list(self.bars.dirty(self.state))
+        assert len({key for key, _ in changes}) == len(changes)
+        for key, value in changes:
+            self.entries.pop(key, None)
+            if value is not None:
+                self.entries[key] = value
+        return changes
+
+    def feed(self, record):
+        self.offset += 1
+        found = []
+        for topic, key, fields in self.bars.apply(self.state, [record]):
+            schema = load_schema(SCHEMAS.get(topic, "bar"))
+            compile_encoder(schema, 1)(*fields)
+            row = dict(zip([field["name"] for field in schema["fields"]], fields, strict=True))
+            assert key == row.get("symbol", row.get("feed"))
+            found.append((topic.removeprefix("infoway."), row))
+        self.rows += found
+        return found
+
+    def trade(self, ts, price=10, volume=1, direction=0, symbol="A", feed="f", connection="c1", repeat=False, recv=None):
+        recv_us = (T + self.offset if recv is None else recv) * 1000
+        units = (price * UNIT, volume * UNIT)
+        return self.feed(Trade(self.offset, symbol, T + ts, *units, direction, None, repeat, "stock", feed, connection, recv_us, "live"))
+
+    def control(self, kind, ts, symbol="A", feed="f", connection="c1", ts_from=None):
+        since = None if ts_from is None else T + ts_from
+        return self.feed(
+            ControlRecord(self.offset, symbol, Control(kind, feed, "stock", connection, "live", T + ts, (T + ts) * 1000, since))
+        )
+
+    def mark(self, ts, feed="f"):
+        return self.control("mark", ts, symbol=None, feed=feed)
+
+
+def bars_of(rows, interval=None):
+    return [row for topic, row in rows if topic.startswith("bars.") and interval in (None, row["interval"])]
+
+
+def shown(rows):
+    """Return (interval, start in minutes, revision, cause, trades) of each bar."""
+    return [(row["interval"], (row["ts_start"] - T) // MINUTE, row["revision"], row["cause"], row["trade_count"]) for row in bars_of(rows)]
