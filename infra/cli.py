@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("librdkafka").setLevel(logging.ERROR)  # its warnings are of retries that it makes by itself
     # a service manager's SIGTERM ends a command as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -26,7 +26,7 @@ class Plan:
 def plan(bootstrap: str, topology: Topology) -> Plan:
     """Compare the cluster with the topology; raises TopologyError where the broker is out of reach."""
     try:
-        present = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=TIMEOUT).topics
+        present = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=TIMEOUT).topics
     except KafkaException as error:
         raise TopologyError(
             f"no answer from the broker at {bootstrap} ({error.args[0].str()}): is it running, and is the address right?"
@@ -48,7 +48,7 @@ def apply(bootstrap: str, registry: Registry, topology: Topology, replication: i
     planned = plan(bootstrap, topology)
     if planned.different:
         raise TopologyError(f"{'; '.join(planned.different)}: choose another prefix, or the same number of partitions")
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     new = [NewTopic(topic.name, topic.partitions, replication, config=dict(topic.config)) for topic in planned.missing]
     for name, future in (admin.create_topics(new) if new else {}).items():
         try:

@@ -4,8 +4,8 @@ import re
 from decimal import Decimal
 
 SCALE = 18
-UNIT = 10**SCALE
-LIMIT = 10**38
+UNIT: int = 10**SCALE
+LIMIT: int = 10**38
 """Units that no longer fit `decimal(38,18)`."""
 
 _PLAIN = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)

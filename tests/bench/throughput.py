@@ -1,0 +1,130 @@
+"""Trades and records a second through the agents from a preloaded raw topic, on one worker with the default outputs; `make bench`.
+
+Figures are of this machine and this run; to compare, compare ratios of one run. The worker's CPU time includes
+librdkafka's threads; `computation` alone is the pure functions without Kafka.
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from infra.consuming import Lag
+from infra.deployment import Deployment, deployed
+from infra.supervisor import Supervisor
+from processors.bars import Bars
+from processors.decode import trade_of
+from processors.engine.outputs import Outputs
+from processors.feeds import EventTime
+from processors.records import Trade
+from processors.sessions import Calendars
+from processors.vwap import Vwap
+from producers.publish import open_producer
+from schemas.topics import Topology, load_schema
+from schemas.wire import Decoder, compile_encoder
+
+START = 1_722_902_400_000
+SYMBOLS = 50
+BATCH = 2000
+
+
+def main() -> None:
+    """Print the figures."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--trades", type=int, default=300_000)
+    count = options.parse_args().trades
+    values = preload(count)
+    stages(values[:40_000])
+    through_kafka(values)
+
+
+def preload(count: int) -> list[tuple[str, bytes]]:
+    """Return keys and values of raw trades: 50 coins, 200 trades a second of event time, prices on a walk."""
+    drawn, encode = random.Random(7), compile_encoder(load_schema("raw_trade"), 1)
+    prices = [10_000 + 1000 * number for number in range(SYMBOLS)]
+    values: list[tuple[str, bytes]] = []
+    for number in range(count):
+        place = drawn.randrange(SYMBOLS)
+        prices[place] += drawn.randrange(-3, 4)
+        symbol, time_ms = f"C{place:02d}USDT", START + number * 5
+        price, volume = f"{prices[place] / 100:.2f}", f"{drawn.randrange(1, 99_999) / 1000:.3f}"
+        envelope = ("crypto", "crypto-1", "crypto-1-1", number + 1, (time_ms + 40) * 1000, "simulated", None)
+        values.append((symbol, encode(symbol, time_ms, price, volume, None, 1 + number % 2, None, False, *envelope)))
+    return values
+
+
+def stages(values: list[tuple[str, bytes]]) -> None:
+    """Print microseconds a trade of each stage, alone in this process."""
+    decode, names = Decoder(load_schema("raw_trade")), Topology()
+    outputs = Outputs.of(names, dict.fromkeys((topic.name for topic in names.derived()), 1))
+    raw: list[dict[str, object]] = []
+    trades: list[Trade] = []
+    rows: list[tuple[str, str, tuple[object, ...]]] = []
+    timed("decode Avro", len(values), lambda: raw.extend(decode(value) for _, value in values))
+    timed("read numbers", len(values), lambda: trades.extend(trade_of(offset, record) for offset, record in enumerate(raw)))
+    calendars = Calendars()
+    for computation in (Vwap(names.windows, calendars, EventTime()), Bars(names.intervals, calendars, EventTime())):
+        state = computation.load(0, {})
+
+        def run(computation: object = computation, state: object = state) -> None:
+            for start in range(0, len(trades), BATCH):
+                rows.extend(computation.apply(state, trades[start : start + BATCH]))  # type: ignore[attr-defined]
+                list(computation.dirty(state))  # type: ignore[attr-defined]
+
+        timed(f"compute {computation.name}", len(values), run)
+    timed(
+        f"encode {len(rows) / len(values):.2f} records",
+        len(values),
+        lambda: [outputs.encode(name, 0, key, row, "") for name, key, row in rows],
+    )
+
+
+def timed(stage: str, count: int, work: Callable[[], object]) -> None:
+    """Run the work once and print CPU microseconds a trade."""
+    before = time.process_time()
+    work()
+    print(f"{stage:28} {(time.process_time() - before) / count * 1e6:7.2f} us a trade", flush=True)
+
+
+def through_kafka(values: list[tuple[str, bytes]]) -> None:
+    """Print the rate of one worker from a preloaded topic."""
+    names = Topology("bench.")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, deployed(names, Path(folder)) as deployment:
+        send(deployment, values)
+        source = names.name("infoway.raw.trade")
+        lag = Lag(deployment.bootstrap, "bench.infoway-processors", [source])
+        with Supervisor(deployment.environment, 1, Path(folder) / "logs") as supervisor:
+            while (left := lag()) > len(values) * 0.95:
+                supervisor.check()
+            worker = psutil.Process(next(slot.process.pid for slot in supervisor._slots if slot.process is not None))
+            began, cpu, first = time.monotonic(), sum(worker.cpu_times()[:2]), left
+            while (left := lag()) > 0:
+                supervisor.check()
+                time.sleep(0.02)
+            seconds, cpu_seconds = time.monotonic() - began, sum(worker.cpu_times()[:2]) - cpu
+            memory = worker.memory_info().rss / 2**20
+    print(f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a CPU-second")
+    per_trade = 3.0
+    print(f"            at least {first * per_trade / seconds:,.0f} records/s out, {memory:.0f} MiB resident")
+
+
+def send(deployment: Deployment, values: list[tuple[str, bytes]]) -> None:
+    """Fill the raw topic."""
+    schema_id = deployment.schema_ids[deployment.topology.name("infoway.raw.trade")].to_bytes(4, "big")
+    producer = open_producer(deployment.bootstrap)
+    for key, value in values:
+        while True:
+            try:
+                producer.produce(deployment.topology.name("infoway.raw.trade"), b"\0" + schema_id + value[5:], key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(60) == 0
+
+
+if __name__ == "__main__":
+    main()
