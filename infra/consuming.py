@@ -8,7 +8,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaExcep
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.registry import Registry
-from schemas.wire import Decoder, Record, Schema, schema_id_of
+from schemas.wire import Decoder, Record, Schema, compile_decoder, schema_id_of
 
 TIMEOUT = 30.0
 
@@ -25,7 +25,7 @@ class ValueReader:
         schema_id = schema_id_of(value)
         if schema_id not in self._known:
             schema = self._registry.schema(schema_id)
-            self._known[schema_id] = (schema, Decoder(schema))
+            self._known[schema_id] = (schema, compile_decoder(schema))
         schema, decode = self._known[schema_id]
         return schema, decode(value)
 

@@ -10,7 +10,7 @@ from processors.records import Book, ControlRecord, Record, Trade, Unreadable
 from processors.sessions import BeyondCalendar
 from schemas.control import UnreadableControl, read_control
 from schemas.registry import Registry
-from schemas.wire import Decoder, UnreadableValue, schema_id_of
+from schemas.wire import Decoder, UnreadableValue, compile_decoder, schema_id_of
 
 RecordOf = Callable[[int, dict[str, Any]], Trade | Book]
 
@@ -41,5 +41,5 @@ class RawReader:
     def _decoder(self, schema_id: int) -> Decoder:
         decoder = self._decoders.get(schema_id)
         if decoder is None:
-            decoder = self._decoders[schema_id] = Decoder(self._registry.schema(schema_id))
+            decoder = self._decoders[schema_id] = compile_decoder(self._registry.schema(schema_id))
         return decoder

@@ -10,6 +10,7 @@ LIMIT: int = 10**38
 
 _PLAIN = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 _EXPONENT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}", re.ASCII)
+_POWER: tuple[int, ...] = tuple(10 ** (SCALE - digits) for digits in range(SCALE + 1))
 _PADDING = tuple("0" * (SCALE - digits) for digits in range(SCALE + 1))
 
 
@@ -28,21 +29,11 @@ def to_units(text: str) -> int:
     Raises NotADecimal for what is no decimal number (NaN and infinities too), has more than 18 significant digits
     behind the point, or is 10^20 and more.
     """
-    match = _PLAIN.fullmatch(text)
-    if match is None:
-        return _exponent_to_units(text)
-    sign, whole, fraction = match.groups()
-    if fraction is None:
-        units = int(whole) * UNIT if len(whole) <= 60 else LIMIT
-    else:
-        if len(fraction) > SCALE:
-            if fraction[SCALE:].strip("0"):
-                raise NotADecimal(text, f"has more than {SCALE} digits behind the point")
-            fraction = fraction[:SCALE]
-        units = int(whole + fraction + _PADDING[len(fraction)]) if len(whole) <= 60 else LIMIT
-    if units >= LIMIT:
-        raise NotADecimal(text, "does not fit decimal(38,18)")
-    return -units if sign else units
+    whole, point, fraction = text.partition(".")
+    digits = whole + fraction
+    if digits.isdecimal() and digits.isascii() and 0 < len(whole) <= 20 and len(fraction) <= SCALE and (fraction or not point):
+        return int(digits) * _POWER[len(fraction)]
+    return _unusual_to_units(text)
 
 
 def to_text(units: int) -> str:
@@ -59,6 +50,24 @@ def divide_half_even(numerator: int, denominator: int) -> int:
     if twice > denominator or (twice == denominator and quotient & 1):
         quotient += 1
     return quotient
+
+
+def _unusual_to_units(text: str) -> int:
+    match = _PLAIN.fullmatch(text)
+    if match is None:
+        return _exponent_to_units(text)
+    sign, whole, fraction = match.groups()
+    if fraction is None:
+        units = int(whole) * UNIT if len(whole) <= 60 else LIMIT
+    else:
+        if len(fraction) > SCALE:
+            if fraction[SCALE:].strip("0"):
+                raise NotADecimal(text, f"has more than {SCALE} digits behind the point")
+            fraction = fraction[:SCALE]
+        units = int(whole + fraction + _PADDING[len(fraction)]) if len(whole) <= 60 else LIMIT
+    if units >= LIMIT:
+        raise NotADecimal(text, "does not fit decimal(38,18)")
+    return -units if sign else units
 
 
 def _exponent_to_units(text: str) -> int:

@@ -25,7 +25,7 @@ from processors.sessions import Calendars
 from processors.vwap import Vwap
 from producers.publish import open_producer
 from schemas.topics import Topology, load_schema
-from schemas.wire import Decoder, compile_encoder
+from schemas.wire import compile_decoder, compile_encoder
 
 START = 1_722_902_400_000
 SYMBOLS = 50
@@ -59,7 +59,7 @@ def preload(count: int) -> list[tuple[str, bytes]]:
 
 def stages(values: list[tuple[str, bytes]]) -> None:
     """Print microseconds a trade of each stage, alone in this process."""
-    decode, names = Decoder(load_schema("raw_trade")), Topology()
+    decode, names = compile_decoder(load_schema("raw_trade")), Topology()
     outputs = Outputs.of(names, dict.fromkeys((topic.name for topic in names.derived()), 1))
     raw: list[dict[str, object]] = []
     trades: list[Trade] = []
@@ -76,11 +76,8 @@ def stages(values: list[tuple[str, bytes]]) -> None:
                 list(computation.dirty(state))  # type: ignore[attr-defined]
 
         timed(f"compute {computation.name}", len(values), run)
-    timed(
-        f"encode {len(rows) / len(values):.2f} records",
-        len(values),
-        lambda: [outputs.encode(name, 0, key, row, "") for name, key, row in rows],
-    )
+    per_trade = f"{len(rows) / len(values):.2f}"
+    timed(f"encode {per_trade} records", len(values), lambda: [outputs.encode(name, 0, key, row, "") for name, key, row in rows])
 
 
 def timed(stage: str, count: int, work: Callable[[], object]) -> None:

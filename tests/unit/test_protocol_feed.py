@@ -12,7 +12,7 @@ from producers.records import DEAD_LETTER, FEED_STATUS, ControlRecord, Record
 from producers.requests import FrameBudget
 from producers.symbols import Feed
 from schemas.topics import load_schema
-from schemas.wire import Decoder, compile_encoder
+from schemas.wire import compile_decoder, compile_encoder
 
 START = 1752826113_000_000
 SECOND = 1_000_000
@@ -142,7 +142,7 @@ def test_every_record_is_what_its_schema_says():
     core = subscribed()
     for frame, schema in ((trade(), "raw_trade"), (depth(), "raw_depth"), (kline(), "raw_kline"), (b"junk", "dead_letter")):
         (record,) = core.receive(frame, START)
-        decoded = Decoder(load_schema(schema))(compile_encoder(load_schema(schema), 1)(*record.fields))
+        decoded = compile_decoder(load_schema(schema))(compile_encoder(load_schema(schema), 1)(*record.fields))
         assert list(decoded.values()) == list(record.fields)
         assert decoded["feed"] == "crypto-1"
         assert decoded["ts_recv"] == START

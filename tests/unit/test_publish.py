@@ -18,7 +18,7 @@ from producers.publish import (
 from producers.records import DEAD_LETTER, ControlRecord, Record
 from schemas.control import Control, read_control
 from schemas.topics import Topology, load_schema
-from schemas.wire import Decoder, schema_id_of
+from schemas.wire import compile_decoder, schema_id_of
 
 TOPOLOGY = Topology(prefix="t.")
 IDS = {topic.name: number for number, topic in enumerate(TOPOLOGY.topics(), 1) if topic.schema}
@@ -83,7 +83,7 @@ def test_records_are_encoded_with_the_topics_schema_and_keyed_by_symbol():
     (sent,) = producer.queue
     assert (sent.name, sent.message["key"]) == ("t.infoway.raw.trade", "X")
     assert schema_id_of(sent.message["value"]) == IDS["t.infoway.raw.trade"]
-    assert Decoder(load_schema("raw_trade"))(sent.message["value"])["ts_recv"] == 5
+    assert compile_decoder(load_schema("raw_trade"))(sent.message["value"])["ts_recv"] == 5
 
 
 def test_mark_goes_to_its_partition_with_headers_and_neither_key_nor_value():

@@ -1,0 +1,118 @@
+"""The simulator against code that is not ours: the vendor's own client, infoway-sdk."""
+
+import asyncio
+
+import pytest
+from infoway import InfowayAuthError
+from infoway.ws import InfowayWebSocket
+
+from infra.simulator import running_simulator
+
+WITHIN = 20.0
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with running_simulator(rate=20) as running:
+        yield running
+
+
+class Heard:
+    """What a client's callbacks were given; a test waits for it."""
+
+    def __init__(self, client):
+        self.frames = {"trade": asyncio.Queue(), "depth": asyncio.Queue(), "kline": asyncio.Queue()}
+        self.errors = []
+        client.on_trade, client.on_depth, client.on_kline = (self._keep(channel) for channel in self.frames)
+        client.on_error = self._fail
+
+    def _keep(self, channel):
+        async def keep(data):
+            self.frames[channel].put_nowait(data)
+
+        return keep
+
+    async def _fail(self, error):
+        self.errors.append(error)
+
+    async def next(self, channel):
+        return await asyncio.wait_for(self.frames[channel].get(), WITHIN)
+
+
+def client_of(simulator, business, **options):
+    return InfowayWebSocket("a-key", business, base_url=simulator.url, max_reconnect_attempts=1, **options)
+
+
+@pytest.mark.parametrize(("business", "symbol"), [("stock", "00700.HK"), ("stock", "AAPL.US"), ("crypto", "BTCUSDT"), ("common", "USDJPY")])
+def test_it_receives_the_trades_books_and_klines_that_it_subscribes_to(simulator, business, symbol):
+    async def converse():
+        client = client_of(simulator, business)
+        heard = Heard(client)
+        await client.subscribe_trade(symbol)
+        await client.subscribe_depth(symbol)
+        await client.subscribe_kline(symbol)
+        running = asyncio.create_task(client.connect())
+        try:
+            received = {channel: await heard.next(channel) for channel in heard.frames}
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+        return received, heard.errors
+
+    received, errors = asyncio.run(converse())
+    assert errors == []
+    assert {data["s"] for data in received.values()} == {symbol}
+    assert received["trade"].keys() == {"s", "t", "p", "v", "vw", "td"}
+    assert received["depth"].keys() == {"s", "t", "a", "b"}
+    assert received["kline"].keys() == {"s", "o", "h", "l", "c", "v", "vw", "pca", "pfr", "t", "ty"}
+
+
+def test_it_parses_what_it_receives_into_its_own_types(simulator):
+    async def converse():
+        client = client_of(simulator, "crypto", parse=True)
+        heard = Heard(client)
+        await client.subscribe_trade(["BTCUSDT", "ETHUSDT"])
+        running = asyncio.create_task(client.connect())
+        try:
+            return await heard.next("trade")
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    trade = asyncio.run(converse())
+    assert trade["p"] * trade["v"] == trade["vw"]
+    assert trade["t"].tzinfo is not None
+
+
+def test_it_hears_no_trade_after_unsubscribing(simulator):
+    async def converse():
+        client = client_of(simulator, "crypto")
+        heard, frames = Heard(client), asyncio.Queue()
+        client.on_frame = frames.put_nowait
+        await client.subscribe_trade("BTCUSDT")
+        await client.subscribe_depth("BTCUSDT")
+        running = asyncio.create_task(client.connect())
+        try:
+            await heard.next("trade")
+            await client.unsubscribe_trade("BTCUSDT")
+            while '"code":11010' not in await asyncio.wait_for(frames.get(), WITHIN):
+                pass
+            while not heard.frames["trade"].empty():
+                heard.frames["trade"].get_nowait()
+            for _ in range(10):
+                await heard.next("depth")
+            return heard.frames["trade"].qsize()
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    # one trade may have been on its way
+    assert asyncio.run(converse()) <= 1
+
+
+def test_a_refused_key_is_its_authentication_error(simulator):
+    async def converse():
+        await asyncio.wait_for(InfowayWebSocket("bad-key", "crypto", base_url=simulator.url).connect(), WITHIN)
+
+    with pytest.raises(InfowayAuthError, match="401"):
+        asyncio.run(converse())
