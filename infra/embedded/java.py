@@ -38,7 +38,7 @@ def java_version(java: Path) -> int | None:
     """Return the feature version that `java -version` reports, None where it does not run."""
     try:
         done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return None
     return parse_version(done.stderr) if done.returncode == 0 else None
 
@@ -56,9 +56,6 @@ def _candidates() -> list[Path]:
 
 if __name__ == "__main__":
     try:
-        # asked by the Makefile before the wheel is installed: does this machine need it?
-        if not any((java_version(candidate) or 0) >= OLDEST for candidate in _candidates()):
-            find_java()
         print(find_java())
     except JavaMissing as error:
         sys.exit(str(error))

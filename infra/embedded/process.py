@@ -8,12 +8,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# The pipe on stdin ends with this process, SIGKILL included; the shell then ends the server.
+# The pipe on stdin ends with this process, SIGKILL included; the shell then ends the server: TERM, and KILL after 5 s.
 _GUARD = """
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
-(cat <&3 >/dev/null; kill -TERM $server 2>/dev/null; sleep 5; kill -KILL $server 2>/dev/null) >/dev/null 2>&1 &
+(
+    cat <&3
+    kill -TERM $server
+    tenths=0
+    while kill -0 $server && [ $tenths -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
+    kill -KILL $server
+) >/dev/null 2>&1 &
 wait $server
 """
 STOP_TIMEOUT = 6.0
@@ -26,11 +32,13 @@ class ServerFailed(RuntimeError):
 class Server:
     """One running server."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, name: str, command: Sequence[str | Path], folder: Path, keeps: Sequence[int] = ()) -> None:
+        """Start `command` in `folder`, its output in `logs/<name>.log` there; it holds the file descriptors `keeps` until it ends."""
         self.name = name
-        self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        self.log = folder / "logs" / f"{name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._log_start = output.tell()
             # a session of its own: the terminal's Ctrl-C reaches us alone, and we end the servers in order
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD, name, *map(str, command)],
@@ -38,7 +46,8 @@ class Server:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                pass_fds=keeps,
+                cwd=folder,
             )
 
     @property
@@ -62,23 +71,20 @@ class Server:
             time.sleep(0.1)
 
     def tail(self, lines: int = 8) -> str:
-        """Return the last lines of the server's log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-    def ask_to_stop(self) -> None:
-        """Send the server its SIGTERM, by way of the guard."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        """Return the last lines that the server has logged since its start, without Java's stack frames."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            said = log.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in said if line.strip() and not line.lstrip().startswith(("at ", "... "))][-lines:])
 
     def stop(self) -> None:
         """End the server and its guard; returns within STOP_TIMEOUT seconds."""
-        self.ask_to_stop()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_TIMEOUT)
-        self.kill()  # whatever is left, the guard's own processes too
-
-    def kill(self) -> None:
-        """End the server and its guard by SIGKILL."""
+        assert self._process.stdin is not None
+        if self.running:
+            self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT)
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)  # whatever is left, the guard's own processes too
         self._process.wait()
+        self._process.stdin.close()

@@ -2,8 +2,10 @@
 
 import base64
 import fcntl
+import os
 import socket
 import subprocess
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,16 +17,16 @@ from confluent_kafka.admin import AdminClient
 
 from infra.embedded.artifacts import REGISTRY_MAIN, kafka_classpath, registry_home
 from infra.embedded.java import find_java
-from infra.embedded.process import Server, ServerFailed
+from infra.embedded.ports import LOOPBACK, PortInUse, free_ports
+from infra.embedded.process import STOP_TIMEOUT, Server, ServerFailed
 
-LOOPBACK = "127.0.0.1"
-READY_TIMEOUT = 60.0
-_KAFKA_JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-_REGISTRY_JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+__all__ = ["FolderInUse", "PortInUse", "Stack"]
 
-
-class PortInUse(RuntimeError):
-    """A port that was asked for is taken."""
+READY_TIMEOUT = 120.0
+"""Seconds: seven are enough on an idle machine, a busy one has taken many times that."""
+_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.io.tmpdir=tmp")
+_KAFKA_JVM = (*_JVM, "-Xmx384m", "-Dlog4j2.level=WARN")
+_REGISTRY_JVM = (*_JVM, "-Xmx256m")
 
 
 class FolderInUse(RuntimeError):
@@ -39,24 +41,22 @@ class Stack:
 
         Raises FolderInUse, PortInUse, JavaMissing, DownloadFailed, ServerFailed.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self._lock = _lock(self.folder)
         self._servers: list[Server] = []
         try:
             java = find_java()
             classpath, home = kafka_classpath(), registry_home()
-            ports = _free_ports((kafka_port, 0, registry_port))
-            self.bootstrap = f"{LOOPBACK}:{ports[0]}"
-            self.registry_url = f"http://{LOOPBACK}:{ports[2]}/apis/ccompat/v7"
-            kafka = self._start_kafka(java, classpath, ports[0], ports[1])
-            registry = self._start_registry(java, home, ports[2])
-            with ThreadPoolExecutor(2) as waiting:
-                for waited in [
-                    waiting.submit(kafka.wait_ready, self._kafka_answers, READY_TIMEOUT),
-                    waiting.submit(registry.wait_ready, self._registry_answers, READY_TIMEOUT),
-                ]:
-                    waited.result()
+            port, registry_port, controller_port = free_ports(kafka_port, registry_port, 0)
+            self.bootstrap = f"{LOOPBACK}:{port}"
+            self.registry_url = f"http://{LOOPBACK}:{registry_port}/apis/ccompat/v7"
+            # the registry takes longer: first
+            registry = self._start("registry", _registry_command(java, home, registry_port))
+            kafka = self._start("kafka", self._kafka_command(java, classpath, port, controller_port))
+            kafka.wait_ready(self._kafka_answers, READY_TIMEOUT)
+            with httpx.Client(trust_env=False, verify=False) as http:  # loopback; reading the certificates anew each time costs 0.1 s
+                registry.wait_ready(lambda: self._registry_answers(http), READY_TIMEOUT)
         except BaseException:
             self.stop()
             raise
@@ -69,7 +69,7 @@ class Stack:
 
     @property
     def servers(self) -> list[Server]:
-        """The broker and the registry."""
+        """The registry and the broker."""
         return list(self._servers)
 
     def stop(self) -> None:
@@ -80,39 +80,28 @@ class Stack:
         self._servers = []
         self._lock.close()
 
-    def _start_kafka(self, java: Path, classpath: list[Path], port: int, controller_port: int) -> Server:
-        data, properties = self.folder / "kafka", self.folder / "kafka.properties"
-        properties.write_text("".join(f"{name}={value}\n" for name, value in _kafka_properties(data, port, controller_port).items()))
-        log = self.folder / "logs" / "kafka.log"
-        log.parent.mkdir(exist_ok=True)
-        command = [str(java), *_KAFKA_JVM, "-cp", ":".join(map(str, classpath))]
-        if not (data / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            done = subprocess.run(
-                [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise ServerFailed(f"Kafka's storage in {data} could not be formatted:\n{done.stdout}{done.stderr}")
-        server = Server("kafka", [*command, "kafka.Kafka", str(properties)], log)
+    def _start(self, name: str, command: list[str | Path]) -> Server:
+        # the lock goes with the server: where we are killed, it ends with the last of them
+        server = Server(name, command, self.folder, keeps=(self._lock.fileno(),))
         self._servers.append(server)
         return server
 
-    def _start_registry(self, java: Path, home: Path, port: int) -> Server:
-        settings = {
-            "quarkus.http.host": LOOPBACK,
-            "quarkus.http.port": port,
-            "apicurio.storage.kind": "sql",
-            "apicurio.storage.sql.kind": "h2",
-            # on file: schema ids stand in every record and must survive a restart
-            "apicurio.datasource.url": f"jdbc:h2:file:{self.folder / 'registry'}",
-        }
-        options = [f"-D{name}={value}" for name, value in settings.items()]
-        server = Server("registry", [java, *_REGISTRY_JVM, *options, "-jar", home / REGISTRY_MAIN], self.folder / "logs" / "registry.log")
-        self._servers.append(server)
-        return server
+    def _kafka_command(self, java: Path, classpath: list[Path], port: int, controller_port: int) -> list[str | Path]:
+        properties = self.folder / "kafka.properties"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in _kafka_properties(port, controller_port).items()))
+        command: list[str | Path] = [java, *_KAFKA_JVM, "-cp", ":".join(map(str, classpath))]
+        if not (self.folder / "kafka" / "meta.properties").exists():
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            done = subprocess.run(
+                [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties.name],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=self.folder,
+            )
+            if done.returncode != 0:
+                raise ServerFailed(f"Kafka's storage in {self.folder / 'kafka'} could not be formatted:\n{done.stdout}{done.stderr}")
+        return [*command, "kafka.Kafka", properties.name]
 
     def _kafka_answers(self) -> bool:
         try:
@@ -122,14 +111,31 @@ class Stack:
         except (OSError, KafkaException):
             return False
 
-    def _registry_answers(self) -> bool:
+    def _registry_answers(self, http: httpx.Client) -> bool:
         try:
-            return httpx.get(f"{self.registry_url}/subjects", timeout=2, trust_env=False).is_success
+            return http.get(f"{self.registry_url}/subjects", timeout=2).is_success
         except httpx.HTTPError:
             return False
 
 
-def _kafka_properties(data: Path, port: int, controller_port: int) -> dict[str, object]:
+# Paths are relative to the data folder, where the servers run: whatever its name holds (spaces, commas, umlauts), no syntax sees it.
+def _registry_command(java: Path, home: Path, port: int) -> list[str | Path]:
+    settings = {
+        "quarkus.http.host": LOOPBACK,
+        "quarkus.http.port": port,
+        # health and metrics, not ours to ask: by default on port 9000 of every interface, where a second stack finds it taken
+        "quarkus.management.host": LOOPBACK,
+        "quarkus.management.port": 0,
+        "quarkus.http.access-log.enabled": "false",
+        "apicurio.storage.kind": "sql",
+        "apicurio.storage.sql.kind": "h2",
+        # on file: schema ids stand in every record and must survive a restart
+        "apicurio.datasource.url": "jdbc:h2:file:./registry",
+    }
+    return [java, *_REGISTRY_JVM, *(f"-D{name}={value}" for name, value in settings.items()), "-jar", home / REGISTRY_MAIN]
+
+
+def _kafka_properties(port: int, controller_port: int) -> dict[str, object]:
     return {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -138,7 +144,7 @@ def _kafka_properties(data: Path, port: int, controller_port: int) -> dict[str, 
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": data,
+        "log.dirs": "kafka",
         "auto.create.topics.enable": "false",
         "num.partitions": 6,
         "offsets.topic.replication.factor": 1,
@@ -146,39 +152,48 @@ def _kafka_properties(data: Path, port: int, controller_port: int) -> dict[str, 
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
         "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
         # a dead worker's transaction is aborted when its 10 s are over, not at the next scan of 10 s
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
         "log.retention.ms": -1,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        "controlled.shutdown.enable": "false",
+        # controlled.shutdown.enable stays on: without it the next start waits 9 s for the session of the broker before
     }
 
 
 def _lock(folder: Path) -> IO[str]:
-    lock = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise FolderInUse(f"another embedded stack runs over {folder}: stop it first, or name another folder by --data") from None
+    lock = (folder / ".lock").open("a+")
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while not _taken(lock):
+        lock.seek(0)
+        holder = lock.read()
+        # where the holder was killed, its servers are ending: worth waiting for
+        if _is_running(holder) or time.monotonic() > deadline:
+            lock.close()
+            raise FolderInUse(f"another embedded stack runs over {folder} (process {holder}): stop it, or name another folder by --data")
+        time.sleep(0.1)
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
     return lock
 
 
-def _free_ports(wanted: tuple[int, ...]) -> list[int]:
-    """Return the ports, those of 0 chosen free; all are held until all are known, so that none is chosen twice."""
-    held: list[socket.socket] = []
+def _taken(lock: IO[str]) -> bool:
     try:
-        for port in wanted:
-            candidate = socket.socket()
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.append(candidate)
-            try:
-                candidate.bind((LOOPBACK, port))
-            except OSError as error:
-                raise PortInUse(f"port {port} on {LOOPBACK} is in use: stop what listens there, or name another port") from error
-        return [candidate.getsockname()[1] for candidate in held]
-    finally:
-        for candidate in held:
-            candidate.close()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass  # it runs, as another user
+    return True
