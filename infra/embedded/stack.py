@@ -1,24 +1,21 @@
 """The embedded stack: one Kafka node (KRaft) and one Apicurio Registry over one data folder, on loopback."""
 
 import base64
-import fcntl
-import os
 import socket
 import subprocess
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import httpx
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from infra.embedded.artifacts import REGISTRY_MAIN, kafka_classpath, registry_home
+from infra.embedded.folder import FolderInUse, lock_folder
 from infra.embedded.java import find_java
 from infra.embedded.ports import LOOPBACK, PortInUse, free_ports
-from infra.embedded.process import STOP_TIMEOUT, Server, ServerFailed
+from infra.embedded.process import Server, ServerFailed
 
 __all__ = ["FolderInUse", "PortInUse", "Stack"]
 
@@ -27,10 +24,6 @@ READY_TIMEOUT = 120.0
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.io.tmpdir=tmp")
 _KAFKA_JVM = (*_JVM, "-Xmx384m", "-Dlog4j2.level=WARN")
 _REGISTRY_JVM = (*_JVM, "-Xmx256m")
-
-
-class FolderInUse(RuntimeError):
-    """Another stack runs over the same data folder."""
 
 
 class Stack:
@@ -43,7 +36,7 @@ class Stack:
         """
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
-        self._lock = _lock(self.folder)
+        self._lock = lock_folder(self.folder)
         self._servers: list[Server] = []
         try:
             java = find_java()
@@ -162,38 +155,3 @@ def _kafka_properties(port: int, controller_port: int) -> dict[str, object]:
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         # controlled.shutdown.enable stays on: without it the next start waits 9 s for the session of the broker before
     }
-
-
-def _lock(folder: Path) -> IO[str]:
-    lock = (folder / ".lock").open("a+")
-    deadline = time.monotonic() + STOP_TIMEOUT
-    while not _taken(lock):
-        lock.seek(0)
-        holder = lock.read()
-        # where the holder was killed, its servers are ending: worth waiting for
-        if _is_running(holder) or time.monotonic() > deadline:
-            lock.close()
-            raise FolderInUse(f"another embedded stack runs over {folder} (process {holder}): stop it, or name another folder by --data")
-        time.sleep(0.1)
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
-def _taken(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        pass  # it runs, as another user
-    return True
