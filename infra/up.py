@@ -40,9 +40,10 @@ def up(
     feeds = chosen_feeds(symbols, live=bool(key))
     banner = "LIVE data of Infoway" if key else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
     console.print(f"{banner}; starting broker and registry", highlight=False)
-    stop = stop_on_signals()
     with ExitStack() as running:
         deployment = running.enter_context(deployed(_separate(names, source), data / source, *ports))
+        # from here on an orderly end; a Ctrl-C before, during downloads or the start of the servers, interrupts at once
+        stop = stop_on_signals()
         supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / source / "logs"))
         url, key = (LIVE_URL, key) if key else (running.enter_context(running_simulator(rate=rate)).url, "simulator")
         feeding = running.enter_context(Feeding(deployment, feeds, Endpoint(url, key), source))

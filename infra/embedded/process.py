@@ -1,11 +1,12 @@
 """A server process of ours: its output in a file, ended with us however we end, and told apart from anyone else's."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 # The pipe on stdin ends with this process, SIGKILL included; the shell then ends the server: TERM, and KILL after 5 s.
@@ -37,7 +38,11 @@ class Server:
         self.name = name
         self.log = folder / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
+        # as 10 and above: the guard uses 3 itself
+        held = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in keeps]
+        with self.log.open("ab") as output, ExitStack() as ours:
+            for descriptor in held:
+                ours.callback(os.close, descriptor)
             self._log_start = output.tell()
             # a session of its own: the terminal's Ctrl-C reaches us alone, and we end the servers in order
             self._process = subprocess.Popen(
@@ -46,7 +51,7 @@ class Server:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                pass_fds=keeps,
+                pass_fds=held,
                 cwd=folder,
             )
 

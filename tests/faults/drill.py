@@ -172,6 +172,14 @@ def sole_member(fleet: Fleet) -> str | None:
     return members[0].member_id
 
 
+def holders(fleet: Fleet) -> int:
+    """Return how many members hold the group's partitions, 0 while not all are held."""
+    admin = AdminClient({"bootstrap.servers": fleet.bootstrap})
+    members = admin.describe_consumer_groups([fleet.group])[fleet.group].result(10).members
+    held = [len(member.assignment.topic_partitions) for member in members]
+    return len([count for count in held if count]) if sum(held) == fleet.partitions else 0
+
+
 def applied(fleet: Fleet, place: int) -> int:
     """Return the number of source records that the first (0) or the second, slower agent (1) says it has applied."""
     last = {}

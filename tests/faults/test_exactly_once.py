@@ -1,6 +1,7 @@
 """The engine's guarantee under faults, and each of its rules seen to matter: the same fault with the rule taken out shows."""
 
 import signal
+import time
 
 import drill
 import pytest
@@ -14,7 +15,9 @@ def make_fleet(stack, namespace, tmp_path):
     made = []
 
     def make(pipeline=tally, **settings):
-        made.append(drill.Fleet(stack.bootstrap, namespace.rstrip("."), tmp_path, 3, pipeline, **{"session": 3, **settings}))
+        directory = tmp_path / str(len(made))
+        directory.mkdir()
+        made.append(drill.Fleet(stack.bootstrap, f"{namespace}{len(made)}", directory, 3, pipeline, **{"session": 3, **settings}))
         return made[-1]
 
     yield make
@@ -57,38 +60,47 @@ def test_an_agent_ahead_of_the_other_does_not_repeat_itself_after_a_kill(make_fl
     verdict(fleet, rule)
 
 
-@pytest.mark.parametrize(("rule", "linger"), [("", 2), ("stable", 2), ("", 5000), ("order", 5000)])
-def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_double_its_batch(make_fleet, tmp_path, rule, linger):
-    fleet = make_fleet(batch=50, slow=0, linger=linger, **{"break": rule})
+def stop_one_of_two(fleet, step):
+    """Load two workers and stop the first at a step of a commit; return the load once the second holds every partition.
+
+    Both run before the fault strikes: the transaction of the stopped one lives for 10 s, and its session for 3.
+    """
+    for slot in ("a", "b"):
+        fleet.start(slot)
+    assert drill.wait_until(lambda: drill.holders(fleet) == 2, 40), fleet.log("a")
+    (fleet.directory / "stop-a").write_text(step)
     load = drill.Load(fleet)
     load.send(TOTAL)
     load.flush()
-    (tmp_path / "stop-a").write_text("after send offsets")
-    fleet.start("a")
     assert drill.wait_until(lambda: fleet.stopped("a"), 30), fleet.log("a")
-    fleet.start("b", linger=2)
-    assert drill.wait_until(lambda: drill.sole_member(fleet), 15)
-    # with the rules in force the successor waits for the transaction; without, it has read the old state by now
-    drill.wait_until(lambda: drill.applied(fleet, 0) == TOTAL, 4)
+    assert drill.wait_until(lambda: drill.holders(fleet) == 1, 15)
+    return load
+
+
+def come_back(fleet):
+    """Let the stopped worker go on, until it has ended or joined the group anew."""
+    joined = fleet.log("a").count("Joined group")
     fleet.signal("a", signal.SIGCONT)
-    assert drill.wait_until(lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > 1, 20), fleet.log("a")
+    assert drill.wait_until(lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > joined, 20), fleet.log("a")
+
+
+@pytest.mark.parametrize(("rule", "linger"), [("", 2), ("stable", 2), ("", 5000), ("order", 5000)])
+def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_double_its_batch(make_fleet, rule, linger):
+    fleet = make_fleet(batch=50, slow=0, linger=linger, **{"break": rule})
+    stop_one_of_two(fleet, "after send offsets")
+    # with the rules in force the successor waits for the transaction; without, it has read the old state by now
+    drill.wait_until(lambda: drill.applied(fleet, 0) == TOTAL, 3)
+    come_back(fleet)
     drill.settle(fleet, ["a", "b"], TOTAL)
     verdict(fleet, rule)
 
 
 @pytest.mark.parametrize("rule", ["", "generation"])
-def test_a_worker_that_comes_back_with_a_batch_of_an_old_generation_is_refused(make_fleet, tmp_path, rule):
+def test_a_worker_that_comes_back_with_a_batch_of_an_old_generation_is_refused(make_fleet, rule):
     fleet = make_fleet(batch=50, slow=0.01, **{"break": rule})
-    load = drill.Load(fleet)
-    load.send(TOTAL)
-    load.flush()
-    (tmp_path / "stop-a").write_text("after commit")
-    fleet.start("a")
-    assert drill.wait_until(lambda: fleet.stopped("a"), 30), fleet.log("a")
-    fleet.start("b")
+    stop_one_of_two(fleet, "after commit")
     assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 30)
-    fleet.signal("a", signal.SIGCONT)
-    assert drill.wait_until(lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > 1, 20), fleet.log("a")
+    come_back(fleet)
     if not rule:
         assert fleet.events["exit 70"] == 1, fleet.log("a")
     drill.settle(fleet, ["a", "b"], TOTAL)
@@ -106,3 +118,35 @@ def test_a_batch_that_never_reaches_its_agent_is_noticed_and_read_again(make_fle
     assert fleet.events["exit 72"] == (0 if rule else 1)
     drill.settle(fleet, ["a"], TOTAL)
     verdict(fleet, rule)
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_stays_in_its_group_under_load_and_idle(make_fleet):
+    """aiokafka counts only its own fetches as life: without the plane's marks both would leave after 10 s, silently."""
+    fleets = [make_fleet(max_poll=10), make_fleet(max_poll=10, slow=0)]
+    busy = fleets[1]
+    for fleet in fleets:
+        fleet.start("a")
+    for fleet in fleets:
+        assert drill.wait_until(lambda fleet=fleet: drill.sole_member(fleet), 30)
+    members = [drill.sole_member(fleet) for fleet in fleets]
+    load, until = drill.Load(busy), time.monotonic() + 60
+    while time.monotonic() < until:
+        load.send(50)
+        load.producer.poll(0.2)
+    load.flush()
+    assert [drill.sole_member(fleet) for fleet in fleets] == members
+    assert [fleet.log("a").count("Joined group") for fleet in fleets] == [1, 1]
+    assert drill.wait_until(lambda: drill.applied(busy, 1) == load.sent, 30)
+
+
+def test_a_stuck_worker_leaves_and_another_takes_its_place(make_fleet):
+    fleet = make_fleet(max_poll=6, batch=50, slow=0.01)
+    load = drill.Load(fleet)
+    load.send(TOTAL)
+    load.flush()
+    fleet.start("a", stick=3)
+    assert drill.wait_until(lambda: "STUCK" in fleet.log("a"), 30)
+    fleet.start("b")
+    assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 60), fleet.log("a")
+    assert drill.differences(fleet) == {}
