@@ -65,6 +65,13 @@ class DrilledEngine(Engine):
     def connect(self) -> transactions.Transactions:
         connected = super().connect()
         connected.at_step = Faults()
+        begin = connected.begin
+
+        def begin_late(member: Member) -> None:
+            connected.at_step("begin")
+            begin(member)
+
+        connected.begin = begin_late
         return connected
 
 
