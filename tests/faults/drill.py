@@ -165,19 +165,26 @@ def wait_until(condition: Callable[[], object], timeout: float) -> bool:
 
 def sole_member(fleet: Fleet) -> str | None:
     """Return the member that holds every partition of the group, if one does."""
-    admin = AdminClient({"bootstrap.servers": fleet.bootstrap})
-    members = admin.describe_consumer_groups([fleet.group])[fleet.group].result(10).members
-    if len(members) != 1 or len(members[0].assignment.topic_partitions) != fleet.partitions:
-        return None
-    return members[0].member_id
+    found = members(fleet)
+    return found[0][0] if len(found) == 1 and found[0][1] == fleet.partitions else None
 
 
 def holders(fleet: Fleet) -> int:
     """Return how many members hold the group's partitions, 0 while not all are held."""
-    admin = AdminClient({"bootstrap.servers": fleet.bootstrap})
-    members = admin.describe_consumer_groups([fleet.group])[fleet.group].result(10).members
-    held = [len(member.assignment.topic_partitions) for member in members]
+    held = [count for _, count in members(fleet)]
     return len([count for count in held if count]) if sum(held) == fleet.partitions else 0
+
+
+def members(fleet: Fleet) -> list[tuple[str, int]]:
+    """Return the group's members, each with the number of its partitions; none while the broker's coordinator is still coming up."""
+    admin = AdminClient({"bootstrap.servers": fleet.bootstrap})
+    try:
+        described = admin.describe_consumer_groups([fleet.group])[fleet.group].result(30)
+    except ck.KafkaException as error:
+        if not error.args[0].retriable():
+            raise
+        return []
+    return [(member.member_id, len(member.assignment.topic_partitions)) for member in described.members]
 
 
 def applied(fleet: Fleet, place: int) -> int:
