@@ -76,10 +76,18 @@ class Lag:
     def by_partition(self) -> dict[tuple[str, int], int]:
         """Return the records not committed yet, by (topic, partition)."""
         ends = {self._place(partition): end.result().offset for partition, end in self._ends().items()}
-        request = ConsumerGroupTopicPartitions(self._group, self._partitions)
-        committed: Any = self._admin.list_consumer_group_offsets([request])[self._group].result()
-        done = {self._place(partition): max(partition.offset, 0) for partition in committed.topic_partitions}
+        done = self._committed()
         return {place: end - done.get(place, 0) for place, end in ends.items()}
+
+    def _committed(self) -> dict[tuple[str, int], int]:
+        request = ConsumerGroupTopicPartitions(self._group, self._partitions)
+        try:
+            committed: Any = self._admin.list_consumer_group_offsets([request])[self._group].result()
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+            return {}  # the group's coordinator is still coming up: nothing is known to be committed
+        return {self._place(partition): max(partition.offset, 0) for partition in committed.topic_partitions}
 
     def _ends(self) -> dict[TopicPartition, Any]:
         specs = {partition: OffsetSpec.latest() for partition in self._partitions}  # type: ignore[no-untyped-call]

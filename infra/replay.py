@@ -26,7 +26,7 @@ from infra.supervisor import Supervisor
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, open_producer
-from producers.symbols import Feed, plan_feeds
+from producers.symbols import BadSymbol, Feed, business_of
 from schemas.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
@@ -68,7 +68,7 @@ def replay(files: Sequence[Path], out: Path, names: Topology, workers: int, cons
     recording = read_recordings(files)
     for broken in recording.broken:
         console.print(f"{broken.path}:{broken.line}: {broken.reason}; passed over", style="yellow", highlight=False)
-    feeds = plan_feeds(_symbols(recording))
+    feeds = _feeds(_symbols(recording))
     out.mkdir(parents=True, exist_ok=True)
     fresh = Topology(f"replay-{uuid.uuid4().hex[:12]}.{names.prefix}", names.intervals, names.windows, names.partitions)
     with ExitStack() as running:
@@ -89,6 +89,18 @@ def _symbols(recording: Recording) -> list[str]:
         if symbol is not None:
             found[symbol] = None
     return sorted(found)
+
+
+def _feeds(symbols: list[str]) -> list[Feed]:
+    """Return the feeds of a recording's symbols: one whose business cannot be told is played as `common`, never left out."""
+    businesses: dict[str, str] = {}
+    for symbol in symbols:
+        try:
+            businesses[symbol] = business_of(symbol)
+        except BadSymbol:
+            businesses[symbol] = "common"
+    named = sorted(set(businesses.values())) or ["common"]
+    return [Feed(f"{business}-1", business, tuple(symbol for symbol in symbols if businesses[symbol] == business)) for business in named]
 
 
 def _symbol(frame: bytes) -> str | None:

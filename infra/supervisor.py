@@ -27,7 +27,10 @@ class Supervisor:
     """Workers of one namespace."""
 
     def __init__(self, environment: Mapping[str, str], slots: int, logs: Path) -> None:
-        self._environment = {**os.environ, **environment}
+        # the processors have no business with the vendor's key
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_API_KEY")} | dict(
+            environment
+        )
         self._logs = logs
         self._slots = [_Slot(str(number)) for number in range(slots)]
         self._stopping = threading.Event()

@@ -151,6 +151,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 if not self.app.should_stop:
                     raise
                 return
+            except Exception as error:
+                # stock Faust would stay alive with a dead fetcher
+                log.exception("fetching")
+                leave(Exit.READING_FAILED, str(error))
 
     async def _serve_assignment(self, fetcher: Any) -> None:
         loop = asyncio.get_running_loop()
