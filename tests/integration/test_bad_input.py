@@ -29,7 +29,7 @@ def test_bad_frames_and_lines_cost_only_themselves(stack, tmp_path, monkeypatch,
         trade(5, s=None),
         {"recv_ms": START + 6000, "frame": {"code": 77777, "data": {}}},
     ]
-    unreadable_by_the_processors = trade(7, p="0.1234567890123456789")
+    unreadable_by_the_processors = trade(7, p="90000000000000000000", v="90")
     odd = [trade(8, s="weird symbol"), trade(9, s="ABC.XX")]
     good = [trade(number) for number in range(10, 20)]
     recording = tmp_path / "mixed.jsonl"
