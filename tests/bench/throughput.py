@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from infra.consuming import Lag
+from infra.consuming import Lag, read_to_end
 from infra.deployment import Deployment, deployed
 from infra.supervisor import Supervisor
 from processors.bars import Bars
@@ -97,6 +97,7 @@ def through_kafka(values: list[tuple[str, bytes]]) -> None:
         with Supervisor(deployment.environment, 1, Path(folder) / "logs") as supervisor:
             while (left := lag()) > len(values) * 0.95:
                 supervisor.check()
+                time.sleep(0.02)
             worker = psutil.Process(next(slot.process.pid for slot in supervisor._slots if slot.process is not None))
             began, cpu, first = time.monotonic(), sum(worker.cpu_times()[:2]), left
             while (left := lag()) > 0:
@@ -104,9 +105,10 @@ def through_kafka(values: list[tuple[str, bytes]]) -> None:
                 time.sleep(0.02)
             seconds, cpu_seconds = time.monotonic() - began, sum(worker.cpu_times()[:2]) - cpu
             memory = worker.memory_info().rss / 2**20
-    print(f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a CPU-second")
-    per_trade = 3.0
-    print(f"            at least {first * per_trade / seconds:,.0f} records/s out, {memory:.0f} MiB resident")
+        written = sum(1 for topic in names.derived() for _ in read_to_end(deployment.bootstrap, topic.name))
+    share = first / len(values)  # of the work that fell into the measured time
+    print(f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a CPU-second; {memory:.0f} MiB resident")
+    print(f"            {written * share / seconds:,.0f} records/s out, {written * share / cpu_seconds:,.0f} records a CPU-second")
 
 
 def send(deployment: Deployment, values: list[tuple[str, bytes]]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import closing
+from contextlib import contextmanager
 
 import pytest
 import websocket
@@ -17,8 +17,14 @@ def simulator():
         yield running
 
 
+@contextmanager
 def connect(simulator, business="crypto", key="a-key"):
-    return closing(websocket.create_connection(f"{simulator.url}?business={business}&apikey={key}", timeout=10))
+    socket = websocket.create_connection(f"{simulator.url}?business={business}&apikey={key}", timeout=10)
+    try:
+        yield socket
+    finally:
+        # close() leaves TCP open where the server has said goodbye first
+        socket.shutdown()
 
 
 def ask(socket, code, data, trace="t-1"):
