@@ -11,6 +11,10 @@ from schemas.registry import Registry
 from schemas.wire import Decoder, Record, Schema, compile_decoder, schema_id_of
 
 TIMEOUT = 30.0
+COORDINATOR_COMING_UP = frozenset(
+    (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR)
+)
+"""What a broker answers of a group just after its start; the admin client does not call these retriable."""
 
 
 class ValueReader:
@@ -84,9 +88,9 @@ class Lag:
         try:
             committed: Any = self._admin.list_consumer_group_offsets([request])[self._group].result()
         except KafkaException as error:
-            if not error.args[0].retriable():
+            if error.args[0].code() not in COORDINATOR_COMING_UP:
                 raise
-            return {}  # the group's coordinator is still coming up: nothing is known to be committed
+            return {}  # nothing is known to be committed
         return {self._place(partition): max(partition.offset, 0) for partition in committed.topic_partitions}
 
     def _ends(self) -> dict[TopicPartition, Any]:

@@ -14,6 +14,8 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
 from pipelines import Pipeline
 
+from infra.consuming import COORDINATOR_COMING_UP
+
 HERE = Path(__file__).parent
 COMPACTED = {"cleanup.policy": "compact"}
 
@@ -181,7 +183,7 @@ def members(fleet: Fleet) -> list[tuple[str, int]]:
     try:
         described = admin.describe_consumer_groups([fleet.group])[fleet.group].result(30)
     except ck.KafkaException as error:
-        if not error.args[0].retriable():
+        if error.args[0].code() not in COORDINATOR_COMING_UP:
             raise
         return []
     return [(member.member_id, len(member.assignment.topic_partitions)) for member in described.members]
