@@ -1,14 +1,17 @@
-# The producer and the processors; broker and registry have images of their own (docker-compose.yml).
-FROM python:3.13-slim
-RUN useradd --create-home infoway
-WORKDIR /app
+# The producer, the processors and the simulator; broker and registry have images of their own (docker-compose.yml), so no Java here.
+FROM python:3.13-slim AS build
+WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY schemas schemas
 COPY producers producers
 COPY processors processors
 COPY infra infra
-RUN pip install --no-cache-dir -c constraints.txt .
+RUN python -m venv /opt/infoway && /opt/infoway/bin/pip install --no-cache-dir -c constraints.txt .
+
+FROM python:3.13-slim
+RUN useradd --create-home infoway
+COPY --from=build /opt/infoway /opt/infoway
+ENV PATH=/opt/infoway/bin:$PATH
 USER infoway
 WORKDIR /home/infoway
-ENTRYPOINT []
 CMD ["infoway-streams", "--help"]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import confluent_kafka as ck
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.registry import Registry
@@ -12,9 +12,15 @@ from schemas.wire import Decoder, Record, Schema, compile_decoder, schema_id_of
 
 TIMEOUT = 30.0
 COORDINATOR_COMING_UP = frozenset(
-    (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR)
+    (
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,
+        KafkaError._TIMED_OUT,
+    )
 )
-"""What a broker answers of a group just after its start; the admin client does not call these retriable."""
+"""What a broker answers of a group just after its start."""
 
 
 class ValueReader:
@@ -69,7 +75,8 @@ class Lag:
 
     def __init__(self, bootstrap: str, group: str, topics: Iterable[str]) -> None:
         self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        self._group = group
+        # in the group by name only: it never subscribes
+        self._asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0})
         described = self._admin.list_topics(timeout=TIMEOUT).topics
         self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in described[topic].partitions]
 
@@ -84,14 +91,14 @@ class Lag:
         return {place: end - done.get(place, 0) for place, end in ends.items()}
 
     def _committed(self) -> dict[tuple[str, int], int]:
-        request = ConsumerGroupTopicPartitions(self._group, self._partitions)
+        # a consumer's own question, not the admin client's, which has crashed on the answers of a broker just started
         try:
-            committed: Any = self._admin.list_consumer_group_offsets([request])[self._group].result()
+            committed = self._asking.committed(self._partitions, timeout=5)
         except KafkaException as error:
             if error.args[0].code() not in COORDINATOR_COMING_UP:
                 raise
             return {}  # nothing is known to be committed
-        return {self._place(partition): max(partition.offset, 0) for partition in committed.topic_partitions}
+        return {self._place(partition): max(partition.offset, 0) for partition in committed}
 
     def _ends(self) -> dict[TopicPartition, Any]:
         specs = {partition: OffsetSpec.latest() for partition in self._partitions}  # type: ignore[no-untyped-call]
