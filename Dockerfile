@@ -1,5 +1,6 @@
 # The producer, the processors and the simulator; broker and registry have images of their own (docker-compose.yml), so no Java here.
-FROM python:3.13-slim AS build
+# not slim: where a dependency has no wheel for the processor (faust-streaming on arm64), it is compiled
+FROM python:3.13 AS build
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY schemas schemas
