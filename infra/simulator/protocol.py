@@ -13,13 +13,15 @@ PUSH: dict[int, Channel] = {10002: "trade", 10005: "depth", 10008: "kline"}
 HEARTBEAT, UNSUBSCRIBED = 10010, 11010
 GREETING = "You have permission to subscribe to all market data"
 WINDOW = 60.0
+KLINE_TYPES = range(1, 13)
+_KLINE_TYPE_NAMES = frozenset(str(number) for number in KLINE_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the vendor allows: frames a minute on a connection, and seconds without a heartbeat."""
+    """What the vendor allows: frames a minute on a connection (None: any number), and seconds without a heartbeat."""
 
-    frames: int = 60
+    frames: int | None = 60
     heartbeat: float = 60.0
 
 
@@ -53,7 +55,7 @@ class Session:
         self._frames.append(now)
         while self._frames[0] <= now - WINDOW:
             self._frames.popleft()
-        if len(self._frames) > self.limits.frames:
+        if self.limits.frames is not None and len(self._frames) > self.limits.frames:
             self.closing = True
             return [_error(501, f"more than {self.limits.frames} frames a minute", None)]
         try:
@@ -63,6 +65,8 @@ class Session:
         if not isinstance(request, dict) or "code" not in request:
             return [_error(507, "code is missing", None)]
         code, trace, data = request["code"], request.get("trace"), request.get("data")
+        if type(code) is not int:
+            return [_error(506, "code is no integer", trace)]
         if code == HEARTBEAT:
             self._heartbeat = now
             return []
@@ -94,7 +98,9 @@ class Session:
         if not isinstance(data, dict):
             return [_error(507, "data is missing", trace)]
         if channel == "kline":
-            pairs = _kline_pairs(data.get("arr"))
+            if not data.get("arr"):
+                return [_error(507, "arr is missing", trace)]
+            pairs = _kline_pairs(data["arr"])
             if pairs is None:
                 return [_error(506, "arr must list {type: 1 to 12, codes}", trace)]
             self.klines |= pairs
@@ -112,9 +118,9 @@ class Session:
         if symbols is None:
             return [_error(507, "codes are missing", trace)]
         if channel == "kline":
-            types = str(data.get("klineTypes") or "")
-            # without klineTypes every interval of the codes goes
-            gone = {int(part) for part in types.split(",") if part.strip().isdecimal()} or set(range(1, 13))
+            gone = _kline_types(data.get("klineTypes"))
+            if gone is None:
+                return [_error(506, "klineTypes must list types of 1 to 12, joined by commas", trace)]
             self.klines = {(symbol, number) for symbol, number in self.klines if symbol not in symbols or number not in gone}
         elif channel == "trade":
             self.trades -= symbols
@@ -130,15 +136,22 @@ def _codes(value: Any) -> set[str] | None:
 
 
 def _kline_pairs(value: Any) -> set[tuple[str, int]] | None:
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         return None
     pairs: set[tuple[str, int]] = set()
     for entry in value:
         symbols = _codes(entry.get("codes")) if isinstance(entry, dict) else None
-        if symbols is None or entry.get("type") not in range(1, 13):
+        if symbols is None or type(entry.get("type")) is not int or entry["type"] not in KLINE_TYPES:
             return None
         pairs |= {(symbol, entry["type"]) for symbol in symbols}
     return pairs
+
+
+def _kline_types(value: Any) -> set[int] | None:
+    if value is None or value == "":
+        return set(KLINE_TYPES)  # without klineTypes every interval of the codes goes
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [""]
+    return {int(part) for part in parts} if all(part in _KLINE_TYPE_NAMES for part in parts) else None
 
 
 def _frame(**fields: Any) -> str:

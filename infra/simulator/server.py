@@ -1,9 +1,10 @@
-"""The simulator's WebSocket server: connections, playing of recordings at a speed, and the clock of synthetic markets."""
+"""The simulator's WebSocket server: connections, whom a frame is sent to, and the clock of synthetic markets."""
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -16,12 +17,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from infra.recordings import Recording, read_recordings
+from infra.simulator.playback import AddressedFrame, addressed, paced
 from infra.simulator.protocol import PUSH, Channel, Limits, Session
 from infra.simulator.synthetic import Market, trades_on
 
 CODES: dict[Channel, int] = {channel: code for code, channel in PUSH.items()}
 BUSINESSES = frozenset(("stock", "crypto", "common", "japan", "india", "korea", "taiwan"))
-BAD_KEYS = frozenset(("", "bad-key"))
+BAD_KEYS = frozenset(("bad-key",))
+GOODBYE = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class Simulator:
@@ -36,17 +41,23 @@ class Simulator:
         rate: float = 5.0,
         seed: int = 0,
         limits: Limits | None = None,
+        refused_keys: Collection[str] = BAD_KEYS,
+        wait_for_subscribers: bool = True,
     ) -> None:
         """speed: of the recordings, 0 as fast as the clients read; rate: trades a second and symbol of made-up markets.
 
-        Raises UnreadableRecording.
+        Without `wait_for_subscribers` a recording is played from the start on, to whoever is there.
+        A missing key is refused like `refused_keys`. Raises UnreadableRecording.
         """
         self.recording: Recording | None = read_recordings(files) if files else None
+        for broken in self.recording.broken if self.recording else ():
+            log.warning("%s:%d: %s; passed over", broken.path, broken.line, broken.reason)
         self.finished = threading.Event()
         """Set once every frame of the recordings has been sent."""
         self._host, self._port = host, port
         self._speed, self._rate, self._seed = speed, rate, seed
         self._limits = limits or Limits()
+        self._refused_keys, self._wait_for_subscribers = frozenset(refused_keys), wait_for_subscribers
         self._sessions: dict[ServerConnection, Session] = {}
         self._markets: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -69,20 +80,32 @@ class Simulator:
     async def start(self) -> None:
         """Listen; raises OSError where the port is taken."""
         self._loop = asyncio.get_running_loop()
-        self._server = await serve(self._converse, self._host, self._port, process_request=_refuse_bad_key, compression=None, max_queue=64)
+        # no pings of our own: they would cut off a client that reads slowly, and its frames would be lost; the heartbeat decides
+        self._server = await serve(
+            self._converse, self._host, self._port, process_request=self._refuse, compression=None, max_queue=64, ping_interval=None
+        )
         self._tasks.append(asyncio.create_task(self._watch_heartbeats()))
         if self.recording is not None:
             self._tasks.append(asyncio.create_task(self._play(self.recording)))
 
     async def stop(self) -> None:
-        """Close every connection and the port."""
+        """Close every connection and the port; raises what a feed failed of."""
         tasks = [*self._tasks, *self._markets.values()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert self._server is not None
         self._server.close()
-        await self._server.wait_closed()
+        try:
+            await asyncio.wait_for(self._server.wait_closed(), GOODBYE)
+        except TimeoutError:
+            # a client that does not read takes no goodbye either
+            for connection in list(self._sessions):
+                connection.transport.abort()
+            await self._server.wait_closed()
+        for failure in ended:
+            if isinstance(failure, Exception):
+                raise failure
 
     def drop_connections(self) -> None:
         """Cut every connection without a goodbye, as a network does; from any thread."""
@@ -124,21 +147,22 @@ class Simulator:
                     self._markets[key] = asyncio.create_task(self._make_up(Market(symbol, session.business, self._seed)))
 
     async def _play(self, recording: Recording) -> None:
-        frames = [(frame.recv_ms, frame.frame, *_addressed(frame.frame)) for frame in recording.frames]
-        wanted = {(channel, symbol) for _, _, channel, symbol in frames if channel is not None}
+        frames = addressed(recording.frames)
+        if self._wait_for_subscribers:
+            await self._subscribers(frames)
+        async for frame in paced(frames, self._speed):
+            for connection, session in list(self._sessions.items()):
+                # a frame that names no channel or symbol goes to all: clients must cope
+                if frame.channel is None or session.wants(frame.channel, frame.symbol):
+                    with suppress(ConnectionClosed):
+                        await connection.send(frame.frame, text=True)
+        self.finished.set()
+
+    async def _subscribers(self, frames: Sequence[AddressedFrame]) -> None:
+        wanted = {(frame.channel, frame.symbol) for frame in frames if frame.channel is not None}
         while not all(any(session.wants(channel, symbol) for session in self._sessions.values()) for channel, symbol in wanted):
             self._changed.clear()
             await self._changed.wait()
-        began, first = time.monotonic(), frames[0][0] if frames else 0
-        for received, frame, channel, symbol in frames:
-            if self._speed:
-                await asyncio.sleep(max(0.0, began + (received - first) / 1000 / self._speed - time.monotonic()))
-            for connection, session in list(self._sessions.items()):
-                # a frame that names no channel or symbol goes to all: clients must cope
-                if channel is None or session.wants(channel, symbol):
-                    with suppress(ConnectionClosed):
-                        await connection.send(frame, text=True)
-        self.finished.set()
 
     async def _make_up(self, market: Market) -> None:
         pause = 1 / self._rate
@@ -167,11 +191,17 @@ class Simulator:
     async def _watch_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self._limits.heartbeat / 4))
-            for connection, session in list(self._sessions.items()):
-                for text in session.overdue(time.monotonic()):
-                    with suppress(ConnectionClosed):
-                        await connection.send(text)
-                        await connection.close()
+            now = time.monotonic()
+            overdue = [(connection, session.overdue(now)) for connection, session in list(self._sessions.items())]
+            await asyncio.gather(*(_end(connection, texts) for connection, texts in overdue if texts))
+
+    def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
+        key = _query(request, "apikey")
+        if not key or key in self._refused_keys:
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "api key refused\n")
+        if _query(request, "business") not in BUSINESSES:
+            return connection.respond(HTTPStatus.BAD_REQUEST, "no such business\n")
+        return None
 
 
 @contextmanager
@@ -181,7 +211,10 @@ def running_simulator(
     port: int = 0,
     speed: float = 1.0,
     rate: float = 5.0,
+    seed: int = 0,
     limits: Limits | None = None,
+    refused_keys: Collection[str] = BAD_KEYS,
+    wait_for_subscribers: bool = True,
 ) -> Iterator[Simulator]:
     """Run a simulator in a thread of its own."""
     loop = asyncio.new_event_loop()
@@ -189,7 +222,7 @@ def running_simulator(
     thread.start()
 
     async def make() -> Simulator:
-        simulator = Simulator(files, host, port, speed, rate, limits=limits)
+        simulator = Simulator(files, host, port, speed, rate, seed, limits, refused_keys, wait_for_subscribers)
         await simulator.start()
         return simulator
 
@@ -205,23 +238,16 @@ def running_simulator(
         loop.close()
 
 
-def _refuse_bad_key(connection: ServerConnection, request: Request) -> Response | None:
-    if _query(request, "apikey") in BAD_KEYS:
-        return connection.respond(HTTPStatus.UNAUTHORIZED, "api key refused\n")
-    if _query(request, "business") not in BUSINESSES:
-        return connection.respond(HTTPStatus.BAD_REQUEST, "no such business\n")
-    return None
+async def _end(connection: ServerConnection, last_words: Sequence[str]) -> None:
+    try:
+        async with asyncio.timeout(GOODBYE):
+            for text in last_words:
+                await connection.send(text)
+            await connection.close()
+    except (TimeoutError, ConnectionClosed):
+        # a client that does not read takes no goodbye either, and close() would wait for it without end
+        connection.transport.abort()
 
 
 def _query(request: Request, name: str) -> str:
     return parse_qs(urlsplit(request.path).query).get(name, [""])[0]
-
-
-def _addressed(frame: bytes) -> tuple[Channel | None, str]:
-    document = orjson.loads(frame)
-    data = document.get("data")
-    symbol = data.get("s") if isinstance(data, dict) else None
-    code = document.get("code")
-    if isinstance(symbol, str) and isinstance(code, int) and code in PUSH:
-        return PUSH[code], symbol
-    return None, ""

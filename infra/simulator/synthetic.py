@@ -67,7 +67,8 @@ class Market:
     def trade(self, now_ms: int) -> dict[str, Any]:
         """Return the next trade's data, and count it in every kline under way."""
         steps = self._random.choice((-2, -1, -1, 0, 0, 0, 1, 1, 2))
-        self._price = max(self.tick * 10, self._price + steps * self.tick)
+        # low enough for any walk, high enough that the deepest bid stays positive
+        self._price = max(self.tick * (self._levels + 1), self._price + steps * self.tick)
         volume = self._volume()
         turnover = self._price * volume
         for number, seconds in KLINE_SECONDS.items():

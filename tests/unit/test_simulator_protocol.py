@@ -92,6 +92,11 @@ def test_a_kline_unsubscription_without_types_takes_every_interval(types, left):
         ('{"code":10000,"trace":"t","data":{}}', 507),
         ('{"code":11000,"trace":"t","data":{}}', 507),
         ('{"code":12345,"trace":"t","data":{"codes":"A"}}', 506),
+        ('{"code":[],"trace":"t","data":{"codes":"A"}}', 506),
+        ('{"code":{},"trace":"t","data":{"codes":"A"}}', 506),
+        ('{"code":"10000","trace":"t","data":{"codes":"A"}}', 506),
+        ('{"code":10006,"trace":"t","data":{}}', 507),
+        ('{"code":10006,"trace":"t","data":{"arr":[{"type":true,"codes":"A"}]}}', 506),
         ('{"code":10006,"trace":"t","data":{"arr":[{"type":13,"codes":"A"}]}}', 506),
         ('{"code":10006,"trace":"t","data":{"arr":[{"type":0,"codes":"A"}]}}', 506),
     ],
@@ -101,6 +106,14 @@ def test_a_malformed_request_gets_its_error_and_changes_nothing(text, code):
     (reply,) = answer(session, text)
     assert reply["code"] == code
     assert (session.symbols(), session.closing) == (set(), False)
+
+
+@pytest.mark.parametrize("types", ["abc", "13", "1,", "²", 1, ["1"]])
+def test_a_kline_unsubscription_of_types_that_are_none_changes_nothing(types):
+    session = crypto()
+    ask(session, 10006, {"arr": [{"type": 1, "codes": "BTCUSDT"}]})
+    assert ask(session, 11002, {"codes": "BTCUSDT", "klineTypes": types})[0]["code"] == 506
+    assert session.klines == {("BTCUSDT", 1)}
 
 
 def test_an_error_echoes_the_trace_of_its_request():
@@ -134,6 +147,12 @@ def test_the_sixty_first_frame_of_a_minute_ends_the_connection_heartbeats_includ
     assert ask(session, 10000, {"codes": "BTCUSDT"}, now=30.0)[0]["code"] == 10001
     assert answer(session, HEARTBEAT, now=60.9)[0]["code"] == 501
     assert session.closing
+
+
+def test_the_limit_of_frames_can_be_lifted():
+    session = crypto(frames=None)
+    assert [answer(session, HEARTBEAT) for _ in range(500)] == [[]] * 500
+    assert not session.closing
 
 
 def test_frames_older_than_a_minute_no_longer_count():

@@ -1,6 +1,7 @@
 """The simulator over a real socket, by websocket-client: handshake, rules that need a clock, playback, made-up markets."""
 
 import json
+import socket as sockets
 import time
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import websocket
 
 from infra.simulator import running_simulator
 from infra.simulator.protocol import Limits
+from infra.simulator.synthetic import Market
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +213,83 @@ def test_any_text_can_be_sent_to_the_clients():
         receive(socket)
         simulator.send_raw("Subscribe fail: not bought")
         assert socket.recv() == "Subscribe fail: not bought"
+
+
+@pytest.fixture
+def vast(tmp_path):
+    """A recording of one frame that no buffer of a connection holds."""
+    return recorded(tmp_path / "vast.jsonl", [(1, {"code": 10002, "data": {"s": "BTCUSDT", "padding": "x" * 24_000_000}})])
+
+
+def stop_reading(socket):
+    """Subscribe, and read no more once the first byte of the vast frame is there."""
+    assert receive(socket)["code"] == 200
+    ask(socket, 10000, {"codes": "BTCUSDT"})
+    assert receive(socket)["code"] == 10001
+    assert socket.sock.recv(1, sockets.MSG_PEEK)
+
+
+def test_a_client_that_does_not_read_keeps_no_other_from_its_heartbeat_timeout(vast):
+    with running_simulator([vast], speed=0, limits=Limits(heartbeat=0.5)) as simulator, connect(simulator) as stuck:
+        stop_reading(stuck)
+        with connect(simulator) as other:
+            assert to_end(other) == [200, 513]
+
+
+def test_a_client_that_does_not_read_does_not_hold_up_the_end(vast, monkeypatch):
+    monkeypatch.setattr("infra.simulator.server.GOODBYE", 0.2)
+    with running_simulator([vast], speed=0) as simulator:
+        stuck = websocket.create_connection(f"{simulator.url}?business=crypto&apikey=a-key", timeout=10)
+        stop_reading(stuck)
+    stuck.shutdown()
+
+
+def test_the_refused_keys_can_be_chosen_and_a_missing_one_always_is():
+    with running_simulator(refused_keys={"expired"}) as simulator:
+        for key in ("expired", ""):
+            with pytest.raises(websocket.WebSocketBadStatusException) as refused, connect(simulator, key=key):
+                pass
+            assert refused.value.status_code == 401
+        with connect(simulator, key="bad-key") as socket:
+            assert receive(socket)["code"] == 200
+
+
+def test_a_recording_can_be_played_without_waiting_for_subscribers(tmp_path):
+    path = recorded(tmp_path / "a.jsonl", [(1, trade("BTCUSDT", 1))])
+    with running_simulator([path], speed=0, wait_for_subscribers=False) as simulator:
+        assert simulator.finished.wait(10)
+
+
+def test_broken_lines_are_reported_by_file_and_number_and_the_rest_is_played(tmp_path, caplog):
+    path = recorded(tmp_path / "a.jsonl", [(1, trade("BTCUSDT", 1)), (2, trade("BTCUSDT", 2))])
+    first, second = path.read_text().splitlines(keepends=True)
+    path.write_text(f"{first}nonsense\n{second}")
+    with running_simulator([path], speed=0) as simulator, connect(simulator) as socket:
+        assert [record.getMessage().startswith(f"{path}:2: ") for record in caplog.records] == [True]
+        ask(socket, 10000, {"codes": "BTCUSDT"})
+        assert [until(socket, 10002)["data"]["t"] for _ in range(2)] == [1, 2]
+        assert len(simulator.recording.broken) == 1
+
+
+def test_the_seed_chooses_the_tape():
+    def first_trades(seed):
+        with running_simulator(rate=50, seed=seed) as simulator, connect(simulator) as socket:
+            ask(socket, 10000, {"codes": "BTCUSDT"})
+            return [[until(socket, 10002)["data"][name] for name in ("p", "v", "td")] for _ in range(5)]
+
+    assert first_trades(1) == first_trades(1)
+    assert first_trades(1) != first_trades(2)
+
+
+def test_a_market_that_fails_is_told_at_the_end(monkeypatch):
+    class FailingMarket(Market):
+        def trade(self, now_ms):
+            raise ArithmeticError(f"{self.symbol} failed")
+
+    monkeypatch.setattr("infra.simulator.server.Market", FailingMarket)
+    with pytest.raises(ArithmeticError, match="BTCUSDT failed"), running_simulator(rate=1000) as simulator, connect(simulator) as socket:
+        ask(socket, 10000, {"codes": "BTCUSDT"})
+        assert until(socket, 10001)
+        while not all(market.done() for market in simulator._markets.values()):
+            socket.ping()
+            socket.recv_data_frame(control_frame=True)

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 from infra.feeding import SAMPLE_SYMBOLS
+from infra.simulator import synthetic
 from infra.simulator.synthetic import KLINE_SECONDS, Market, trades_on
 from producers.codes import Channel
 from producers.pushes import read_push
@@ -50,6 +51,13 @@ def test_prices_are_positive_multiples_of_the_tick(symbol):
         for price in (trade["p"], *book["a"][0], *book["b"][0]):
             assert Decimal(price) > 0
             assert Decimal(price) % market.tick == 0
+
+
+@pytest.mark.parametrize("symbol", ["LOW.US", "00001.HK", "000001.SZ"])
+def test_at_the_lowest_price_every_bid_is_still_positive(symbol, monkeypatch):
+    monkeypatch.setitem(synthetic._START, symbol, ("0.01", "0.01", 1))
+    for _, book, _ in tape(sample(symbol), trades=1000):
+        assert min(map(Decimal, book["b"][0])) > 0
 
 
 @pytest.mark.parametrize(("symbol", "directions"), [("BTCUSDT", {1, 2}), ("002594.SZ", {1, 2}), ("00700.HK", {0}), ("AAPL.US", {0})])
