@@ -67,7 +67,7 @@ def replay(files: Sequence[Path], out: Path, names: Topology, workers: int, cons
     began = time.monotonic()
     recording = read_recordings(files)
     for broken in recording.broken:
-        console.print(f"{broken.path}:{broken.line}: {broken.reason}; passed over", style="yellow", highlight=False)
+        console.print(f"{broken.path}:{broken.line}: {broken.reason}; passed over", style="yellow", highlight=False, soft_wrap=True)
     feeds = _feeds(_symbols(recording))
     out.mkdir(parents=True, exist_ok=True)
     fresh = Topology(f"replay-{uuid.uuid4().hex[:12]}.{names.prefix}", names.intervals, names.windows, names.partitions)
