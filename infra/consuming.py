@@ -1,11 +1,10 @@
 """Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import cast
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.registry import Registry
 from schemas.wire import Decoder, Record, Schema, compile_decoder, schema_id_of
@@ -74,24 +73,19 @@ class Lag:
     """How far a consumer group is behind on its source topics."""
 
     def __init__(self, bootstrap: str, group: str, topics: Iterable[str]) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        # in the group by name only: it never subscribes
+        # in the group by name only: it never subscribes. The admin client would be one call for all partitions, but has
+        # crashed on the answers of a broker just started, and does not wait for a new topic's leader
         self._asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0})
-        described = self._admin.list_topics(timeout=TIMEOUT).topics
+        described = self._asking.list_topics(timeout=TIMEOUT).topics
         self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in described[topic].partitions]
 
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""
-        return sum(self.by_partition().values())
-
-    def by_partition(self) -> dict[tuple[str, int], int]:
-        """Return the records not committed yet, by (topic, partition)."""
-        ends = {self._place(partition): end.result().offset for partition, end in self._ends().items()}
+        ends = {self._place(partition): self._asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1] for partition in self._partitions}
         done = self._committed()
-        return {place: end - done.get(place, 0) for place, end in ends.items()}
+        return sum(end - done.get(place, 0) for place, end in ends.items())
 
     def _committed(self) -> dict[tuple[str, int], int]:
-        # a consumer's own question, not the admin client's, which has crashed on the answers of a broker just started
         try:
             committed = self._asking.committed(self._partitions, timeout=5)
         except KafkaException as error:
@@ -99,10 +93,6 @@ class Lag:
                 raise
             return {}  # nothing is known to be committed
         return {self._place(partition): max(partition.offset, 0) for partition in committed}
-
-    def _ends(self) -> dict[TopicPartition, Any]:
-        specs = {partition: OffsetSpec.latest() for partition in self._partitions}  # type: ignore[no-untyped-call]
-        return cast(dict[TopicPartition, Any], self._admin.list_offsets(specs, request_timeout=TIMEOUT))
 
     @staticmethod
     def _place(partition: TopicPartition) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """Recordings of the vendor's frames: JSON lines, plain or gz, `{"recv_ms": …, "frame": {…}}`, read for replay and simulator."""
 
 import gzip
+import json
 import re
 import zlib
 from collections.abc import Iterable
@@ -14,6 +15,11 @@ _CUT = re.compile(rb'\s*\{\s*"recv_ms"\s*:\s*\d+\s*,\s*"frame"\s*:\s*(?P<frame>\
 
 class UnreadableRecording(OSError):
     """A file that cannot be read at all."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}: name a recording, JSON lines, plain or gz")
+        self.path = path
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def _read(path: Path, frames: list[RecordedFrame], broken: list[BrokenLine]) -> 
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         broken.append(BrokenLine(path, number + 1, f"the file breaks off here ({error})"))
     except OSError as error:
-        raise UnreadableRecording(f"{path}: {error.strerror}: name a recording, JSON lines, plain or gz") from error
+        raise UnreadableRecording(path, error.strerror or str(error)) from error
 
 
 def _read_line(path: Path, number: int, line: bytes, frames: list[RecordedFrame], broken: list[BrokenLine]) -> None:
@@ -78,6 +84,12 @@ def _read_line(path: Path, number: int, line: bytes, frames: list[RecordedFrame]
     elif not isinstance(frame, dict):
         broken.append(BrokenLine(path, number, "frame is missing or no JSON object"))
     else:
-        # the frame's own bytes where they can be cut out: writing it again could alter a number that is no string
-        cut = _CUT.fullmatch(line)
-        frames.append(RecordedFrame(received, cut["frame"] if cut else orjson.dumps(frame)))
+        # with other keys, or `frame` twice, the greedy cut would take in what follows the frame
+        cut = _CUT.fullmatch(line) if len(document) == 2 and line.count(b'"frame"') == 1 else None
+        frames.append(RecordedFrame(received, cut["frame"] if cut else _written_again(line)))
+
+
+def _written_again(line: bytes) -> bytes:
+    # numbers as they stand: as a float, 98.150 would lose its zero and a long integer its last digits
+    frame = json.loads(line, parse_float=orjson.Fragment, parse_int=orjson.Fragment)["frame"]
+    return orjson.dumps(frame)

@@ -153,7 +153,8 @@ class Bars:
                 while feeds.ended(symbol) and (still_open := symbol_bars.matching(closed=False)):
                     self._close(state, still_open[0])
         clock = state.clock(feeds.feed(record.control.feed))
-        if clock.feed.event >= clock.due:
+        # without a time of its own yet a feed moves nothing, though a symbol may have come to it with open bars
+        if clock.feed.event != BEGINNING and clock.feed.event >= clock.due:
             self._advance(state, clock)
         if record.control.kind == "end" and clock.feed.event != BEGINNING:
             self._progress(state, clock)

@@ -1,12 +1,14 @@
 """Which trading session an event time belongs to, and its trade date: exchange calendars, the UTC day, 17:00 New York.
 
-Calendars are those of exchange_calendars with the margins and exceptions of `sessions.yaml`. Nothing here depends on
+Calendars are those of exchange_calendars with the margins and overrides of `sessions.yaml`. Nothing here depends on
 today's date: bounds are explicit, so that the same log gives the same sessions in any year.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,9 +16,19 @@ from zoneinfo import ZoneInfo
 import yaml
 
 DAY_MS = 86_400_000
+
+FIRST = date(2010, 1, 1)
+"""Before it, hours and auctions differ too much from today's for the margins to mean anything."""
+LAST = date(2030, 12, 31)
+"""After it, even the holidays and the daylight saving that follow from a law are a guess: laws change."""
+
 _EPOCH = date(1970, 1, 1)
 _NEW_YORK = ZoneInfo("America/New_York")
-_MARKET_OF_SUFFIX = {"HK": "HK", "US": "US", "SH": "CN", "SZ": "CN", "JP": "JP", "KS": "KR", "IN": "IN", "TW": "TW"}
+_SATURDAY = 5
+_MOST_MINUTES = 120
+_MARKET_OF_SUFFIX = {"HK": "HK", "US": "US", "SH": "CN", "SZ": "CN"}
+_MARKET_OF_BUSINESS = {"japan": "JP", "korea": "KR", "india": "IN", "taiwan": "TW", "crypto": "crypto", "common": "common"}
+_EXCHANGES = ("HK", "US", "CN", "JP", "KR", "IN", "TW")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,182 +41,257 @@ class Session:
 
 
 class BeyondCalendar(ValueError):
-    """An event time outside the dates that the pinned calendars know."""
+    """A time (ms UTC) outside of the dates, first and last included, for which a market's sessions are known."""
 
-    def __init__(self, market: str, ts: int, first: date, last: date) -> None:
+    def __init__(self, market: str, ts_ms: int, first: date, last: date) -> None:
         super().__init__(
-            f"{datetime.fromtimestamp(ts / 1000, UTC):%Y-%m-%d} is beyond the calendar of {market} ({first} to {last}): "
+            f"{ts_ms} ms ({_readable(ts_ms)}) is beyond the calendar of {market} ({first} to {last}): "
             "correct the time, or bring exchange_calendars and sessions.yaml up to date"
         )
         self.market = market
-        self.ts = ts
+        self.ts_ms = ts_ms
+        self.first = first
+        self.last = last
 
 
 class BadSessions(ValueError):
-    """`sessions.yaml` is wrong; the message lists every mistake."""
+    """`sessions.yaml` is wrong; `mistakes` has every mistake."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__(f"correct sessions.yaml: {'; '.join(mistakes)}")
+        self.mistakes = tuple(mistakes)
 
 
 class Calendars:
-    """The sessions of every market; each market's table is built when its first symbol is seen."""
+    """The sessions of every market; a market's table is built when its first symbol is seen.
 
-    def __init__(self) -> None:
-        """Read `sessions.yaml`; raises BadSessions."""
+    The first exchange costs the import of pandas, 0.5 s to 1 s, and each its table: at most 0.2 s, KR 1 s.
+    """
+
+    def __init__(self, first: date = FIRST, last: date = LAST) -> None:
+        """Read `sessions.yaml`, whose dates hold where they are narrower than these; raises BadSessions."""
+        self._first, self._last = first, last
         self._rules = read_rules(yaml.safe_load(files("processors").joinpath("sessions.yaml").read_text(encoding="utf-8")))
-        self._markets: dict[tuple[str, str], _Market | None] = {}
-        self._tables: dict[str, _Market] = {}
+        self._of_symbol: dict[tuple[str, str], _Table | None] = {}
+        self._of_market: dict[str, _Table] = {}
 
-    def session_of(self, business: str, symbol: str, ts: int) -> Session | None:
-        """Return the session that an event time (ms UTC) belongs to, None outside of any and for a symbol of no known market.
+    def session_of(self, business: str, symbol: str, ts_ms: int) -> Session | None:
+        """Return the session that an event time (ms UTC) belongs to.
 
-        Raises BeyondCalendar.
+        None outside of any session, and for a symbol of no known market: a wrong symbol stops nothing, and counting is the
+        caller's. The trade date of `common` is the date on which the session ends; from Friday 17:00 to Sunday 17:00
+        New York it has none. Raises BeyondCalendar.
         """
-        key = (business, symbol)
         try:
-            market = self._markets[key]
+            table = self._of_symbol[business, symbol]
         except KeyError:
-            market = self._markets[key] = self._market(business, symbol)
-        return None if market is None else market.session_of(ts)
+            table = self._table(business, symbol)
+        return None if table is None else table.session_at(ts_ms)
 
-    def _market(self, business: str, symbol: str) -> "_Market | None":
-        name = business if business in ("crypto", "common") else _MARKET_OF_SUFFIX.get(symbol.rpartition(".")[2])
-        if name is None:
-            return None
-        if name not in self._tables:
-            self._tables[name] = _Days(name) if name in ("crypto", "common") else _Exchange(name, self._rules[name])
-        return self._tables[name]
+    def session_on(self, business: str, symbol: str, trade_date: int) -> Session | None:
+        """Return the session of a trade date (days since 1970-01-01), None as in session_of; raises BeyondCalendar."""
+        table = self._table(business, symbol)
+        return None if table is None else table.session_on(trade_date)
+
+    def _table(self, business: str, symbol: str) -> "_Table | None":
+        suffix = symbol.rpartition(".")[2]
+        market = _MARKET_OF_SUFFIX.get(suffix) if business == "stock" else _MARKET_OF_BUSINESS.get(business)
+        table = self._of_symbol[business, symbol] = None if market is None else self._built(market)
+        return table
+
+    def _built(self, market: str) -> "_Table":
+        if market not in self._of_market:
+            if market == "crypto":
+                table = _utc_days(market, self._first, self._last)
+            elif market == "common":
+                table = _new_york_days(market, self._first, self._last)
+            else:
+                rules = self._rules[market]
+                table = _exchange_days(market, rules, max(self._first, rules.first), min(self._last, rules.last))
+            self._of_market[market] = table
+        return self._of_market[market]
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A date on which the calendar package is wrong: the market's local open and close, None where it was closed."""
+
+    date: date
+    hours: tuple[time, time] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A market's entry in `sessions.yaml`."""
+    """A market's entry in `sessions.yaml`: margins in minutes, first and last date included."""
 
     calendar: str
     before: int
     after: int
     first: date
     last: date
-    overrides: tuple[dict[str, Any], ...]
+    overrides: tuple[Override, ...]
 
 
 def read_rules(document: Any) -> dict[str, Rules]:
-    """Return the rules of each market; raises BadSessions with every mistake."""
-    mistakes: list[str] = []
-    rules: dict[str, Rules] = {}
+    """Return the rules of each exchange; raises BadSessions with every mistake."""
     markets = document.get("markets") if isinstance(document, dict) else None
-    for name, entry in (markets or {}).items():
-        missing = {"calendar", "before", "after", "first", "last", "overrides"} - set(entry)
-        mistakes += [f"{name}: {key} is missing" for key in sorted(missing)]
-        mistakes += [
-            f"{name}: {key} is {entry[key]!r}, expected minutes from 0 on"
-            for key in ("before", "after")
-            if key in entry and not (isinstance(entry[key], int) and entry[key] >= 0)
-        ]
-        mistakes += [
-            f"{name}: {key} is {entry[key]!r}, expected a date"
-            for key in ("first", "last")
-            if key in entry and not isinstance(entry[key], date)
-        ]
-        mistakes += [f"{name}: {mistake}" for row in entry.get("overrides") or () for mistake in _wrong_override(row)]
-        if not missing:
-            rules[name] = Rules(**{**entry, "overrides": tuple(entry["overrides"] or ())})
-    mistakes += [f"{name}: no such entry" for name in sorted(set(_MARKET_OF_SUFFIX.values()) - set(markets or {}))]
+    if not isinstance(markets, dict):
+        raise BadSessions(["markets is missing"])
+    mistakes = [f"{name}: no such entry" for name in _EXCHANGES if name not in markets]
+    for name, entry in markets.items():
+        mistakes += [f"{name}: {mistake}" for mistake in _wrong_market(name, entry)]
     if mistakes:
-        raise BadSessions(f"sessions.yaml: {'; '.join(mistakes)}")
-    return rules
+        raise BadSessions(mistakes)
+    return {name: Rules(**{**entry, "overrides": tuple(map(_override, entry["overrides"]))}) for name, entry in markets.items()}
 
 
-def _wrong_override(row: dict[str, Any]) -> list[str]:
-    wrong = [f"override {row}: {key} is missing" for key in ("date", "source") if not row.get(key)]
-    if not row.get("closed") and not (row.get("open") and row.get("close")):
-        wrong.append(f"override {row}: neither closed nor open and close")
-    return wrong
+def _wrong_market(name: str, entry: Any) -> Iterator[str]:
+    if name not in _EXCHANGES:
+        yield f"no market, expected one of {', '.join(_EXCHANGES)}"
+    if not isinstance(entry, dict) or set(entry) != set(Rules.__slots__):
+        yield f"expected the keys {', '.join(Rules.__slots__)}"
+        return
+    if not isinstance(entry["calendar"], str):
+        yield f"calendar is {entry['calendar']!r}, expected a name of exchange_calendars"
+    for key in ("before", "after"):
+        if type(entry[key]) is not int or not 0 <= entry[key] <= _MOST_MINUTES:
+            yield f"{key} is {entry[key]!r}, expected minutes from 0 to {_MOST_MINUTES}"
+    if not type(entry["first"]) is type(entry["last"]) is date or entry["first"] >= entry["last"]:
+        yield f"first is {entry['first']!r} and last is {entry['last']!r}, expected two dates in order"
+        return
+    rows = entry["overrides"]
+    if not isinstance(rows, list):
+        yield f"overrides is {rows!r}, expected a list"
+        return
+    for row in rows:
+        yield from (f"override {row!r}: {mistake}" for mistake in _wrong_override(row, entry["first"], entry["last"]))
+    dates = [row.get("date") for row in rows if isinstance(row, dict)]
+    yield from (f"date {day} is overridden {dates.count(day)} times" for day in dict.fromkeys(dates) if dates.count(day) > 1)
 
 
-class _Exchange:
-    """A stock exchange's sessions as sorted lists."""
+def _wrong_override(row: Any, first: date, last: date) -> Iterator[str]:
+    if not isinstance(row, dict) or set(row) not in ({"date", "source", "closed"}, {"date", "source", "open", "close"}):
+        yield "expected the keys date, source, and either closed or open and close"
+        return
+    if type(row["date"]) is not date or not first <= row["date"] <= last:
+        yield f"date is no date from {first} to {last}"
+    if not isinstance(row["source"], str) or not row["source"].strip():
+        yield "source is empty"
+    if "closed" in row and row["closed"] is not True:
+        yield "closed is not true"
+    if "open" in row:
+        try:
+            ordered = _clock(row["open"]) < _clock(row["close"])
+        except (TypeError, ValueError):
+            ordered = False
+        if not ordered:
+            yield 'open and close are no times in order, quoted like "09:15"'
 
-    def __init__(self, name: str, rules: Rules) -> None:
-        self._name, self._first, self._last = name, rules.first, rules.last
-        self._sessions = _sessions(rules)
-        self._starts = [session.start for session in self._sessions]
-        self._bounds = (_days(rules.first) * DAY_MS - DAY_MS, (_days(rules.last) + 2) * DAY_MS)
-        self._hit = self._sessions[0]
 
-    def session_of(self, ts: int) -> Session | None:
+def _override(row: dict[str, Any]) -> Override:
+    return Override(row["date"], None if "closed" in row else (_clock(row["open"]), _clock(row["close"])))
+
+
+def _clock(text: str) -> time:
+    return datetime.strptime(text, "%H:%M").time()
+
+
+class _Table:
+    """A market's sessions in order, known from `begin` (inclusive) to `end` (exclusive), ms UTC."""
+
+    def __init__(self, market: str, first: date, last: date, begin: int, end: int, sessions: list[Session]) -> None:
+        self._market, self._first, self._last = market, first, last
+        self._begin, self._end = begin, end
+        self._sessions = sessions
+        self._starts = [session.start for session in sessions]
+        self._hit = Session(0, 0, 0)
+
+    def session_at(self, ts_ms: int) -> Session | None:
         hit = self._hit
-        if hit.start <= ts < hit.end:
+        if hit.start <= ts_ms < hit.end:
             return hit
-        place = bisect_right(self._starts, ts) - 1
-        if place >= 0 and ts < self._sessions[place].end:
-            self._hit = self._sessions[place]
-            return self._hit
-        if not self._bounds[0] <= ts < self._bounds[1]:
-            raise BeyondCalendar(self._name, ts, self._first, self._last)
-        return None
-
-
-class _Days:
-    """Sessions that follow one another: the UTC day of crypto, 17:00 to 17:00 New York of forex and futures."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._hit: Session | None = None
-
-    def session_of(self, ts: int) -> Session | None:
-        hit = self._hit
-        if hit is not None and hit.start <= ts < hit.end:
-            return hit
-        session = _utc_day(ts) if self._name == "crypto" else _new_york_day(ts)
-        # Friday 17:00 to Sunday 17:00 New York is no session: its trade date would be a Saturday or a Sunday
-        if self._name == "common" and (_EPOCH + timedelta(days=session.trade_date)).weekday() >= 5:
+        if not self._begin <= ts_ms < self._end:
+            raise BeyondCalendar(self._market, ts_ms, self._first, self._last)
+        place = bisect_right(self._starts, ts_ms) - 1
+        if place < 0 or ts_ms >= self._sessions[place].end:
             return None
-        self._hit = session
-        return session
+        self._hit = self._sessions[place]
+        return self._hit
+
+    def session_on(self, trade_date: int) -> Session | None:
+        if not _days(self._first) <= trade_date <= _days(self._last):
+            raise BeyondCalendar(self._market, trade_date * DAY_MS, self._first, self._last)
+        place = bisect_left(self._sessions, trade_date, key=lambda session: session.trade_date)
+        return next((session for session in self._sessions[place : place + 1] if session.trade_date == trade_date), None)
 
 
-_Market = _Exchange | _Days
+def _utc_days(market: str, first: date, last: date) -> _Table:
+    days = range(_days(first), _days(last) + 1)
+    sessions = [Session(day, day * DAY_MS, (day + 1) * DAY_MS) for day in days]
+    return _Table(market, first, last, days.start * DAY_MS, days.stop * DAY_MS, sessions)
 
 
-def _utc_day(ts: int) -> Session:
-    day = ts // DAY_MS
-    return Session(day, day * DAY_MS, (day + 1) * DAY_MS)
+def _new_york_days(market: str, first: date, last: date) -> _Table:
+    sessions = []
+    for trade_date in range(_days(first), _days(last) + 1):
+        day = _EPOCH + timedelta(days=trade_date)
+        if day.weekday() < _SATURDAY:
+            sessions.append(Session(trade_date, _new_york_turn(day - timedelta(days=1)), _new_york_turn(day)))
+    return _Table(market, first, last, _new_york_turn(first - timedelta(days=1)), _new_york_turn(last), sessions)
 
 
-def _new_york_day(ts: int) -> Session:
-    local = datetime.fromtimestamp(ts / 1000, _NEW_YORK)
-    ends = local.date() + timedelta(days=local.hour >= 17)
-    return Session(_days(ends), _at_five(ends - timedelta(days=1)), _at_five(ends))
+def _new_york_turn(day: date) -> int:
+    return _ms(day, time(17), _NEW_YORK)
 
 
-def _at_five(day: date) -> int:
-    return _ms(datetime(day.year, day.month, day.day, 17, tzinfo=_NEW_YORK))
-
-
-def _sessions(rules: Rules) -> list[Session]:
+def _exchange_days(market: str, rules: Rules, first: date, last: date) -> _Table:
+    if first >= last:  # the package makes no calendar of less than two days
+        return _Table(market, first, last, 0, 0, [])
     # imported here: pandas takes a second, and a worker without stocks does not need it
     import exchange_calendars
 
-    calendar = exchange_calendars.get_calendar(rules.calendar, start=str(rules.first), end=str(rules.last))
-    found = {
-        label.date(): (int(opens.value) // 1_000_000 - rules.before * 60_000, int(closes.value) // 1_000_000 + rules.after * 60_000)
-        for label, opens, closes in zip(calendar.schedule.index, calendar.schedule["open"], calendar.schedule["close"], strict=True)
+    with _holidays_between(first, last):
+        calendar = exchange_calendars.get_calendar(rules.calendar, start=str(first), end=str(last))
+    zone, schedule = ZoneInfo(str(calendar.tz)), calendar.schedule
+    hours = {
+        label.date(): (int(opens.timestamp()) * 1000, int(closes.timestamp()) * 1000)
+        for label, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True)
     }
-    zone = ZoneInfo(str(calendar.tz))
-    for row in rules.overrides:
-        found.pop(row["date"], None)
-        if not row.get("closed"):
-            found[row["date"]] = (_local(row["date"], row["open"], zone), _local(row["date"], row["close"], zone))
-    return [Session(_days(day), start, end) for day, (start, end) in sorted(found.items())]
+    for override in rules.overrides:
+        hours.pop(override.date, None)
+        if override.hours is not None and first <= override.date <= last:
+            opens, closes = override.hours
+            hours[override.date] = _ms(override.date, opens, zone), _ms(override.date, closes, zone)
+    before, after = rules.before * 60_000, rules.after * 60_000
+    sessions = [Session(_days(day), opens - before, closes + after) for day, (opens, closes) in sorted(hours.items())]
+    begin, end = _ms(first, time(), zone), _ms(last + timedelta(days=1), time(), zone)
+    return _Table(market, first, last, begin, end, sessions)
 
 
-def _local(day: date, clock: str, zone: ZoneInfo) -> int:
-    hours, minutes = map(int, clock.split(":"))
-    return _ms(datetime(day.year, day.month, day.day, hours, minutes, tzinfo=zone))
+@contextmanager
+def _holidays_between(first: date, last: date) -> Iterator[None]:
+    """Bound pandas' holidays, from 1970 to 2200 by default: those of KR alone take 4 s, in which a worker is deaf to its group."""
+    from pandas.tseries.holiday import AbstractHolidayCalendar as Horizon
+
+    before = Horizon.start_date, Horizon.end_date
+    # the class is where pandas wants the bounds set; a year more on both sides, for what is observed across New Year
+    Horizon.start_date, Horizon.end_date = datetime(first.year - 1, 1, 1), datetime(last.year + 1, 12, 31)
+    try:
+        yield
+    finally:
+        Horizon.start_date, Horizon.end_date = before
 
 
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1000
+def _ms(day: date, clock: time, zone: tzinfo) -> int:
+    return int(datetime.combine(day, clock, zone).timestamp()) * 1000
 
 
 def _days(day: date) -> int:
     return (day - _EPOCH).days
+
+
+def _readable(ts_ms: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(ts_ms // 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "no date at all"

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.embedded.stack import Stack
+
+# a busy machine is no failure
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 RECORDINGS = Path(os.environ.get("INFOWAY_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings")
 

@@ -119,7 +119,8 @@ class Simulator:
 
         async def send() -> None:
             for connection in list(self._sessions):
-                await connection.send(text)
+                with suppress(ConnectionClosed):
+                    await connection.send(text)
 
         asyncio.run_coroutine_threadsafe(send(), self._loop).result(10)
 

@@ -1,6 +1,7 @@
 """The simulator against code that is not ours: the vendor's own client, infoway-sdk."""
 
 import asyncio
+import json
 from decimal import Decimal
 
 import pytest
@@ -112,9 +113,52 @@ def test_it_hears_no_trade_after_unsubscribing(simulator):
     assert asyncio.run(converse()) <= 1
 
 
-def test_a_refused_key_is_its_authentication_error(simulator):
-    async def converse():
-        await asyncio.wait_for(InfowayWebSocket("bad-key", "crypto", base_url=simulator.url).connect(), WITHIN)
+def test_it_hears_every_frame_of_a_recording_in_order(tmp_path):
+    frames = []
+    for number in range(1, 1001):
+        push = {"t": number, "p": "98.150", "v": "2", "vw": "196.300", "td": 0} if number % 2 else {"t": number, "a": None, "b": [[], []]}
+        frames.append({"code": 10002 if number % 2 else 10005, "data": {"s": ("AAPL.US", "00700.HK")[number % 3 == 0], **push}})
+    path = tmp_path / "made.jsonl"
+    path.write_text("".join(json.dumps({"recv_ms": 1000 + number // 7, "frame": frame}) + "\n" for number, frame in enumerate(frames)))
 
-    with pytest.raises(InfowayAuthError, match="401"):
-        asyncio.run(converse())
+    async def converse(simulator):
+        client = client_of(simulator, "stock")
+        heard, pushed, complete = Heard(client), [], asyncio.Event()
+
+        def keep(text):
+            frame = json.loads(text) if text.startswith("{") else {}
+            if "data" in frame:
+                pushed.append(frame)
+            if len(pushed) == len(frames):
+                complete.set()
+
+        client.on_frame = keep
+        await client.subscribe_trade("AAPL.US,00700.HK")
+        await client.subscribe_depth("AAPL.US,00700.HK")
+        running = asyncio.create_task(client.connect())
+        try:
+            await asyncio.wait_for(complete.wait(), WITHIN)
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+        return pushed, {channel: [queue.get_nowait() for _ in range(queue.qsize())] for channel, queue in heard.frames.items()}
+
+    with running_simulator([path], speed=0) as simulator:
+        pushed, heard = asyncio.run(converse(simulator))
+    assert pushed == frames
+    assert heard["trade"] == [frame["data"] for frame in frames if frame["code"] == 10002]
+    assert heard["depth"] == [frame["data"] for frame in frames if frame["code"] == 10005]
+
+
+def test_a_refused_key_is_its_authentication_error_and_it_does_not_try_again(simulator):
+    async def converse():
+        client = InfowayWebSocket("bad-key", "crypto", base_url=simulator.url)
+        retries = []
+        client.on_reconnect = lambda: retries.append("reconnect")
+        client.on_disconnect = lambda: retries.append("disconnect")
+        with pytest.raises(InfowayAuthError, match="401"):
+            # unlimited attempts are its default: that it ends at all is its not trying again
+            await asyncio.wait_for(client.connect(), WITHIN)
+        return retries
+
+    assert asyncio.run(converse()) == []

@@ -76,6 +76,12 @@ def test_a_refused_or_missing_key_is_http_401_at_the_handshake(simulator, query)
     assert refused.value.status_code == 401
 
 
+def test_an_unknown_business_is_refused_at_the_handshake(simulator):
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused, connect(simulator, "stocks"):
+        pass
+    assert refused.value.status_code == 400
+
+
 def test_stock_greets_in_plain_text_first(simulator):
     with connect(simulator, "stock") as socket:
         assert not socket.recv().startswith("{")
@@ -208,6 +214,18 @@ def test_a_dropped_connection_ends_without_a_goodbye_and_a_new_one_is_served():
             assert receive(socket)["code"] == 200
 
 
+def test_a_text_reaches_the_others_where_a_client_has_just_been_cut_off():
+    with running_simulator() as simulator, connect(simulator) as gone:
+        receive(gone)
+        simulator.drop_connections()
+        # the connection is cut, and its session mostly not yet gone
+        simulator.send_raw("anybody?")
+        with connect(simulator) as there:
+            receive(there)
+            simulator.send_raw("hello")
+            assert there.recv() == "hello"
+
+
 def test_any_text_can_be_sent_to_the_clients():
     with running_simulator() as simulator, connect(simulator) as socket:
         receive(socket)
@@ -290,6 +308,7 @@ def test_a_market_that_fails_is_told_at_the_end(monkeypatch):
     with pytest.raises(ArithmeticError, match="BTCUSDT failed"), running_simulator(rate=1000) as simulator, connect(simulator) as socket:
         ask(socket, 10000, {"codes": "BTCUSDT"})
         assert until(socket, 10001)
-        while not all(market.done() for market in simulator._markets.values()):
+        # the ack comes before the market is made
+        while not simulator._markets or not all(market.done() for market in simulator._markets.values()):
             socket.ping()
             socket.recv_data_frame(control_frame=True)
