@@ -1,7 +1,6 @@
 """Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
 
 from collections.abc import Iterable, Iterator
-from typing import cast
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
