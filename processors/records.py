@@ -56,6 +56,54 @@ class ControlRecord:
 
 
 @dataclass(slots=True)
+class Kline:
+    """One push of the vendor's kline: ts_start in ms UTC, numbers in units of 10^-18, `turnover_step` its last written digit."""
+
+    offset: int
+    symbol: str
+    interval: str
+    ts_start: int
+    prices: tuple[int, int, int, int]
+    """Open, high, low, close."""
+    volume: int
+    turnover: int
+    turnover_step: int
+    business: str
+    feed: str
+    connection: str
+    ts_recv: int
+    source: str
+
+
+@dataclass(slots=True)
+class BarRevision:
+    """One closed bar of our own as published in `infoway.bars.<interval>`: units of 10^-18; `ts_recv` in us UTC."""
+
+    offset: int
+    symbol: str
+    interval: str
+    ts_start: int
+    ts_end: int
+    prices: tuple[int, int, int, int]
+    """Open, high, low, close."""
+    volume: int
+    turnover: int
+    revision: int
+    completeness: str
+    source: str
+    ts_recv: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """A record of `infoway.progress`: every bar of the feed that ends at or before ts_watermark (ms UTC) has been published."""
+
+    offset: int
+    feed: str
+    ts_watermark: int
+
+
+@dataclass(slots=True)
 class Unreadable:
     """A raw record that could not be decoded; the computation passes over it, the engine dead-letters it."""
 
@@ -66,7 +114,7 @@ class Unreadable:
     error_text: str
 
 
-Record = Trade | Book | ControlRecord | Unreadable
+Record = Trade | Book | Kline | BarRevision | Progress | ControlRecord | Unreadable
 
 Row = tuple[str, str, tuple[Any, ...]]
 """(topic of the contract, key, the record's fields in the order of its Avro schema, physical values)."""

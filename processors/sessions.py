@@ -28,6 +28,7 @@ _SATURDAY = 5
 _MOST_MINUTES = 120
 _MARKET_OF_SUFFIX = {"HK": "HK", "US": "US", "SH": "CN", "SZ": "CN"}
 _MARKET_OF_BUSINESS = {"japan": "JP", "korea": "KR", "india": "IN", "taiwan": "TW", "crypto": "crypto", "common": "common"}
+_HOURS = ["open", "break_start", "break_end", "close"]
 _EXCHANGES = ("HK", "US", "CN", "JP", "KR", "IN", "TW")
 
 
@@ -38,6 +39,8 @@ class Session:
     trade_date: int
     start: int
     end: int
+    continuous: tuple[tuple[int, int], ...] = ()
+    """Where it trades without auctions, [start, end) in ms UTC; empty for a market that has none."""
 
 
 class BeyondCalendar(ValueError):
@@ -127,6 +130,7 @@ class Rules:
     calendar: str
     before: int
     after: int
+    closing_auction: int
     first: date
     last: date
     overrides: tuple[Override, ...]
@@ -153,7 +157,7 @@ def _wrong_market(name: str, entry: Any) -> Iterator[str]:
         return
     if not isinstance(entry["calendar"], str):
         yield f"calendar is {entry['calendar']!r}, expected a name of exchange_calendars"
-    for key in ("before", "after"):
+    for key in ("before", "after", "closing_auction"):
         if type(entry[key]) is not int or not 0 <= entry[key] <= _MOST_MINUTES:
             yield f"{key} is {entry[key]!r}, expected minutes from 0 to {_MOST_MINUTES}"
     if not type(entry["first"]) is type(entry["last"]) is date or entry["first"] >= entry["last"]:
@@ -253,19 +257,21 @@ def _exchange_days(market: str, rules: Rules, first: date, last: date) -> _Table
     with _holidays_between(first, last):
         calendar = exchange_calendars.get_calendar(rules.calendar, start=str(first), end=str(last))
     zone, schedule = ZoneInfo(str(calendar.tz)), calendar.schedule
-    hours = {
-        label.date(): (int(opens.timestamp()) * 1000, int(closes.timestamp()) * 1000)
-        for label, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True)
-    }
+    hours = {label.date(): [int(at.timestamp()) * 1000 for at in row if at == at] for label, *row in schedule[_HOURS].itertuples()}
     for override in rules.overrides:
         hours.pop(override.date, None)
         if override.hours is not None and first <= override.date <= last:
-            opens, closes = override.hours
-            hours[override.date] = _ms(override.date, opens, zone), _ms(override.date, closes, zone)
-    before, after = rules.before * 60_000, rules.after * 60_000
-    sessions = [Session(_days(day), opens - before, closes + after) for day, (opens, closes) in sorted(hours.items())]
+            hours[override.date] = [_ms(override.date, clock, zone) for clock in override.hours]
+    sessions = [_exchange_day(_days(day), times, rules) for day, times in sorted(hours.items())]
     begin, end = _ms(first, time(), zone), _ms(last + timedelta(days=1), time(), zone)
     return _Table(market, first, last, begin, end, sessions)
+
+
+def _exchange_day(trade_date: int, times: list[int], rules: Rules) -> Session:
+    """Return a session from its open and close, a lunch break's edges between them where it has one."""
+    edges = [times[0], *(at for at in times[1:-1] if at < times[-1]), times[-1] - rules.closing_auction * 60_000]
+    continuous = tuple(zip(edges[::2], edges[1::2], strict=True))
+    return Session(trade_date, times[0] - rules.before * 60_000, times[-1] + rules.after * 60_000, continuous)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], datad
     app.engine = engine
     app.decoders = dict(decoders)
     for agent in engine.agents:
-        topic = BatchTopic(app, topics=[agent.source], key_serializer="raw", value_serializer="raw")
+        topic = BatchTopic(app, topics=list(agent.sources), key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=agent.name)(_agent_function(engine, agent))
     return app
 

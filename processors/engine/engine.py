@@ -1,13 +1,13 @@
 """What happens to a batch: cut at `applied`, folded, published with its state and offsets in one transaction; no Faust here.
 
-Every agent keeps `applied`, its next source offset, in its own state. So agents on one topic move independently, and
+Every agent keeps `applied`, the next offset of each source, in its own state. So agents on one topic move independently, and
 what leaves no other trace (a dead letter, a late trade) is not written twice.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,13 +27,13 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One computation on one source topic (full names throughout)."""
+    """One computation on its source topics (full names throughout); of several it has the same partition of each."""
 
     computation: Computation[Any]
-    source: str
+    sources: tuple[str, ...]
     state_topic: str
     dead_letters: bool
-    """Whether this agent writes the dead letters of its source: exactly one agent of a topic does."""
+    """Whether this agent writes the dead letters of its sources: exactly one agent of a topic does."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,8 @@ class Held:
     """An agent's state of one partition while it is assigned."""
 
     state: Any
-    applied: int
+    applied: dict[str, int]
+    """The next offset of each source."""
 
 
 @dataclass
@@ -72,7 +73,8 @@ class Engine:
     membership: Callable[[], Member]
     """Reads the present member of the consumer group."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    held: dict[tuple[str, Place], Held] = field(default_factory=dict)
+    held: dict[tuple[str, int], Held] = field(default_factory=dict)
+    """By the agent's name and the partition."""
     ready: Member | None = None
     """The member for whose assignment the states are loaded."""
     progress_at: float = field(default_factory=time.monotonic)
@@ -97,45 +99,41 @@ class Engine:
         assert self._transactions is not None
         return self._transactions
 
-    async def assign(self, member: Member, places: Iterable[Place]) -> dict[Place, int]:
+    async def assign(self, member: Member, places: Collection[Place]) -> dict[Place, int]:
         """Load the states of these partitions and return where to read each from.
 
         Nothing is open and no lock is held while the state topics are read: a transaction of our own would hold back
         the very offset that is waited for.
         """
         await self.commit()
-        wanted = [(agent, place) for place in places for agent in self.agents if agent.source == place[0]]
+        wanted = [
+            (agent, partition) for agent in self.agents for partition in sorted({at for topic, at in places if topic in agent.sources})
+        ]
         try:
-            entries = await self._in_thread(lambda: self.load(sorted({(agent.state_topic, place[1]) for agent, place in wanted})))
+            entries = await self._in_thread(lambda: self.load(sorted({(agent.state_topic, partition) for agent, partition in wanted})))
             starts = await self._in_thread(lambda: log_starts(self.bootstrap, places))
         except StateNotReadable as error:
             leave(Exit.GROUP_LOST, str(error))
-        held: dict[tuple[str, Place], Held] = {}
-        for agent, place in wanted:
-            stored = entries[agent.state_topic, place[1]]
-            applied = int(stored.pop(APPLIED, b"%d" % starts[place]))
-            if applied < starts[place]:
-                leave(
-                    Exit.SETUP_WRONG,
-                    f"{agent.name}: offsets {applied} to {starts[place] - 1} of {place[0]}[{place[1]}] were deleted by retention "
-                    "before they were read: compute anew under a fresh prefix, or give the topic a longer retention",
-                )
-            held[agent.name, place] = Held(self._restore(agent, place, stored), applied)
+        held: dict[tuple[str, int], Held] = {}
+        for agent, partition in wanted:
+            stored = entries[agent.state_topic, partition]
+            applied = {topic: _applied(agent, (topic, partition), stored, starts) for topic in agent.sources}
+            held[agent.name, partition] = Held(self._restore(agent, partition, stored), applied)
         async with self.lock:
             self.held = held
             self.ready = member
-        return {place: min(held[agent.name, place].applied for agent in self.agents if agent.source == place[0]) for place in places}
+        return {place: self._read_by_all(place) for place in places}
 
     def load(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], dict[bytes, bytes]]:
         """Read state topics up to their high watermark."""
         return load_states(self.bootstrap, partitions)
 
-    def _restore(self, agent: Agent, place: Place, stored: dict[bytes, bytes]) -> Any:
+    def _restore(self, agent: Agent, partition: int, stored: dict[bytes, bytes]) -> Any:
         try:
-            return agent.computation.load(place[1], stored)
+            return agent.computation.load(partition, stored)
         except Exception as error:
             log.exception("agent %s", agent.name)
-            leave(Exit.SETUP_WRONG, f"{agent.name}: the state of {place[0]}[{place[1]}] cannot be used: {error}")
+            leave(Exit.SETUP_WRONG, f"{agent.name}: {agent.state_topic}[{partition}] cannot be used: {error}")
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""
@@ -152,11 +150,12 @@ class Engine:
     async def handle(self, agent: Agent, batch: Batch) -> None:
         """Apply a batch to one agent, in one step; a batch of another assignment is left to whoever has it now."""
         async with self.lock:
-            held = self.held.get((agent.name, batch.place))
+            held = self.held.get((agent.name, batch.place[1]))
             if held is None or batch.member != self.ready:
                 return
-            self.check_no_gap(agent, batch, held.applied)
-            records = self.cut(batch, held.applied)
+            applied = held.applied[batch.place[0]]
+            self.check_no_gap(agent, batch, applied)
+            records = self.cut(batch, applied)
             if not records or not self._begin(batch.member):
                 return
             self._apply(agent, batch, held, records)
@@ -206,13 +205,15 @@ class Engine:
                 Exit.AGENT_FAILED,
                 f"{agent.name} failed between offsets {records[0].offset} and {records[-1].offset} of {topic}[{partition}]",
             )
-        held.applied = batch.next_offset
-        transactions.produce(agent.state_topic, partition, APPLIED, b"%d" % held.applied)
-        transactions.offsets[batch.place] = min(
-            self.held[other.name, batch.place].applied for other in self.agents if other.source == topic
-        )
+        held.applied[topic] = batch.next_offset
+        transactions.produce(agent.state_topic, partition, APPLIED + topic.encode(), b"%d" % batch.next_offset)
+        transactions.offsets[batch.place] = self._read_by_all(batch.place)
         self.records_applied += len(records)
         self.rows_published += len(rows)
+
+    def _read_by_all(self, place: Place) -> int:
+        topic, partition = place
+        return min(self.held[agent.name, partition].applied[topic] for agent in self.agents if topic in agent.sources)
 
     async def _commit(self) -> None:
         if self._transactions is not None:
@@ -220,3 +221,21 @@ class Engine:
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _applied(agent: Agent, place: Place, stored: dict[bytes, bytes], starts: Mapping[Place, int]) -> int:
+    """Take the next offset of a source out of the state."""
+    if place not in starts:
+        leave(
+            Exit.SETUP_WRONG,
+            f"{agent.name} reads {', '.join(agent.sources)} side by side, and partition {place[1]} of {place[0]} went to another worker or "
+            "is not there: all of them must have the same number of partitions",
+        )
+    applied = int(stored.pop(APPLIED + place[0].encode(), b"%d" % starts[place]))
+    if applied < starts[place]:
+        leave(
+            Exit.SETUP_WRONG,
+            f"{agent.name}: offsets {applied} to {starts[place] - 1} of {place[0]}[{place[1]}] were deleted by retention "
+            "before they were read: compute anew under a fresh prefix, or give the topic a longer retention",
+        )
+    return applied

@@ -8,8 +8,8 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-APPLIED = b"\0applied"
-"""The engine's own key of each partition's state: the next offset of the source, as decimal digits."""
+APPLIED = b"\0applied:"
+"""The engine's own keys of each partition's state, followed by a source's full name: its next offset, as decimal digits."""
 
 Entries = dict[bytes, bytes]
 LOAD_TIMEOUT = 60.0

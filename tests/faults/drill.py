@@ -193,7 +193,7 @@ def applied(fleet: Fleet, place: int) -> int:
     """Return the number of source records that the first (0) or the second, slower agent (1) says it has applied."""
     last = {}
     for partition, messages in read(fleet.bootstrap, fleet.pipeline.agents[place].state_topic, "read_committed").items():
-        last[partition] = max((int(message.value()) for message in messages if message.key() == b"\0applied"), default=0)
+        last[partition] = max((int(message.value()) for message in messages if message.key().startswith(b"\0applied:")), default=0)
     return sum(last.values())
 
 

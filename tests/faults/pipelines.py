@@ -63,7 +63,7 @@ class Pipeline:
 def tally(group: str) -> Pipeline:
     """Agents that number records: every fault of the engine shows at once."""
     names = ("fast", "fast-late", "slow", "slow-late", DEAD_LETTER)
-    agents = tuple(Agent(Tally(name), f"{group}-in", f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow"))
+    agents = tuple(Agent(Tally(name), (f"{group}-in",), f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow"))
     outputs = Outputs({name: (f"{group}-{name}", encode_tally) for name in names})
 
     def message(partition: int, number: int) -> tuple[bytes, bytes]:
@@ -76,8 +76,8 @@ def market(group: str) -> Pipeline:
     """The project's own agents, bars as the slow one, on trades of which some are late, some too late, and some poison."""
     topology, calendars = Topology(f"{group}."), Calendars()
     agents = (
-        Agent(Vwap(("1m", "5m", "session"), calendars, EventTime()), topology.name(SOURCE), topology.name("infoway.state.vwap"), True),
-        Agent(Bars(("1m", "5m", "1d"), calendars, EventTime()), topology.name(SOURCE), topology.name("infoway.state.bars"), False),
+        Agent(Vwap(("1m", "5m", "session"), calendars, EventTime()), (topology.name(SOURCE),), topology.name("infoway.state.vwap"), True),
+        Agent(Bars(("1m", "5m", "1d"), calendars, EventTime()), (topology.name(SOURCE),), topology.name("infoway.state.bars"), False),
     )
     outputs = Outputs.of(topology, {topic.name: 1 for topic in topology.derived()})
     return Pipeline(

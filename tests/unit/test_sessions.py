@@ -310,7 +310,7 @@ def test_the_package_has_not_caught_up_with_an_override(calendars, monkeypatch):
 
 
 def test_every_mistake_in_the_rules_is_reported_at_once():
-    hong_kong = {"calendar": "XHKG", "before": -1, "after": True, "first": date(2020, 1, 1), "last": date(2021, 1, 1)}
+    hong_kong = {"calendar": "XHKG", "before": -1, "after": True, "closing_auction": 0, "first": date(2020, 1, 1), "last": date(2021, 1, 1)}
     hong_kong["overrides"] = [
         {"date": date(2020, 5, 1), "closed": True},
         {"date": date(2020, 5, 2), "closed": False, "source": ""},
