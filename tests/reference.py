@@ -92,6 +92,30 @@ def bar(trades: Sequence[Trade]) -> Figures:
     }
 
 
+def activity_bars(trades: Iterable[Trade], kind: str, threshold: Fraction) -> list[Figures]:
+    """The activity bars of one symbol and trade date from its accepted trades in log order, each with whether it `is_full`."""
+    groups: list[list[Trade]] = []
+    total = threshold
+    for trade in trades:
+        if total >= threshold:
+            groups.append([])
+            total = Fraction(0)
+        groups[-1].append(trade)
+        total += {"tick": Fraction(1), "volume": number(trade.volume), "turnover": number(trade.price) * number(trade.volume)}[kind]
+    # open and close go by the log; the rest of a time bar's figures hold for any trades
+    return [
+        {
+            **bar(group),
+            "open": group[0].price,
+            "close": group[-1].price,
+            "ts_recv": max(trade.ts_recv for trade in group),
+            "bar_index": place,
+            "is_full": place < len(groups) - 1 or total >= threshold,
+        }
+        for place, group in enumerate(groups)
+    ]
+
+
 def side(levels: Iterable[tuple[int, int]], *, bids: bool, below_zero: bool = False) -> Side:
     """A side of a book: what is there, equal prices summed, best first."""
     sizes: dict[Fraction, Fraction] = defaultdict(Fraction)

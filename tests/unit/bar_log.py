@@ -33,8 +33,9 @@ class Market:
 class Run:
     """A partition's log as it is written, and the rows that it gave so far."""
 
-    def __init__(self, intervals=("1m",), update_ms=None, **event_time):
-        self.bars = Bars(intervals, Market(), EventTime(**event_time), update_ms)
+    def __init__(self, names=("1m",), update_ms=None, computation=Bars, schema="bar", **event_time):
+        self.bars = computation(names, Market(), EventTime(**event_time), update_ms)
+        self.schema = schema
         self.state = self.bars.load(3, {})
         self.entries = {}
         self.offset = 0
@@ -59,7 +60,7 @@ class Run:
         self.offset += 1
         found = []
         for topic, key, fields in self.bars.apply(self.state, [record]):
-            schema = load_schema(SCHEMAS.get(topic, "bar"))
+            schema = load_schema(SCHEMAS.get(topic, self.schema))
             compile_encoder(schema, 1)(*fields)
             row = dict(zip([field["name"] for field in schema["fields"]], fields, strict=True))
             assert key == row.get("symbol", row.get("feed"))
