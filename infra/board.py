@@ -15,6 +15,7 @@ from schemas.decimals import to_text
 from schemas.registry import Registry
 
 RAW_TRADE, IMBALANCE = "infoway.raw.trade", "infoway.depth.imbalance"
+RECONCILIATION = "infoway.reconciliation"
 RATE_WINDOW = 10.0
 LAG_PERIOD = 1.0
 
@@ -35,6 +36,8 @@ class Board:
     def __init__(self, deployment: Deployment, symbols: tuple[str, ...]) -> None:
         self.symbols = {symbol: SymbolBoard() for symbol in symbols}
         self.lag: int | None = None
+        self.reconciled: Counter[str] = Counter()
+        """Bars beside the vendor's klines since the start of the view, by status; a bar that is compared again counts again."""
         self.failure: Exception | None = None
         """Why the board stopped following, where it did."""
         self._deployment = deployment
@@ -106,6 +109,8 @@ class Board:
             consumer.close()
 
     def _take(self, name: str, record: dict[str, Any]) -> None:
+        if name == RECONCILIATION:
+            self.reconciled[record["status"]] += 1
         board = self.symbols.get(record.get("symbol", ""))
         if board is None:
             return

@@ -135,13 +135,19 @@ def _topology_options(command: argparse.ArgumentParser) -> None:
     environment = os.environ.get
     command.add_argument("--prefix", default=environment("INFOWAY_PREFIX", ""), help="prefix of every topic and group (default: none)")
     command.add_argument("--intervals", default=environment("INFOWAY_INTERVALS") or ",".join(DEFAULT_INTERVALS), help="bar intervals")
+    command.add_argument(
+        "--activity", default=environment("INFOWAY_ACTIVITY", ""), help="activity bars: tick-1000,volume-50000,turnover-1000000"
+    )
     command.add_argument("--windows", default=environment("INFOWAY_WINDOWS") or ",".join(DEFAULT_WINDOWS), help="VWAP windows")
     command.add_argument("--partitions", type=_positive, help="partitions of every topic (default: as in topics.yaml)")
 
 
 def _topology(options: argparse.Namespace) -> Topology:
-    intervals, windows = (tuple(dict.fromkeys(part.strip() for part in text.split(","))) for text in (options.intervals, options.windows))
-    topology = Topology(options.prefix, intervals, windows, options.partitions)
+    intervals, windows, activity = (
+        tuple(dict.fromkeys(part.strip() for part in text.split(",") if text))
+        for text in (options.intervals, options.windows, options.activity)
+    )
+    topology = Topology(options.prefix, intervals, windows, options.partitions, activity)
     check_names(topology)
     return topology
 

@@ -74,7 +74,16 @@ class Lag:
     def __init__(self, bootstrap: str, group: str, topics: Iterable[str]) -> None:
         # in the group by name only: it never subscribes. The admin client would be one call for all partitions, but has
         # crashed on the answers of a broker just started, and does not wait for a new topic's leader
-        self._asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0})
+        self._asking = ck.Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
+        )
         described = self._asking.list_topics(timeout=TIMEOUT).topics
         self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in described[topic].partitions]
 
@@ -83,6 +92,26 @@ class Lag:
         ends = {self._place(partition): self._asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1] for partition in self._partitions}
         done = self._committed()
         return sum(end - done.get(place, 0) for place, end in ends.items())
+
+    def records_left(self) -> int:
+        """Return the number of source records not committed yet, found by reading them: the end of a topic that is written in
+        transactions bears their markers too, which no consumer ever gets."""
+        done = self._committed()
+        left, unread = 0, {self._place(partition) for partition in self._partitions}
+        self._asking.assign([TopicPartition(*place, done.get(place, 0)) for place in unread])
+        try:
+            while unread:
+                for message in self._asking.consume(5000, 0.05):
+                    error = message.error()
+                    if error is None:
+                        left += 1
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        unread.discard((message.topic() or "", message.partition() or 0))
+                    else:
+                        raise KafkaException(error)
+        finally:
+            self._asking.unassign()
+        return left
 
     def _committed(self) -> dict[tuple[str, int], int]:
         try:

@@ -35,6 +35,7 @@ class Deployment:
             "INFOWAY_PREFIX": self.topology.prefix,
             "INFOWAY_INTERVALS": ",".join(self.topology.intervals),
             "INFOWAY_WINDOWS": ",".join(self.topology.windows),
+            "INFOWAY_ACTIVITY": ",".join(self.topology.activity),
             **({"INFOWAY_PARTITIONS": str(self.topology.partitions)} if self.topology.partitions else {}),
         }
 

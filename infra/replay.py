@@ -10,9 +10,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -31,7 +31,7 @@ from schemas.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
 
-SOURCES = ("infoway.raw.trade", "infoway.raw.depth")
+SOURCES = ("infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline")
 DEAD_LETTER = "infoway.dead-letter"
 STALL_TIMEOUT = 120.0
 
@@ -70,7 +70,7 @@ def replay(files: Sequence[Path], out: Path, names: Topology, workers: int, cons
         console.print(f"{broken.path}:{broken.line}: {broken.reason}; passed over", style="yellow", highlight=False, soft_wrap=True)
     feeds = _feeds(_symbols(recording))
     out.mkdir(parents=True, exist_ok=True)
-    fresh = Topology(f"replay-{uuid.uuid4().hex[:12]}.{names.prefix}", names.intervals, names.windows, names.partitions)
+    fresh = replace(names, prefix=f"replay-{uuid.uuid4().hex[:12]}.{names.prefix}")
     with ExitStack() as running:
         data = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="infoway-replay-", ignore_cleanup_errors=True)))
         deployment = running.enter_context(deployed(fresh, data))
@@ -139,14 +139,22 @@ def _produce(recording: Recording, feeds: list[Feed], deployment: Deployment, pr
 
 
 def _wait_until_processed(deployment: Deployment, supervisor: Supervisor, progress: Progress) -> None:
-    lag = Lag(deployment.bootstrap, f"{deployment.topology.prefix}infoway-processors", [deployment.topology.name(name) for name in SOURCES])
+    names, group = deployment.topology, f"{deployment.topology.prefix}infoway-processors"
     # the group commits its offsets in the transaction of its outputs: without lag everything has been published
-    left = total = lag()
-    task, moved_at = progress.add_task("processing", total=total), time.monotonic()
+    lag = Lag(deployment.bootstrap, group, map(names.name, SOURCES))
+    _wait_for_none(lag, supervisor, progress, "processing")
+    # only then is every bar there that the reconciliation reads
+    bars = Lag(deployment.bootstrap, group, [names.name(f"infoway.bars.{interval}") for interval in names.intervals])
+    _wait_for_none(bars.records_left, supervisor, progress, "reconciling")
+
+
+def _wait_for_none(left_now: Callable[[], int], supervisor: Supervisor, progress: Progress, what: str) -> None:
+    left = total = left_now()
+    task, moved_at = progress.add_task(what, total=total), time.monotonic()
     while left:
         supervisor.check()
         time.sleep(0.05)
-        before, left = left, lag()
+        before, left = left, left_now()
         if left < before:
             moved_at = time.monotonic()
         elif time.monotonic() - moved_at > STALL_TIMEOUT:

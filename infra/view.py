@@ -49,7 +49,8 @@ def status(board: Board, feeds: Iterable[FeedCounters]) -> str:
     """Return rates, lag and the feeds' health in one line."""
     trades, records = board.rates()
     lag = "?" if board.lag is None else str(board.lag)
-    return f"{trades:.1f} trades/s in, {records:.1f} records/s out, lag {lag}; " + ", ".join(_health(feed) for feed in feeds)
+    health = ", ".join(_health(feed) for feed in feeds)
+    return f"{trades:.1f} trades/s in, {records:.1f} records/s out, lag {lag}; {health}; {_reconciled(board)}"
 
 
 def addresses(deployment: Deployment) -> str:
@@ -69,6 +70,11 @@ def _health(feed: FeedCounters) -> str:
         if count
     ]
     return f"{feed.feed} {health}" + (f" ({', '.join(problems)})" if problems else "")
+
+
+def _reconciled(board: Board) -> str:
+    counts = board.reconciled
+    return f"vendor's klines: {counts['equal']} equal, {counts['differs']} differ, {counts['not_comparable']} not comparable"
 
 
 def _bar(row: SymbolBoard) -> str:

@@ -1,20 +1,21 @@
-"""The Faust app of the processors, for `faust -A processors.app worker`: settings from the environment, three agents on the engine."""
+"""The Faust app of the processors, for `faust -A processors.app worker`: settings from the environment, its agents on the engine."""
 
 import os
 import sys
 from functools import partial
 from typing import Any
 
+from processors.activity import ActivityBars
 from processors.bars import Bars
-from processors.decode import book_of, trade_of
+from processors.decode import bar_revision_of, book_of, kline_of, trade_of
 from processors.depth import Imbalance
 from processors.engine.app import create_app
 from processors.engine.engine import Agent, Engine
 from processors.engine.group import Member, check_metadata_format
 from processors.engine.outputs import Outputs
 from processors.engine.overrides import EngineApp
-from processors.feeds import EventTime
 from processors.raw import RawReader, RecordOf
+from processors.reconciliation import Reconciliation
 from processors.records import Computation, Trade
 from processors.sessions import Calendars
 from processors.settings import Settings, SettingsError
@@ -24,22 +25,28 @@ from schemas.topics import load_schema
 
 RAW_TRADE = "infoway.raw.trade"
 RAW_DEPTH = "infoway.raw.depth"
+RAW_KLINE = "infoway.raw.kline"
 
 
 def build(settings: Settings) -> EngineApp:
     """Return the app: connects to the registry for the schema ids, to the broker only once it runs."""
     check_metadata_format()
     topology, registry = settings.topology, Registry(settings.registry)
-    calendars, event_time = Calendars(), EventTime()
-    computations: dict[str, tuple[Computation[Any], str]] = {
-        "vwap": (Vwap(topology.windows, calendars, event_time), RAW_TRADE),
-        "bars": (Bars(topology.intervals, calendars, event_time), RAW_TRADE),
-        "imbalance": (Imbalance(event_time), RAW_DEPTH),
-    }
+    bar_topics = [f"infoway.bars.{interval}" for interval in topology.intervals]
+    calendars, event_time = Calendars(), settings.event_time
+    computations: list[tuple[Computation[Any], tuple[str, ...]]] = [
+        (Vwap(topology.windows, calendars, event_time, settings.emit_ms), (RAW_TRADE,)),
+        (Bars(topology.intervals, calendars, event_time, settings.update_ms), (RAW_TRADE,)),
+        (Imbalance(event_time), (RAW_DEPTH,)),
+        (Reconciliation(topology.intervals, calendars, event_time), (RAW_KLINE, *bar_topics)),
+    ]
+    if topology.activity:
+        computations.append((ActivityBars(topology.activity, calendars, event_time, settings.update_ms), (RAW_TRADE,)))
     agents: list[Agent] = []
-    for name, (computation, source) in computations.items():
-        first = all(agent.source != topology.name(source) for agent in agents)
-        agents.append(Agent(computation, topology.name(source), topology.name(f"infoway.state.{name}"), dead_letters=first))
+    for computation, sources in computations:
+        names = tuple(map(topology.name, sources))
+        first = not any(set(names) & set(agent.sources) for agent in agents)
+        agents.append(Agent(computation, names, topology.name(f"infoway.state.{computation.name}"), dead_letters=first))
     ids = {topic.name: registry.id_of(topic.subject, load_schema(topic.schema)) for topic in topology.derived() if topic.schema is not None}
     engine = Engine(
         settings.bootstrap,
@@ -48,14 +55,14 @@ def build(settings: Settings) -> EngineApp:
         Outputs.of(topology, ids),
         membership=partial(Member, settings.group, -1, ""),
     )
-    readers = {
-        topology.name(RAW_TRADE): RawReader(registry, _trades_within(calendars)),
-        topology.name(RAW_DEPTH): RawReader(registry, book_of),
+    reads: dict[str, RecordOf] = {
+        RAW_TRADE: _trades_within(calendars),
+        RAW_DEPTH: book_of,
+        RAW_KLINE: kline_of,
+        **dict.fromkeys(bar_topics, bar_revision_of),
     }
-    sources = {agent.source for agent in agents}
-    return create_app(
-        settings.group, engine, {topic: reader for topic, reader in readers.items() if topic in sources}, datadir=str(settings.work_dir)
-    )
+    decoders = {topology.name(name): RawReader(registry, record_of) for name, record_of in reads.items()}
+    return create_app(settings.group, engine, decoders, datadir=str(settings.work_dir))
 
 
 def _trades_within(calendars: Calendars) -> RecordOf:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from processors.records import Book, Trade
-from schemas.decimals import LIMIT, UNIT, NotADecimal, to_units
+from processors.records import BarRevision, Book, Kline, Trade
+from schemas.decimals import LIMIT, SCALE, UNIT, NotADecimal, to_units
 
 MAX_FUTURE_MS = 60_000
 """How far ahead of its receipt an event time may lie: more would drag the watermark along."""
@@ -72,6 +72,50 @@ def book_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTURE
     asks = _side(symbol, "ask", raw["ask_prices"], raw["ask_volumes"])
     bids = _side(symbol, "bid", raw["bid_prices"], raw["bid_volumes"])
     return Book(offset, symbol, event, asks, bids, raw["business"], raw["feed"], raw["connection"], received, raw["source"])
+
+
+def kline_of(offset: int, raw: Mapping[str, Any]) -> Kline:
+    """Return the kline of a raw record (physical values of `raw_kline.avsc`); raises Undecodable."""
+    symbol = raw["symbol"]
+    try:
+        prices = _units(raw["open"]), _units(raw["high"]), _units(raw["low"]), _units(raw["close"])
+        volume, turnover = _units(raw["volume"]), _units(raw["turnover"])
+    except NotADecimal as error:
+        raise Undecodable(symbol, "a number of the kline", error.text, error.reason) from error
+    return Kline(
+        offset,
+        symbol,
+        raw["interval"],
+        raw["ts_start"],
+        prices,
+        volume,
+        turnover,
+        UNIT // 10 ** min(len(raw["turnover"].partition(".")[2]), SCALE),
+        raw["business"],
+        raw["feed"],
+        raw["connection"],
+        raw["ts_recv"],
+        raw["source"],
+    )
+
+
+def bar_revision_of(offset: int, record: Mapping[str, Any]) -> BarRevision:
+    """Return the bar of a record of ours (physical values of `bar.avsc`)."""
+    return BarRevision(
+        offset,
+        record["symbol"],
+        record["interval"],
+        record["ts_start"],
+        record["ts_end"],
+        (record["open"], record["high"], record["low"], record["close"]),
+        record["volume"],
+        record["turnover"],
+        record["revision"],
+        record["is_closed"] and record["provenance"] == "trades",
+        record["completeness"],
+        record["source"],
+        record["ts_recv"],
+    )
 
 
 def turnover_mismatch(raw: Mapping[str, Any], trade: Trade) -> bool:

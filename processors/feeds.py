@@ -10,7 +10,7 @@ from typing import Literal
 
 import orjson
 
-from processors.records import Book, ControlRecord, SourcesMixed, Trade
+from processors.records import Book, ControlRecord, Kline, SourcesMixed, Trade
 
 Completeness = Literal["complete", "partial", "gap"]
 Interruption = tuple[int, int, Completeness]
@@ -110,13 +110,13 @@ class Feeds:
             feed.event = event
         return True
 
-    def observe(self, book: Book) -> None:
-        """Take a book as a sign of life and of event time; nothing is too late for depth. Raises SourcesMixed."""
-        feed = self._meet(book.feed, book.business, book.connection, book.source, book.offset)
-        feed.life = max(feed.life, book.ts_recv // 1000)
-        feed.event = max(feed.event, book.ts_event)
-        if book.symbol not in self._symbols:
-            self._first_seen(book.symbol, feed, book.ts_event)
+    def observe(self, record: Book | Kline) -> None:
+        """Take a book or a kline as a sign of life and of event time; nothing is too late for them. Raises SourcesMixed."""
+        feed = self._meet(record.feed, record.business, record.connection, record.source, record.offset)
+        feed.life = max(feed.life, record.ts_recv // 1000)
+        feed.event = max(feed.event, record.ts_event)
+        if record.symbol not in self._symbols:
+            self._first_seen(record.symbol, feed, record.ts_event)
 
     def control(self, record: ControlRecord) -> Sequence[str]:
         """Take a control record; return the symbols, sorted, whose coverage it changed. Raises SourcesMixed.
@@ -160,6 +160,10 @@ class Feeds:
     def feed_of(self, symbol: str) -> Feed:
         """Return the feed that carries a symbol of this partition, or carried it last."""
         return self._symbols[symbol].feed
+
+    def knows(self, symbol: str) -> bool:
+        """Return whether a record of this partition has named the symbol."""
+        return symbol in self._symbols
 
     def symbols_of(self, feed: str) -> list[str]:
         """Return the symbols of this partition that the feed carries, sorted."""

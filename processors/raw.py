@@ -1,4 +1,4 @@
-"""From a Kafka message of a raw topic to a record of the computation; what cannot be read becomes Unreadable, never an exception."""
+"""From a Kafka message of a source topic to a record of the computation; what cannot be read becomes Unreadable, never an exception."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import confluent_kafka as ck
 
 from processors.decode import Undecodable
-from processors.records import Book, ControlRecord, Record, Trade, Unreadable
+from processors.records import BarRevision, Book, ControlRecord, Kline, Record, Trade, Unreadable
 from processors.sessions import BeyondCalendar
 from schemas.control import UnreadableControl, read_control
 from schemas.registry import Registry
 from schemas.wire import Decoder, UnreadableValue, compile_decoder, schema_id_of
 
-RecordOf = Callable[[int, dict[str, Any]], Trade | Book]
+RecordOf = Callable[[int, dict[str, Any]], Trade | Book | Kline | BarRevision]
 
 
 class RawReader:
-    """Reads the messages of one raw topic: Avro by the schema id that each names, control records by their headers.
+    """Reads the messages of one source topic: Avro by the schema id that each names, control records by their headers.
 
     An unknown schema id is asked of the registry once; while the registry is away the worker ends (RegistryError) and
     starts anew, since a record that is merely not readable yet is no dead letter.

@@ -74,10 +74,15 @@ class Kline:
     ts_recv: int
     source: str
 
+    @property
+    def ts_event(self) -> int:
+        """The latest time that a kline without a time of its own proves: its start."""
+        return self.ts_start
+
 
 @dataclass(slots=True)
 class BarRevision:
-    """One closed bar of our own as published in `infoway.bars.<interval>`: units of 10^-18; `ts_recv` in us UTC."""
+    """A record of `infoway.bars.<interval>`: numbers in units of 10^-18, ts_start and ts_end in ms UTC, ts_recv in us UTC."""
 
     offset: int
     symbol: str
@@ -89,18 +94,11 @@ class BarRevision:
     volume: int
     turnover: int
     revision: int
+    from_trades: bool
+    """Whether it is closed and made of trades alone."""
     completeness: str
     source: str
     ts_recv: int
-
-
-@dataclass(slots=True)
-class Progress:
-    """A record of `infoway.progress`: every bar of the feed that ends at or before ts_watermark (ms UTC) has been published."""
-
-    offset: int
-    feed: str
-    ts_watermark: int
 
 
 @dataclass(slots=True)
@@ -114,7 +112,7 @@ class Unreadable:
     error_text: str
 
 
-Record = Trade | Book | Kline | BarRevision | Progress | ControlRecord | Unreadable
+Record = Trade | Book | Kline | BarRevision | ControlRecord | Unreadable
 
 Row = tuple[str, str, tuple[Any, ...]]
 """(topic of the contract, key, the record's fields in the order of its Avro schema, physical values)."""

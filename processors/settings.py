@@ -1,11 +1,12 @@
 """Settings of the processors, from the environment, all mistakes reported at once; nothing of how workers are supervised."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
 
+from processors.activity import thresholds
 from processors.feeds import EventTime
 from processors.intervals import ladder
 from processors.sessions import Calendars
@@ -18,10 +19,25 @@ VARIABLES = {
     "INFOWAY_PREFIX": "prefix of every topic, group and transactional id; default none",
     "INFOWAY_SLOT": "stable name of this worker's place (a Compose service, a StatefulSet's ordinal); default 0",
     "INFOWAY_INTERVALS": "comma-separated bar intervals; default " + ",".join(DEFAULT_INTERVALS),
+    "INFOWAY_ACTIVITY": "comma-separated activity bars: tick-1000, volume-50000, turnover-1000000; default none",
     "INFOWAY_WINDOWS": "comma-separated VWAP windows; default " + ",".join(DEFAULT_WINDOWS),
     "INFOWAY_PARTITIONS": "partitions of every topic; default as in topics.yaml",
+    "INFOWAY_UPDATE_MS": "publish open bars that changed at every multiple of so many ms of event time; default never",
+    "INFOWAY_EMIT_MS": "publish VWAPs at every multiple of so many ms of event time; default after every trade",
+    "INFOWAY_WATERMARK_DELAY_MS": f"how far the watermark is behind a feed's event time; default {EventTime().watermark_delay_ms}",
+    "INFOWAY_REVISION_HORIZON_MS": f"how far behind the watermark a trade still counts; default {EventTime().revision_horizon_ms}",
     "INFOWAY_WORK_DIR": "folder for Faust's own files; default one of the slot in the folder for temporary files",
 }
+
+
+_NUMBERS = {
+    "INFOWAY_PARTITIONS": 1,
+    "INFOWAY_UPDATE_MS": 1,
+    "INFOWAY_EMIT_MS": 1,
+    "INFOWAY_WATERMARK_DELAY_MS": 0,
+    "INFOWAY_REVISION_HORIZON_MS": 0,
+}
+"""The least value of each setting that is a whole number."""
 
 
 class SettingsError(ValueError):
@@ -37,6 +53,9 @@ class Settings:
     topology: Topology
     slot: str
     work_dir: Path
+    event_time: EventTime = field(default_factory=EventTime)
+    update_ms: int | None = None
+    emit_ms: int | None = None
 
     def __post_init__(self) -> None:
         check_names(self.topology)
@@ -62,31 +81,60 @@ class Settings:
         for name, value in (("INFOWAY_PREFIX", prefix), ("INFOWAY_SLOT", slot)):
             if not re.fullmatch(r"[A-Za-z0-9._-]*", value):
                 mistakes.append(f"{name}={value!r}: only letters, digits, '.', '_' and '-' may stand in a topic's name")
-        partitions = environment.get("INFOWAY_PARTITIONS", "")
-        if partitions and not (partitions.isdecimal() and int(partitions) > 0):
-            mistakes.append(f"INFOWAY_PARTITIONS={partitions!r}: expected a whole number above 0")
+        numbers = {name: _whole(environment, name, least, mistakes) for name, least in _NUMBERS.items()}
         if mistakes:
             raise SettingsError("; ".join(mistakes))
         topology = Topology(
             prefix,
             _list(environment, "INFOWAY_INTERVALS", DEFAULT_INTERVALS),
             _list(environment, "INFOWAY_WINDOWS", DEFAULT_WINDOWS),
-            int(partitions) if partitions else None,
+            numbers["INFOWAY_PARTITIONS"],
+            _list(environment, "INFOWAY_ACTIVITY", ()),
         )
         work_dir = Path(environment.get("INFOWAY_WORK_DIR") or Path(gettempdir()) / f"infoway-streams-{prefix}{slot}")
-        return cls(environment.get("INFOWAY_BOOTSTRAP", ""), environment.get("INFOWAY_REGISTRY", ""), topology, slot, work_dir)
+        return cls(
+            environment.get("INFOWAY_BOOTSTRAP", ""),
+            environment.get("INFOWAY_REGISTRY", ""),
+            topology,
+            slot,
+            work_dir,
+            _event_time(numbers["INFOWAY_WATERMARK_DELAY_MS"], numbers["INFOWAY_REVISION_HORIZON_MS"]),
+            numbers["INFOWAY_UPDATE_MS"],
+            numbers["INFOWAY_EMIT_MS"],
+        )
 
 
 def check_names(topology: Topology) -> None:
     """Raise SettingsError with every interval and window that there cannot be."""
     mistakes: list[str] = []
-    for check in (lambda: ladder(topology.intervals), lambda: Vwap(topology.windows, Calendars(), EventTime())):
+    checks: list[Callable[[], object]] = [lambda: ladder(topology.intervals), lambda: Vwap(topology.windows, Calendars(), EventTime())]
+    if topology.activity:
+        checks.append(lambda: thresholds(topology.activity))
+    for check in checks:
         try:
             check()
         except ValueError as error:
             mistakes.append(str(error))
     if mistakes:
         raise SettingsError("; ".join(mistakes))
+
+
+def _whole(environment: Mapping[str, str], name: str, least: int, mistakes: list[str]) -> int | None:
+    text = environment.get(name, "")
+    if not text:
+        return None
+    if not (text.isdecimal() and text.isascii() and least <= int(text) < 1 << 31):
+        mistakes.append(f"{name}={text!r}: expected a whole number from {least} on: {VARIABLES[name]}")
+        return None
+    return int(text)
+
+
+def _event_time(watermark_delay_ms: int | None, revision_horizon_ms: int | None) -> EventTime:
+    default = EventTime()
+    return EventTime(
+        default.watermark_delay_ms if watermark_delay_ms is None else watermark_delay_ms,
+        default.revision_horizon_ms if revision_horizon_ms is None else revision_horizon_ms,
+    )
 
 
 def _list(environment: Mapping[str, str], name: str, default: tuple[str, ...]) -> tuple[str, ...]:

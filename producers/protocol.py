@@ -182,24 +182,24 @@ class FeedProtocol:
             push.extra,
         )
         fields = push.fields
-        if push.channel is Channel.KLINE:
-            counters.klines += 1
-            return [Record(push.channel.topic, push.symbol, fields + envelope)]
         place = self._connection.begun.get((push.channel, push.symbol))
         if place is None:
             # its ack is still to come, or it was never asked for: data says more than either
             outputs.append(self._begin_symbol(push.channel, push.symbol, now))
         else:
             place.active = now
-        self._event_clock = (fields[1], now)
-        if push.channel is Channel.TRADE:
+        if push.channel is Channel.KLINE:
+            counters.klines += 1
+        elif push.channel is Channel.DEPTH:
+            counters.depth += 1
+            self._event_clock = (fields[1], now)
+        else:
             counters.trades += 1
             _, ts_event, price, volume, _, direction, _ = fields
+            self._event_clock = (ts_event, now)
             repeat = self._repeats.seen(push.symbol, (ts_event, price, volume, direction), now)
             counters.repeats += repeat
             fields = (*fields, repeat)
-        else:
-            counters.depth += 1
         outputs.append(Record(push.channel.topic, push.symbol, fields + envelope))
         return outputs
 
@@ -231,8 +231,6 @@ class FeedProtocol:
         return self._report("down", reason, now)
 
     def _begin(self, channel: Channel, now: int) -> list[Output]:
-        if channel is Channel.KLINE:
-            return []
         return [self._begin_symbol(channel, symbol, now) for symbol in self.feed.symbols if (channel, symbol) not in self._connection.begun]
 
     def _begin_symbol(self, channel: Channel, symbol: str, now: int) -> ControlRecord:

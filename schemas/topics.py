@@ -13,7 +13,9 @@ from schemas.wire import Schema
 
 DEFAULT_INTERVALS = ("1m", "5m", "15m", "1h", "1d")
 DEFAULT_WINDOWS = ("1m", "5m", "session")
-AGENTS = ("vwap", "bars", "imbalance")
+AGENTS = ("vwap", "bars", "imbalance", "reconciliation")
+ACTIVITY_AGENT = "activity"
+"""Runs where activity bars are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,13 @@ class Topology:
     intervals: tuple[str, ...] = DEFAULT_INTERVALS
     windows: tuple[str, ...] = DEFAULT_WINDOWS
     partitions: int | None = None
+    activity: tuple[str, ...] = ()
+    """Names of activity bars, `tick-1000`: what makes sense depends on the market, so there is no default."""
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Names of the agents that run."""
+        return (*AGENTS, ACTIVITY_AGENT) if self.activity else AGENTS
 
     def name(self, contract_name: str) -> str:
         """Return the full name of a topic of the contract, `infoway.raw.trade`."""
@@ -53,7 +62,7 @@ class Topology:
 
     def topics(self) -> list[Topic]:
         """Return every topic of the deployment, in the order of `topics.yaml`."""
-        values = {"{interval}": self.intervals, "{window}": self.windows, "{agent}": AGENTS}
+        values = {"{interval}": self.intervals, "{activity}": self.activity, "{window}": self.windows, "{agent}": self.agents}
         document = _document()
         defaults = document["defaults"]
         found: list[Topic] = []

@@ -104,7 +104,7 @@ def test_ping_is_not_sent_while_frames_arrive():
         assert core.frames_to_send(START + second * SECOND) == []
 
 
-def test_begin_stands_in_trade_and_depth_at_the_ack_before_any_data():
+def test_begin_stands_in_each_topic_at_its_ack_before_any_data():
     core = protocol()
     assert not controls(core.connected(START), "begin")
     begins = controls(core.receive(b'{"code":10001,"trace":"x"}', START + 5000), "begin")
@@ -112,7 +112,7 @@ def test_begin_stands_in_trade_and_depth_at_the_ack_before_any_data():
     assert begins[0].control.ts == (START + 5000) // 1000
     assert begins[0].control.ts_from is None
     assert len(controls(core.receive(b'{"code":10004,"trace":"x"}', START + 6000), "begin")) == 2
-    assert not controls(core.receive(b'{"code":10007,"trace":"x"}', START + 7000), "begin")
+    assert {each.topic for each in controls(core.receive(b'{"code":10007,"trace":"x"}', START + 7000), "begin")} == {KLINES}
 
 
 def test_push_that_overtakes_its_ack_begins_its_symbol_once():
@@ -191,7 +191,7 @@ def test_marks_come_from_signs_of_life_only_and_never_twice_for_one():
     for second in range(1, 10):
         core.tick(START + second * SECOND)
     marks = controls(core.pong(START + 10 * SECOND), "mark")
-    assert len(marks) == len({(each.topic, each.partition) for each in marks}) == 4
+    assert len(marks) == len({(each.topic, each.partition) for each in marks}) == 6
     assert {each.control.ts for each in marks} == {(START + 10 * SECOND) // 1000}
     assert core.pong(START + 10 * SECOND) == []
 
@@ -230,7 +230,8 @@ def test_reconnect_subscribes_again_and_begins_from_the_last_sign_of_life():
     core.receive(b'{"code":10004}', START + 12 * SECOND)
     outputs = core.receive(b'{"code":10007}', START + 13 * SECOND)
     assert states(outputs) == ["down", "healthy"]
-    assert outputs[0].fields[5:7] == ((START + 3 * SECOND) // 1000, (START + 13 * SECOND) // 1000)
+    status = next(output for output in outputs if isinstance(output, Record))
+    assert status.fields[5:7] == ((START + 3 * SECOND) // 1000, (START + 13 * SECOND) // 1000)
     assert core.counters.connections == 3
     assert core.counters.losses == 2
 
@@ -280,7 +281,7 @@ def test_orderly_end_ends_every_symbol_at_the_last_sign_of_life_and_unsubscribes
     core.receive(trade(), START + SECOND)
     outputs, farewell = core.ended(START + 2 * SECOND)
     ends = controls(outputs, "end")
-    assert sorted((each.topic, each.key) for each in ends) == sorted((topic, symbol) for topic in (TRADES, BOOKS) for symbol in SYMBOLS)
+    assert sorted((each.topic, each.key) for each in ends) == sorted((topic, symbol) for topic in PARTITIONS for symbol in SYMBOLS)
     assert {each.control.ts for each in ends} == {(START + SECOND) // 1000}
     assert states(outputs) == ["ended"]
     requests = requests_of(farewell)
@@ -292,7 +293,7 @@ def test_end_while_the_connection_is_lost_ends_what_had_begun_and_nothing_that_n
     core = subscribed()
     core.disconnected(START + SECOND, "lost")
     outputs, farewell = core.ended(START + 9 * SECOND)
-    assert len(controls(outputs, "end")) == 4
+    assert len(controls(outputs, "end")) == 6
     assert farewell == []
     assert controls(protocol().ended(START)[0], "end") == []
 
