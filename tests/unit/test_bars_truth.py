@@ -2,14 +2,12 @@
 
 import csv
 import gzip
-import random
 from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -261,22 +259,3 @@ def test_the_day_equals_the_exchanges_last_snapshot(recordings):
     columns = {"open": "open", "high": "high", "low": "low", "close": "last", "volume": "cum_volume", "turnover": "cum_turnover"}
     assert {name: day[name] for name in columns} == {name: to_units(last[column]) for name, column in columns.items()}
     assert day["trade_count"] == int(last["trades"])
-
-
-@pytest.mark.parametrize("recording", ["sh600519_20230201_fullday", "binance_btcusdt_perp_20240808"])
-def test_in_seeded_disorder_bars_equal_the_reference_less_the_late_trades(recordings, recording):
-    chance = random.Random(7)
-    arrivals = []
-    for one in recorded(recordings / f"{recording}.jsonl.gz"):
-        dice = chance.random()
-        delay = 1_200_000 if dice < 0.02 else chance.randrange(1_000, 120_000) if dice < 0.32 else 0
-        arrivals.append((one.ts_recv // 1000 + delay, one))
-    arrivals.sort(key=lambda arrival: arrival[0])
-    trades = [one for _, one in arrivals]
-    for offset, (arrival, one) in enumerate(arrivals):
-        one.offset, one.ts_recv = offset, arrival * 1000
-    rows = rows_of(make(), ended(trades), range(2000, len(trades), 2000))
-    late = refused(trades)
-    assert {fields[LATE.index("source_offset")] for topic, _, fields in rows if topic == "infoway.late"} == late
-    assert late or recording != "sh600519_20230201_fullday"
-    assert content(final_bars(rows)) == reference([one for one in trades if one.offset not in late])
