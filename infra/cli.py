@@ -56,7 +56,8 @@ EXPECTED = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 where it did what was asked, 1 after an error, 2 for wrong options, 130 for Ctrl-C in a batch job."""
+    """Run a command and exit: 0 where it did what was asked, 1 after an error, 2 for wrong options, 130 for Ctrl-C in a batch job,
+    141 where nobody reads the output any more."""
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -71,6 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"infoway-streams: the broker: {error.args[0].str()}: is it running, and is the address right?")
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # whoever read the output, `head`, has enough; Python would flush once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _parser() -> argparse.ArgumentParser:
