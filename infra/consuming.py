@@ -1,6 +1,7 @@
 """Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -39,7 +40,12 @@ class ValueReader:
 
 
 def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
-    """Yield every committed record of a topic, partition after partition, each in its order, up to its end now."""
+    """Yield every committed record of a topic, partition after partition, each in its order, up to its end now.
+
+    A transaction's offsets may show before its records do, and an open one holds the reading back: so the end is where the
+    high watermark is now, not where the consumer first runs dry. What a dead worker left open the broker aborts in 10 s.
+    """
+    ends = _high_watermarks(bootstrap, topic)
     consumer = ck.Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -48,11 +54,12 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 20,
+            "fetch.queue.backoff.ms": 10,
             "log_level": 0,
         }
     )
     try:
-        for partition in sorted(consumer.list_topics(topic, TIMEOUT).topics[topic].partitions):
+        for partition, end in ends.items():
             consumer.assign([TopicPartition(topic, partition, ck.OFFSET_BEGINNING)])
             ended = False
             while not ended:
@@ -60,18 +67,28 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
                     error = message.error()
                     if error is None:
                         yield message
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        ended = True
-                    else:
+                    elif error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
+                    elif cast(int, message.offset()) >= end:
+                        ended = True
     finally:
         consumer.close()
+
+
+def _high_watermarks(bootstrap: str, topic: str) -> dict[int, int]:
+    asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
+    try:
+        partitions = sorted(asking.list_topics(topic, TIMEOUT).topics[topic].partitions)
+        return {each: asking.get_watermark_offsets(TopicPartition(topic, each), timeout=TIMEOUT)[1] for each in partitions}
+    finally:
+        asking.close()
 
 
 class Lag:
     """How far a consumer group is behind on its source topics."""
 
     def __init__(self, bootstrap: str, group: str, topics: Iterable[str]) -> None:
+        self._bootstrap = bootstrap
         # in the group by name only: it never subscribes. The admin client would be one call for all partitions, but has
         # crashed on the answers of a broker just started, and does not wait for a new topic's leader
         self._asking = ck.Consumer(
@@ -97,7 +114,9 @@ class Lag:
         """Return the number of source records not committed yet, found by reading them: the end of a topic that is written in
         transactions bears their markers too, which no consumer ever gets."""
         done = self._committed()
-        left, unread = 0, {self._place(partition) for partition in self._partitions}
+        topics = {partition.topic for partition in self._partitions}
+        unread = {(topic, part): end for topic in topics for part, end in _high_watermarks(self._bootstrap, topic).items()}
+        left = 0
         self._asking.assign([TopicPartition(*place, done.get(place, 0)) for place in unread])
         try:
             while unread:
@@ -105,10 +124,12 @@ class Lag:
                     error = message.error()
                     if error is None:
                         left += 1
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        unread.discard((message.topic() or "", message.partition() or 0))
-                    else:
+                    elif error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
+                    else:
+                        place = cast(str, message.topic()), cast(int, message.partition())
+                        if cast(int, message.offset()) >= unread.get(place, 0):
+                            unread.pop(place, None)
         finally:
             self._asking.unassign()
         return left

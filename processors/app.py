@@ -62,7 +62,7 @@ def build(settings: Settings) -> EngineApp:
         **dict.fromkeys(bar_topics, bar_revision_of),
     }
     decoders = {topology.name(name): RawReader(registry, record_of) for name, record_of in reads.items()}
-    return create_app(settings.group, engine, decoders, datadir=str(settings.work_dir))
+    return create_app(settings.group, engine, decoders, settings.batch_records, datadir=str(settings.work_dir))
 
 
 def _trades_within(calendars: Calendars) -> RecordOf:

@@ -13,6 +13,8 @@ from processors.sessions import Calendars
 from processors.vwap import Vwap
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
+DEFAULT_BATCH_RECORDS = 2_000
+
 VARIABLES = {
     "INFOWAY_BOOTSTRAP": "host:port of the Kafka brokers",
     "INFOWAY_REGISTRY": "URL of the schema registry",
@@ -22,6 +24,7 @@ VARIABLES = {
     "INFOWAY_ACTIVITY": "comma-separated activity bars: tick-1000, volume-50000, turnover-1000000; default none",
     "INFOWAY_WINDOWS": "comma-separated VWAP windows; default " + ",".join(DEFAULT_WINDOWS),
     "INFOWAY_PARTITIONS": "partitions of every topic; default as in topics.yaml",
+    "INFOWAY_BATCH_RECORDS": f"most records that are fetched and applied at once; default {DEFAULT_BATCH_RECORDS}",
     "INFOWAY_UPDATE_MS": "publish open bars that changed at every multiple of so many ms of event time; default never",
     "INFOWAY_EMIT_MS": "publish VWAPs at every multiple of so many ms of event time; default after every trade",
     "INFOWAY_WATERMARK_DELAY_MS": f"how far the watermark is behind a feed's event time; default {EventTime().watermark_delay_ms}",
@@ -30,14 +33,16 @@ VARIABLES = {
 }
 
 
+_LONGEST_MS = 86_400_000
 _NUMBERS = {
-    "INFOWAY_PARTITIONS": 1,
-    "INFOWAY_UPDATE_MS": 1,
-    "INFOWAY_EMIT_MS": 1,
-    "INFOWAY_WATERMARK_DELAY_MS": 0,
-    "INFOWAY_REVISION_HORIZON_MS": 0,
+    "INFOWAY_PARTITIONS": (1, 1_000_000),
+    "INFOWAY_BATCH_RECORDS": (1, 100_000),
+    "INFOWAY_UPDATE_MS": (1, _LONGEST_MS),
+    "INFOWAY_EMIT_MS": (1, _LONGEST_MS),
+    "INFOWAY_WATERMARK_DELAY_MS": (0, _LONGEST_MS),
+    "INFOWAY_REVISION_HORIZON_MS": (0, _LONGEST_MS),
 }
-"""The least value of each setting that is a whole number."""
+"""Least and most of each setting that is a whole number."""
 
 
 class SettingsError(ValueError):
@@ -56,6 +61,7 @@ class Settings:
     event_time: EventTime = field(default_factory=EventTime)
     update_ms: int | None = None
     emit_ms: int | None = None
+    batch_records: int = DEFAULT_BATCH_RECORDS
 
     def __post_init__(self) -> None:
         check_names(self.topology)
@@ -81,7 +87,7 @@ class Settings:
         for name, value in (("INFOWAY_PREFIX", prefix), ("INFOWAY_SLOT", slot)):
             if not re.fullmatch(r"[A-Za-z0-9._-]*", value):
                 mistakes.append(f"{name}={value!r}: only letters, digits, '.', '_' and '-' may stand in a topic's name")
-        numbers = {name: _whole(environment, name, least, mistakes) for name, least in _NUMBERS.items()}
+        numbers = {name: _whole(environment, name, mistakes) for name in _NUMBERS}
         if mistakes:
             raise SettingsError("; ".join(mistakes))
         topology = Topology(
@@ -101,6 +107,7 @@ class Settings:
             _event_time(numbers["INFOWAY_WATERMARK_DELAY_MS"], numbers["INFOWAY_REVISION_HORIZON_MS"]),
             numbers["INFOWAY_UPDATE_MS"],
             numbers["INFOWAY_EMIT_MS"],
+            numbers["INFOWAY_BATCH_RECORDS"] or DEFAULT_BATCH_RECORDS,
         )
 
 
@@ -119,12 +126,13 @@ def check_names(topology: Topology) -> None:
         raise SettingsError("; ".join(mistakes))
 
 
-def _whole(environment: Mapping[str, str], name: str, least: int, mistakes: list[str]) -> int | None:
+def _whole(environment: Mapping[str, str], name: str, mistakes: list[str]) -> int | None:
     text = environment.get(name, "")
     if not text:
         return None
-    if not (text.isdecimal() and text.isascii() and least <= int(text) < 1 << 31):
-        mistakes.append(f"{name}={text!r}: expected a whole number from {least} on: {VARIABLES[name]}")
+    least, most = _NUMBERS[name]
+    if not (text.isdecimal() and text.isascii() and least <= int(text) <= most):
+        mistakes.append(f"{name}={text!r}: expected a whole number from {least} to {most}: {VARIABLES[name]}")
         return None
     return int(text)
 

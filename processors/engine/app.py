@@ -14,8 +14,8 @@ SESSION_TIMEOUT = 6.0
 MAX_POLL_INTERVAL = 60.0
 
 
-def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], datadir: str, **conf: Any) -> EngineApp:
-    """Return the Faust app of the engine's agents; `decoders` has one entry per source topic.
+def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch_records: int, datadir: str, **conf: Any) -> EngineApp:
+    """Return the Faust app of the engine's agents; `decoders` has one entry per source topic, a batch at most `batch_records`.
 
     `conf` goes to Faust: the tests shorten `broker_max_poll_interval` with it.
     """
@@ -37,6 +37,7 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], datad
     app = EngineApp(group, **{**settings, **conf})
     app.engine = engine
     app.decoders = dict(decoders)
+    app.batch_records = batch_records
     for agent in engine.agents:
         topic = BatchTopic(app, topics=list(agent.sources), key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=agent.name)(_agent_function(engine, agent))

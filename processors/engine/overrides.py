@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Decode = Callable[[ck.Message], Record]
 
-BATCH_RECORDS = 2000
 COMMIT_INTERVAL = 0.1
 OVERRIDDEN = (
     (
@@ -175,7 +174,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._mark_life(time.monotonic())
                 await asyncio.sleep(0.1)
                 continue
-            messages = await loop.run_in_executor(None, self._fetcher_of_records.consume, BATCH_RECORDS, 0.05)
+            messages = await loop.run_in_executor(None, self._fetcher_of_records.consume, self.app.batch_records, 0.05)
             self._mark_life(time.monotonic() if not messages else self.engine.progress_at)
             for place, run in _by_partition(messages).items():
                 if not self._still(member):
@@ -226,6 +225,7 @@ class EngineApp(faust.App):  # type: ignore[misc]
 
     engine: Engine
     decoders: dict[str, Decode]
+    batch_records: int
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)

@@ -14,7 +14,7 @@ from pathlib import Path
 import faust
 import pipelines
 
-from processors.engine import overrides, state, transactions
+from processors.engine import state, transactions
 from processors.engine.app import create_app
 from processors.engine.engine import Agent, Batch, Engine
 from processors.engine.group import Member
@@ -23,7 +23,6 @@ from processors.engine.group import Member
 def main() -> None:
     bootstrap, group, slot = (os.environ[name] for name in ("DRILL_BOOTSTRAP", "DRILL_GROUP", "DRILL_SLOT"))
     broken = os.environ.get("DRILL_BREAK", "")
-    overrides.BATCH_RECORDS = int(os.environ.get("DRILL_BATCH", "200"))
     conf = transactions.transactional_conf
     # records that wait in the producer's queue show what an order of commit is worth
     transactions.transactional_conf = lambda *names: {**conf(*names), "linger.ms": int(os.environ.get("DRILL_LINGER", "2"))}
@@ -36,6 +35,7 @@ def main() -> None:
         group,
         engine,
         {pipeline.source: pipeline.decode},
+        int(os.environ.get("DRILL_BATCH", "200")),
         datadir=str(Path(os.environ["DRILL_DIR"]) / slot),
         broker_max_poll_interval=float(os.environ.get("DRILL_MAX_POLL", "20")),
         broker_session_timeout=float(os.environ.get("DRILL_SESSION", "6")),
