@@ -1,5 +1,10 @@
-"""Recordings of the vendor's frames: JSON lines, plain or gz, `{"recv_ms": …, "frame": {…}}`, read for replay and simulator."""
+"""Recordings of the vendor's frames, JSON lines, plain or gz, read for replay and simulator.
 
+A line is `{"recv_ms": …, "frame": {…}}`, or one of the recorder's: `{"recv_us": …, "feed": …, "frame": {…}}`, with `text` or
+`bytes` (base64) in the frame's place where it is no JSON object, with `event` where something became of a connection.
+"""
+
+import base64
 import gzip
 import json
 import re
@@ -7,10 +12,17 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-_CUT = re.compile(rb'\s*\{\s*"recv_ms"\s*:\s*\d+\s*,\s*"frame"\s*:\s*(?P<frame>\{.*\})\s*\}\s*', re.DOTALL)
+EVENTS = frozenset(("connected", "subscribed", "pong", "disconnected", "ended"))
+
+_CUT = re.compile(
+    rb'\s*\{\s*"(?P<unit>recv_ms|recv_us)"\s*:\s*(?P<received>\d{1,18})\s*,\s*(?:"feed"\s*:\s*"(?P<feed>[^"\\\x00-\x1f\x7f-\xff]+)"\s*,\s*)?'
+    rb'"frame"\s*:(?P<frame>\s*\{.*\}\s*)\}\s*',
+    re.DOTALL,
+)
 
 
 class UnreadableRecording(OSError):
@@ -24,10 +36,32 @@ class UnreadableRecording(OSError):
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One frame: receive time in ms UTC, and the frame's JSON as bytes."""
+    """One message of the vendor's: receive time in microseconds UTC, its bytes, and the feed that received it, where that is known."""
 
-    recv_ms: int
+    recv_us: int
     frame: bytes
+    feed: str = ""
+
+    @property
+    def recv_ms(self) -> int:
+        """Receive time in milliseconds UTC."""
+        return self.recv_us // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """What became of a feed's connection; `since` is when it was made, where a file begins with one that is open already."""
+
+    recv_us: int
+    feed: str
+    event: str
+    business: str = ""
+    symbols: tuple[str, ...] = ()
+    reason: str = ""
+    since: int | None = None
+
+
+Entry = RecordedFrame | RecordedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,52 +75,122 @@ class BrokenLine:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The frames of all files in the order of their arrival, and the lines that were none."""
+    """What all files have in the order of its arrival, the frames alone, and the lines that were neither frame nor event."""
 
+    entries: list[Entry]
     frames: list[RecordedFrame]
     broken: list[BrokenLine]
 
 
+class _NoEntry(Exception):
+    """Why a line is neither frame nor event."""
+
+
 def read_recordings(paths: Iterable[Path]) -> Recording:
-    """Return the frames of these files, sorted stably by receive time; raises UnreadableRecording."""
-    frames: list[RecordedFrame] = []
+    """Return what is in these files, sorted stably by receive time; raises UnreadableRecording."""
+    found: list[tuple[int, Entry]] = []
     broken: list[BrokenLine] = []
     for path in paths:
-        _read(path, frames, broken)
-    frames.sort(key=lambda frame: frame.recv_ms)
-    return Recording(frames, broken)
+        _read(path, found, broken)
+    found.sort(key=lambda each: each[0])
+    entries = [entry for _, entry in found]
+    return Recording(entries, [entry for entry in entries if isinstance(entry, RecordedFrame)], broken)
 
 
-def _read(path: Path, frames: list[RecordedFrame], broken: list[BrokenLine]) -> None:
+def _read(path: Path, found: list[tuple[int, Entry]], broken: list[BrokenLine]) -> None:
     number = 0
+    latest: dict[str, int] = {}
     try:
         with path.open("rb") as plain:
             zipped = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             for number, line in enumerate(gzip.GzipFile(fileobj=plain) if zipped else plain, 1):
                 if line.strip():
-                    _read_line(path, number, line, frames, broken)
+                    try:
+                        entry = _entry(line)
+                    except _NoEntry as error:
+                        broken.append(BrokenLine(path, number, str(error)))
+                        continue
+                    place = entry.recv_us
+                    if entry.feed:
+                        # a recorder's lines stand in their feed's order: a clock that was set back must not change it
+                        place = latest[entry.feed] = max(place, latest.get(entry.feed, 0))
+                    found.append((place, entry))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         broken.append(BrokenLine(path, number + 1, f"the file breaks off here ({error})"))
     except OSError as error:
         raise UnreadableRecording(path, error.strerror or str(error)) from error
 
 
-def _read_line(path: Path, number: int, line: bytes, frames: list[RecordedFrame], broken: list[BrokenLine]) -> None:
+def _entry(line: bytes) -> Entry:
+    cut = _CUT.fullmatch(line)
+    # the greedy cut takes in what follows the frame, where anything does: then it is no JSON
+    if cut is not None and (cut["unit"] == b"recv_us") == (cut["feed"] is not None) and _is_object(cut["frame"]):
+        received = int(cut["received"])
+        if received > 0:
+            return RecordedFrame(received, cut["frame"], cut["feed"].decode()) if cut["feed"] else _of_ms(received, cut["frame"])
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        broken.append(BrokenLine(path, number, f"no JSON ({error})"))
-        return
-    received, frame = (document.get("recv_ms"), document.get("frame")) if isinstance(document, dict) else (None, None)
-    if not isinstance(received, int) or isinstance(received, bool) or received <= 0:
-        broken.append(BrokenLine(path, number, "recv_ms is missing or no positive integer"))
-    elif not isinstance(frame, dict):
-        broken.append(BrokenLine(path, number, "frame is missing or no JSON object"))
-    else:
-        # with other keys, or `frame` twice, the greedy cut would take in what follows the frame
-        cut = _CUT.fullmatch(line) if len(document) == 2 and line.count(b'"frame"') == 1 else None
-        frames.append(RecordedFrame(received, cut["frame"] if cut else _written_again(line)))
+        raise _NoEntry(f"no JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise _NoEntry("no JSON object")
+    if "recv_us" in document:
+        return _recorders(line, document)
+    received = document.get("recv_ms")
+    if not _is_time(received):
+        raise _NoEntry("recv_ms is missing or no positive integer")
+    if not isinstance(document.get("frame"), dict):
+        raise _NoEntry("frame is missing or no JSON object")
+    return _of_ms(received, _written_again(line))
+
+
+def _recorders(line: bytes, document: dict[str, Any]) -> Entry:
+    received, feed = document["recv_us"], document.get("feed")
+    if not _is_time(received):
+        raise _NoEntry("recv_us is no positive integer")
+    if not isinstance(feed, str) or not feed:
+        raise _NoEntry("feed is missing")
+    if "event" in document:
+        return _event(received, feed, document)
+    frame, text, encoded = document.get("frame"), document.get("text"), document.get("bytes")
+    if isinstance(frame, dict):
+        return RecordedFrame(received, _written_again(line), feed)
+    if isinstance(text, str):
+        return RecordedFrame(received, text.encode(), feed)
+    if isinstance(encoded, str):
+        try:
+            return RecordedFrame(received, base64.b64decode(encoded, validate=True), feed)
+        except ValueError as error:
+            raise _NoEntry(f"bytes are no base64 ({error})") from error
+    raise _NoEntry("neither an event nor a frame, text or bytes")
+
+
+def _event(received: int, feed: str, document: dict[str, Any]) -> RecordedEvent:
+    event, symbols, since = document["event"], document.get("symbols", []), document.get("since")
+    if not isinstance(event, str) or event not in EVENTS:
+        raise _NoEntry(f"event {event!r:.40} is not known")
+    if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
+        raise _NoEntry("symbols are no list of texts")
+    if since is not None and not _is_time(since):
+        raise _NoEntry("since is no positive integer")
+    business, reason = str(document.get("business") or ""), str(document.get("reason") or "")
+    return RecordedEvent(received, feed, event, business, tuple(symbols), reason, since)
+
+
+def _of_ms(received: int, frame: bytes) -> RecordedFrame:
+    return RecordedFrame(received * 1000, frame.strip())
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(data), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _written_again(line: bytes) -> bytes:

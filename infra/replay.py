@@ -5,7 +5,6 @@ that the same recordings give the same files.
 """
 
 import json
-import random
 import tempfile
 import threading
 import time
@@ -15,18 +14,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import orjson
 from rich.console import Console
 from rich.progress import Progress
 
 from infra.consuming import Lag, ValueReader, read_to_end
 from infra.deployment import Deployment, deployed
+from infra.playing import Player
 from infra.recordings import Recording, read_recordings
 from infra.supervisor import Supervisor
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, open_producer
-from producers.symbols import BadSymbol, Feed, business_of
 from schemas.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
@@ -68,7 +65,6 @@ def replay(files: Sequence[Path], out: Path, names: Topology, workers: int, cons
     recording = read_recordings(files)
     for broken in recording.broken:
         console.print(f"{broken.path}:{broken.line}: {broken.reason}; passed over", style="yellow", highlight=False, soft_wrap=True)
-    feeds = _feeds(_symbols(recording))
     out.mkdir(parents=True, exist_ok=True)
     fresh = replace(names, prefix=f"replay-{uuid.uuid4().hex[:12]}.{names.prefix}")
     with ExitStack() as running:
@@ -76,66 +72,24 @@ def replay(files: Sequence[Path], out: Path, names: Topology, workers: int, cons
         deployment = running.enter_context(deployed(fresh, data))
         supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / "logs"))
         progress = running.enter_context(Progress(console=console, disable=not console.is_terminal))
-        counters = _produce(recording, feeds, deployment, progress)
+        counters = _produce(recording, deployment, progress)
         _wait_until_processed(deployment, supervisor, progress)
         records = _write(deployment, out, progress)
     return Summary(len(recording.frames), len(recording.broken), counters, records, time.monotonic() - began)
 
 
-def _symbols(recording: Recording) -> list[str]:
-    found: dict[str, None] = {}
-    for frame in recording.frames:
-        symbol = _symbol(frame.frame)
-        if symbol is not None:
-            found[symbol] = None
-    return sorted(found)
-
-
-def _feeds(symbols: list[str]) -> list[Feed]:
-    """Return the feeds of a recording's symbols: one whose business cannot be told is played as `common`, never left out."""
-    businesses: dict[str, str] = {}
-    for symbol in symbols:
-        try:
-            businesses[symbol] = business_of(symbol)
-        except BadSymbol:
-            businesses[symbol] = "common"
-    named = sorted(set(businesses.values())) or ["common"]
-    return [Feed(f"{business}-1", business, tuple(symbol for symbol in symbols if businesses[symbol] == business)) for business in named]
-
-
-def _symbol(frame: bytes) -> str | None:
-    try:
-        symbol = orjson.loads(frame)["data"]["s"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None  # the producer's core dead-letters it
-    return symbol if isinstance(symbol, str) and symbol else None
-
-
-def _produce(recording: Recording, feeds: list[Feed], deployment: Deployment, progress: Progress) -> tuple[FeedCounters, ...]:
-    counters = {feed.name: FeedCounters(feed.name) for feed in feeds}
+def _produce(recording: Recording, deployment: Deployment, progress: Progress) -> tuple[FeedCounters, ...]:
     publisher = Publisher(open_producer(deployment.bootstrap), deployment.topology, deployment.schema_ids, threading.Event())
-    settings = FeedSettings(source="replay")
-    cores = {feed.name: FeedProtocol(feed, settings, deployment.partitions, counters[feed.name], random.Random(0)) for feed in feeds}
-    feed_of = {symbol: feed.name for feed in feeds for symbol in feed.symbols}
-    begun: set[str] = set()
-    task = progress.add_task("producing", total=len(recording.frames))
-    last = 0
-    for number, frame in enumerate(recording.frames):
-        # a frame without a symbol is told of the first feed: every frame is delivered or dead-lettered
-        name = feed_of.get(_symbol(frame.frame) or "", feeds[0].name)
-        last = frame.recv_ms * 1000
-        if name not in begun:
-            begun.add(name)
-            publisher.publish(cores[name].connected(last), counters[name])
-        publisher.publish(cores[name].receive(frame.frame, last), counters[name])
+    player = Player(recording, deployment.partitions, publisher)
+    task = progress.add_task("producing", total=len(recording.entries))
+    for number, entry in enumerate(recording.entries):
+        player.play(entry)
         if number % 1000 == 0:
             progress.update(task, completed=number)
-    for name in sorted(begun):
-        outputs, _ = cores[name].ended(last)
-        publisher.publish(outputs, counters[name])
+    player.end()
     publisher.flush()
-    progress.update(task, completed=len(recording.frames))
-    return tuple(counters.values())
+    progress.update(task, completed=len(recording.entries))
+    return tuple(player.counters.values())
 
 
 def _wait_until_processed(deployment: Deployment, supervisor: Supervisor, progress: Progress) -> None:

@@ -39,16 +39,18 @@ class State(Enum):
 class FeedSettings:
     """How a feed is read.
 
-    source          live, simulated or replay; a replay has no requests, so its symbols begin with the connection
+    source          live, simulated or replay; a replay without acks begins its symbols with the connection
     klines          intervals of the vendor's klines to subscribe; none: no klines
     mark_period_ms  silence of a partition after which a mark says that its feed lives
     max_future_ms   how far ahead of its receipt a time may lie
+    has_acks        whether a replay has the vendor's acks among its frames: then its symbols begin with them, as on a live feed
     """
 
     source: str
     klines: tuple[str, ...] = ("1m",)
     mark_period_ms: int = 1000
     max_future_ms: int = 60_000
+    has_acks: bool = False
 
     def __post_init__(self) -> None:
         unknown = [interval for interval in self.klines if interval not in KLINE_TYPES]
@@ -93,13 +95,18 @@ class FeedProtocol:
         """Event time of the last trade or book (milliseconds), and when it was received (microseconds)."""
         self._connection = self._new_connection("", 0)
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether the vendor has taken every subscription of the connection."""
+        return self._connection.requests.complete
+
     def connected(self, now: int) -> list[Output]:
         """Begin a connection: it gets an id, its subscriptions become frames to send."""
         self._connection = self._new_connection(f"{self.feed.name}-{now}", now)
         self.state = State.OPEN
         self.reason = ""
         self.counters.connections += 1
-        if self._settings.source == "replay":
+        if self._settings.source == "replay" and not self._settings.has_acks:
             begun = [output for channel in channels_of(()) for output in self._begin(channel, now)]
             return [*begun, *self._report("healthy", "replay", now)]
         return self._report("connecting", "connected, not subscribed yet", now)

@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -90,6 +90,16 @@ def raw_partitions(producer: Producer, topology: Topology, bootstrap: str, timeo
     if missing:
         raise TopicsMissing(missing)
     return {topic: len(found[topology.name(topic)].partitions) for topic in _RAW}
+
+
+class Sink(Protocol):
+    """Takes what a transport's feeds say."""
+
+    def publish(self, outputs: Sequence[Output], counters: FeedCounters) -> None:
+        """Take records in their order."""
+
+    def serve(self) -> None:
+        """Use a moment in which nothing is received."""
 
 
 class Publisher:

@@ -13,7 +13,7 @@ import websocket
 
 from producers.codes import advice
 from producers.protocol import FeedProtocol, State
-from producers.publish import Publisher
+from producers.publish import Sink
 
 LIVE_URL = "wss://data.infoway.io/ws"
 
@@ -90,9 +90,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-def run_feeds(
-    protocols: Sequence[FeedProtocol], endpoint: Endpoint, publisher: Publisher, stop: threading.Event, chance: random.Random
-) -> None:
+def run_feeds(protocols: Sequence[FeedProtocol], endpoint: Endpoint, publisher: Sink, stop: threading.Event, chance: random.Random) -> None:
     """Run every feed in a thread of its own until `stop` is set; the first failure of one ends all and is raised."""
     with ThreadPoolExecutor(len(protocols), thread_name_prefix="feed") as threads:
         running = [threads.submit(run_feed, protocol, endpoint, publisher, stop, chance) for protocol in protocols]
@@ -107,14 +105,14 @@ def run_feeds(
 def run_feed(
     protocol: FeedProtocol,
     endpoint: Endpoint,
-    publisher: Publisher,
+    publisher: Sink,
     stop: threading.Event,
     chance: random.Random,
     clock: Clock = wall_clock,
 ) -> None:
     """Keep a feed connected and publish what it says, until `stop` is set: then it ends in order, within 2 s.
 
-    Raises KeyRefused, FeedRefused, and what Publisher raises. Reconnects with full jitter: a random share of
+    Raises KeyRefused, FeedRefused, and what the sink raises. Reconnects with full jitter: a random share of
     1, 2, 4 … 30 s.
     """
     attempt = 0
@@ -140,7 +138,7 @@ def run_feed(
     publisher.publish(outputs, protocol.counters)
 
 
-def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Publisher, stop: threading.Event, clock: Clock) -> str:
+def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: Clock) -> str:
     """Return why the connection was lost or not made; after an orderly end the protocol's state is ENDED."""
     try:
         socket = _connect(endpoint, protocol.feed.name, protocol.feed.business)
@@ -183,7 +181,7 @@ def _converse(
     socket: websocket.WebSocket,
     protocol: FeedProtocol,
     endpoint: Endpoint,
-    publisher: Publisher,
+    publisher: Sink,
     stop: threading.Event,
     clock: Clock,
 ) -> str:
@@ -213,7 +211,7 @@ def _converse(
     return "told to stop"
 
 
-def _end(socket: websocket.WebSocket, protocol: FeedProtocol, publisher: Publisher, clock: Clock) -> None:
+def _end(socket: websocket.WebSocket, protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
     outputs, farewell = protocol.ended(clock())
     publisher.publish(outputs, protocol.counters)
     for send in farewell:
@@ -237,7 +235,7 @@ def _never_back(clock: Clock) -> Clock:
     return steady
 
 
-def _pause(seconds: float, publisher: Publisher, stop: threading.Event) -> None:
+def _pause(seconds: float, publisher: Sink, stop: threading.Event) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
         publisher.serve()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -23,9 +23,10 @@ class AddressedFrame:
     symbol: str
 
 
-def addressed(frames: Iterable[RecordedFrame]) -> list[AddressedFrame]:
-    """Return the frames with the channel and symbol that they name."""
-    return [AddressedFrame(frame.recv_ms, frame.frame, *_address(frame.frame)) for frame in frames]
+def addressed(frames: Sequence[RecordedFrame]) -> list[AddressedFrame]:
+    """Return the frames with the channel and symbol that they name; of a recorder's the pushes alone: the rest the server says itself."""
+    found = [AddressedFrame(frame.recv_ms, frame.frame, *_address(frame.frame)) for frame in frames]
+    return [each for each, frame in zip(found, frames, strict=True) if each.channel is not None or not frame.feed]
 
 
 async def paced(frames: Sequence[AddressedFrame], speed: float) -> AsyncIterator[AddressedFrame]:
@@ -41,7 +42,12 @@ async def paced(frames: Sequence[AddressedFrame], speed: float) -> AsyncIterator
 
 
 def _address(frame: bytes) -> tuple[Channel | None, str]:
-    document = orjson.loads(frame)
+    try:
+        document = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return None, ""
+    if not isinstance(document, dict):
+        return None, ""
     data, code = document.get("data"), document.get("code")
     symbol = data.get("s") if isinstance(data, dict) else None
     if isinstance(symbol, str) and isinstance(code, int) and code in PUSH:

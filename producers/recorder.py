@@ -1,0 +1,257 @@
+"""Writes what feeds receive into files: raw frames and connection events with their receive times, one JSON object a line.
+
+A file is one gzip stream, handed to the system every second, so that a killed process leaves all but the last second
+readable. Every file can be read by itself: it begins by naming the connections that were open when it was begun.
+"""
+
+import base64
+import gzip
+import json
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from producers.counters import FeedCounters
+from producers.protocol import FeedProtocol, FeedSettings
+from producers.records import Output
+from producers.requests import Send
+from producers.symbols import Feed
+
+FLUSH_PERIOD = 1.0
+ROTATE_MIB = 256
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = 86_400_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class RecordingFailed(Exception):
+    """A recording cannot be written; nothing more is recorded."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: cannot write the recording ({reason}): make room, or name another folder")
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _File:
+    """The file being written: its UTC day by number, and bytes written before compression."""
+
+    path: Path
+    plain: BufferedWriter
+    zipped: gzip.GzipFile
+    day: int
+    size: int = 0
+
+
+class Recorder:
+    """Records every feed of a process into one file at a time; its methods may be called from any thread.
+
+    Files are `infoway-<UTC start time>.jsonl.gz` in `folder`; a new one begins after `rotate_mib` (MiB, before compression) and
+    with each UTC day. Raises RecordingFailed where the disk takes no more.
+    """
+
+    def __init__(self, folder: Path, rotate_mib: float = ROTATE_MIB) -> None:
+        self.files: list[Path] = []
+        """The files begun so far."""
+        self.frames = 0
+        """Frames recorded so far."""
+        self._folder = folder
+        self._rotate_at = int(rotate_mib * 1024 * 1024)
+        self._file: _File | None = None
+        self._failure: RecordingFailed | None = None
+        self._connections: dict[str, tuple[Feed, int]] = {}
+        """The open connections: each feed's name with the feed, and when it connected."""
+        self._unflushed = False
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordingFailed(folder, error.strerror or str(error)) from error
+        self._flusher = threading.Thread(target=self._flush_regularly, name="recorder", daemon=True)
+        self._flusher.start()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def frame(self, feed: Feed, data: bytes, now: int) -> None:
+        """Record one message of the vendor's, received at `now` (microseconds UTC)."""
+        with self._lock:
+            self.frames += 1
+            self._write(_frame_line(feed.name, data, now), now)
+
+    def pong(self, feed: Feed, now: int) -> None:
+        """Record a WebSocket pong."""
+        with self._lock:
+            self._write(_line({"recv_us": now, "feed": feed.name, "event": "pong"}), now)
+
+    def event(self, feed: Feed, event: str, now: int, reason: str = "") -> None:
+        """Record what became of a feed's connection: connected, subscribed, disconnected, ended."""
+        with self._lock:
+            self._write(_event_line(feed, event, now, {"reason": reason} if reason else {}), now)
+            if event == "connected":
+                self._connections[feed.name] = (feed, now)
+            elif event in ("disconnected", "ended"):
+                self._connections.pop(feed.name, None)
+
+    def close(self) -> None:
+        """End the file; nothing may be recorded after."""
+        self._closing.set()
+        self._flusher.join()
+        with self._lock:
+            self._guarded(self._end_file)
+
+    def _write(self, line: bytes, now: int) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._guarded(lambda: self._append(line, now))
+
+    def _append(self, line: bytes, now: int) -> None:
+        file = self._file
+        if file is None or now // _DAY > file.day or (file.size and file.size + len(line) > self._rotate_at):
+            self._end_file()
+            file = self._file = self._begin_file(now)
+        file.zipped.write(line)
+        file.size += len(line)
+        self._unflushed = True
+
+    def _begin_file(self, now: int) -> _File:
+        start = now
+        while True:
+            started = _EPOCH + timedelta(microseconds=start)
+            path = self._folder / f"infoway-{started:%Y%m%dT%H%M%S.%f}Z.jsonl.gz"
+            try:
+                plain = path.open("xb")
+            except FileExistsError:
+                # another recorder's, or the clock was set back
+                start += 1
+            else:
+                break
+        self.files.append(path)
+        file = _File(path, plain, gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0), now // _DAY)
+        for feed, since in self._connections.values():
+            file.zipped.write(_event_line(feed, "connected", max(now, since), {"since": since}))
+        return file
+
+    def _end_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with file.plain:
+                file.zipped.close()
+
+    def _flush_regularly(self) -> None:
+        while not self._closing.wait(FLUSH_PERIOD):
+            with self._lock:
+                try:
+                    self._guarded(self._flush)
+                except RecordingFailed as failure:
+                    _log.error("%s", failure)  # noqa: TRY400 the next frame's thread raises it
+                    return
+
+    def _flush(self) -> None:
+        if self._file is not None and self._unflushed:
+            self._file.zipped.flush()
+            self._unflushed = False
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except OSError as error:
+            # not as an OSError: the transport would take it for a lost connection
+            self._failure = RecordingFailed(self._file.path if self._file else self._folder, error.strerror or str(error))
+            raise self._failure from error
+
+
+class RecordedFeed(FeedProtocol):
+    """A feed's protocol that has everything recorded before it takes it."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        feed: Feed,
+        settings: FeedSettings,
+        partitions: Mapping[str, int],
+        counters: FeedCounters,
+        chance: random.Random,
+    ) -> None:
+        super().__init__(feed, settings, partitions, counters, chance)
+        self._recorder = recorder
+
+    def connected(self, now: int) -> list[Output]:
+        """Begin a connection."""
+        self._recorder.event(self.feed, "connected", now)
+        return super().connected(now)
+
+    def receive(self, data: bytes, now: int) -> list[Output]:
+        """Take one message; `data` is without the key already."""
+        before = self.subscribed
+        self._recorder.frame(self.feed, data, now)
+        outputs = super().receive(data, now)
+        if self.subscribed and not before:
+            self._recorder.event(self.feed, "subscribed", now)
+        return outputs
+
+    def pong(self, now: int) -> list[Output]:
+        """Take a WebSocket pong."""
+        self._recorder.pong(self.feed, now)
+        return super().pong(now)
+
+    def disconnected(self, now: int, reason: str) -> list[Output]:
+        """End a connection that was lost, or note that none could be made."""
+        self._recorder.event(self.feed, "disconnected", now, reason)
+        return super().disconnected(now, reason)
+
+    def ended(self, now: int) -> tuple[list[Output], list[Send]]:
+        """End the feed in order."""
+        self._recorder.event(self.feed, "ended", now)
+        return super().ended(now)
+
+
+class Unpublished:
+    """Stands where the publisher stands when a feed is recorded only."""
+
+    def publish(self, outputs: Sequence[Output], counters: FeedCounters) -> None:
+        """Let the records go."""
+
+    def serve(self) -> None:
+        """Nothing waits to be delivered."""
+
+
+def _frame_line(feed: str, data: bytes, now: int) -> bytes:
+    # verbatim, so that every number keeps its digits
+    if b"\n" not in data and _is_object(data):
+        return b'{"recv_us":%d,"feed":%s,"frame":%s}\n' % (now, orjson.dumps(feed), data)
+    try:
+        return _line({"recv_us": now, "feed": feed, "text": data.decode()})
+    except UnicodeDecodeError:
+        return _line({"recv_us": now, "feed": feed, "bytes": base64.b64encode(data).decode()})
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(data), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _event_line(feed: Feed, event: str, now: int, more: Mapping[str, Any]) -> bytes:
+    head = {"recv_us": now, "feed": feed.name, "business": feed.business, "event": event}
+    return _line({**head, "symbols": feed.symbols, **more})
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
