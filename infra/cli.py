@@ -17,7 +17,8 @@ from infra.embedded.artifacts import DownloadFailed
 from infra.embedded.java import JavaMissing
 from infra.embedded.process import ServerFailed
 from infra.embedded.stack import FolderInUse, PortInUse
-from infra.feeding import KeyUnreadable
+from infra.feeding import KeyMissing, KeyUnreadable
+from infra.record import record
 from infra.recordings import UnreadableRecording
 from infra.replay import ReplayStalled, replay
 from infra.supervisor import WorkerFailed
@@ -25,6 +26,7 @@ from infra.topology import TopologyError
 from infra.up import up
 from processors.settings import SettingsError, check_names
 from producers.publish import PublishError
+from producers.recorder import ROTATE_MIB, RecordingFailed
 from producers.symbols import BadSymbol, BadSymbols
 from producers.websocket import BadAddress, FeedRefused, KeyRefused
 from schemas.registry import RegistryError
@@ -40,10 +42,12 @@ EXPECTED = (
     FolderInUse,
     HalfNamed,
     JavaMissing,
+    KeyMissing,
     KeyRefused,
     KeyUnreadable,
     PortInUse,
     PublishError,
+    RecordingFailed,
     RegistryError,
     ReplayStalled,
     ServerFailed,
@@ -99,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="folder for one <topic>.jsonl per derived topic")
     command.add_argument("--workers", type=_positive, default=1, help="processor workers (default: 1)")
     _topology_options(command)
+
+    command = _command(commands, "record", _record, "connect to the vendor and write what comes into files, for replay")
+    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    command.add_argument("--out", type=Path, required=True, help="folder for infoway-<UTC time>.jsonl.gz")
+    command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
+    command.add_argument(
+        "--rotate-mib", type=_positive, default=ROTATE_MIB, help=f"size of a file before compression (default: {ROTATE_MIB})"
+    )
+    command.add_argument("--seconds", type=float, help="end by itself after this long")
 
     command = _command(commands, "produce", _produce, "connect to the vendor and publish raw topics on a named cluster")
     command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
@@ -166,6 +179,10 @@ def _replay(options: argparse.Namespace) -> int:
     summary = replay(options.files, options.out, _topology(options), options.workers, Console(stderr=True))
     print("\n".join(summary.lines()))
     return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    return record(options.symbols, options.out, options.url, options.rotate_mib, options.seconds)
 
 
 def _produce(options: argparse.Namespace) -> int:

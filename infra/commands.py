@@ -11,10 +11,9 @@ from confluent_kafka import KafkaException, TopicPartition
 from infra import topology
 from infra.consuming import ValueReader
 from infra.deployment import Deployment
-from infra.feeding import Feeding, api_key, chosen_feeds
+from infra.feeding import Feeding, api_key, chosen_feeds, endpoint_of
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
-from producers.websocket import LIVE_URL, Endpoint
 from schemas.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
@@ -44,14 +43,12 @@ def apply_topology(names: Topology) -> int:
 
 def produce(names: Topology, symbols: str | None, url: str | None) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
-    key = api_key()
-    if not key and url is None:
-        raise ClusterUnnamed("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
+    endpoint = endpoint_of(api_key(), url)
     live = url is None
     stop = stop_on_signals()
     feeds = chosen_feeds(symbols, live)
     source = "live" if live else "simulated"
-    with Feeding(_deployment(names), feeds, Endpoint(url or LIVE_URL, key or "simulator"), source) as feeding:
+    with Feeding(_deployment(names), feeds, endpoint, source) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
         while not stop.wait(0.5):
             feeding.check()

@@ -4,17 +4,23 @@ import os
 import random
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from infra.deployment import Deployment
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, open_producer, raw_partitions
+from producers.recorder import RecordedFeed, Recorder
 from producers.symbols import Feed, plan_feeds
-from producers.websocket import Endpoint, run_feeds
+from producers.websocket import LIVE_URL, Endpoint, run_feeds
 
 SAMPLE_SYMBOLS = ("00005.HK", "00285.HK", "00700.HK", "002594.SZ", "TSLA.US", "AAPL.US", "BTCUSDT", "USDJPY")
 FLUSH_TIMEOUT = 3.0
+
+
+class KeyMissing(ValueError):
+    """The vendor's feed is asked for without a key."""
 
 
 class KeyUnreadable(ValueError):
@@ -32,6 +38,13 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
         raise KeyUnreadable(f"INFOWAY_API_KEY_FILE={path}: {error.strerror}: name a file with the key alone") from error
 
 
+def endpoint_of(key: str, url: str | None) -> Endpoint:
+    """Return the vendor's address, or `url`, a simulator's, which takes any key; raises KeyMissing and BadAddress."""
+    if not key and url is None:
+        raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
+    return Endpoint(url or LIVE_URL, key or "simulator")
+
+
 def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
     """Return the feeds of `--symbols`, else of the sample symbols; raises BadSymbols with every mistake.
 
@@ -47,7 +60,10 @@ def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
 class Feeding:
     """The producer of a deployment, running in a thread of its own until it is closed or fails."""
 
-    def __init__(self, deployment: Deployment, feeds: Sequence[Feed], endpoint: Endpoint, source: str) -> None:
+    def __init__(
+        self, deployment: Deployment, feeds: Sequence[Feed], endpoint: Endpoint, source: str, recorder: Recorder | None = None
+    ) -> None:
+        """With a recorder everything received is recorded too."""
         self.counters = [FeedCounters(feed.name) for feed in feeds]
         self.failure: Exception | None = None
         """Why the producer ended, where it did."""
@@ -56,9 +72,8 @@ class Feeding:
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
         settings, chance = FeedSettings(source=source), random.Random()
-        protocols = [
-            FeedProtocol(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)
-        ]
+        make = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
+        protocols = [make(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)]
         self._thread = threading.Thread(target=self._run, args=(protocols, endpoint, chance), name="producer", daemon=True)
 
     def __enter__(self) -> "Feeding":

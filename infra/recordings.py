@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -126,9 +126,9 @@ def _entry(line: bytes) -> Entry:
     cut = _CUT.fullmatch(line)
     # the greedy cut takes in what follows the frame, where anything does: then it is no JSON
     if cut is not None and (cut["unit"] == b"recv_us") == (cut["feed"] is not None) and _is_object(cut["frame"]):
-        received = int(cut["received"])
-        if received > 0:
-            return RecordedFrame(received, cut["frame"], cut["feed"].decode()) if cut["feed"] else _of_ms(received, cut["frame"])
+        at = int(cut["received"])
+        if at > 0:
+            return RecordedFrame(at, cut["frame"], cut["feed"].decode()) if cut["feed"] else _of_ms(at, cut["frame"])
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -182,7 +182,7 @@ def _of_ms(received: int, frame: bytes) -> RecordedFrame:
     return RecordedFrame(received * 1000, frame.strip())
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[int]:
     return type(value) is int and value > 0
 
 

@@ -159,7 +159,7 @@ class Recorder:
                 try:
                     self._guarded(self._flush)
                 except RecordingFailed as failure:
-                    _log.error("%s", failure)  # noqa: TRY400 the next frame's thread raises it
+                    _log.error("%s", failure)
                     return
 
     def _flush(self) -> None:

@@ -80,9 +80,13 @@ class Endpoint:
 
     def scrub(self, text: str) -> str:
         """Return a text without the key."""
-        for written in (quote(self.api_key, safe=""), self.api_key):
-            text = text.replace(written, "***") if written else text
+        for written in self.spellings():
+            text = text.replace(written, "***")
         return text
+
+    def spellings(self) -> list[str]:
+        """Return how the key can be written: in an address, and as it is."""
+        return [written for written in dict.fromkeys((quote(self.api_key, safe=""), self.api_key)) if written]
 
 
 def wall_clock() -> int:
@@ -185,7 +189,7 @@ def _converse(
     stop: threading.Event,
     clock: Clock,
 ) -> str:
-    key = endpoint.api_key.encode()
+    keys = [written.encode() for written in endpoint.spellings()]
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
         for send in protocol.frames_to_send(clock()):
@@ -199,8 +203,9 @@ def _converse(
         else:
             if opcode in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
                 data: bytes = frame.data
-                if key and key in data:
-                    data = data.replace(key, b"***")
+                for key in keys:
+                    if key in data:
+                        data = data.replace(key, b"***")
                 publisher.publish(protocol.receive(data, clock()), protocol.counters)
             elif opcode == websocket.ABNF.OPCODE_CLOSE:
                 return endpoint.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
