@@ -314,7 +314,7 @@ def test_a_file_from_the_middle_plays_by_itself(tmp_path):
             session.do(CRYPTO, "receive", trade(number), NOON + SECOND + number)
     outputs = played(read_recordings(recorder.files[1:2]))["crypto-1"]
     kinds = [output.control.kind for output in outputs if isinstance(output, ControlRecord)]
-    assert kinds == ["begin"] * 6 + ["end"] * 6
+    assert kinds == ["begin"] * 4 + ["end"] * 4
     assert {output.key for output in outputs if isinstance(output, ControlRecord)} == set(CRYPTO.symbols)
     headless = tmp_path / "headless.jsonl"
     headless.write_bytes(b"".join(gzip.decompress(recorder.files[1].read_bytes()).splitlines(keepends=True)[1:]))
