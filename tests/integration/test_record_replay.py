@@ -1,0 +1,155 @@
+"""What was published live and recorded at the same time gives, replayed, the same records: bars, VWAPs, depth, with every gap."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+
+import drill
+import pytest
+from rich.console import Console
+
+from infra.consuming import Lag, ValueReader, read_to_end
+from infra.deployment import deployed
+from infra.feeding import Feeding
+from infra.recordings import RecordedEvent, read_recordings
+from infra.replay import SOURCES, replay
+from infra.simulator import running_simulator
+from infra.supervisor import Supervisor
+from producers.recorder import Recorder
+from producers.symbols import plan_feeds
+from producers.websocket import Endpoint
+from schemas.registry import Registry
+from schemas.topics import Topology
+from schemas.wire import to_json
+
+DAY = "sh600519_20230201_fullday.jsonl.gz"
+COMPARED = ("infoway.bars.", "infoway.vwap.", "infoway.depth.", "infoway.late")
+# the name of the source, and places in a log that bears the other namespace's records too
+OF_THE_WAY = {"source", "source_offset"}
+
+
+@pytest.fixture
+def on_stack(stack, monkeypatch):
+    monkeypatch.setenv("INFOWAY_BOOTSTRAP", stack.bootstrap)
+    monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)
+    return stack
+
+
+def live_and_replayed(stack, names, feeds, simulator, folder, drive):
+    """Publish and record what `drive` lets happen, replay the recording; return (topic, live rows, replayed rows) by symbol."""
+    with deployed(names, folder) as deployment, Supervisor(deployment.environment, 1, folder / "logs"):
+        with Recorder(folder / "recorded", rotate_mib=1) as recorder:
+            with Feeding(deployment, feeds, Endpoint(simulator.url, "s3cret"), "simulated", recorder) as feeding:
+                drive(feeding)
+                feeding.check()
+        lag = Lag(stack.bootstrap, f"{names.prefix}infoway-processors", [names.name(source) for source in SOURCES])
+        assert drill.wait_until(lambda: lag() == 0, 120)
+    settings = Topology(intervals=names.intervals, windows=names.windows)
+    summary = replay(recorder.files, folder / "out", settings, 1, Console(stderr=True))
+    assert (summary.frames, summary.broken_lines) == (recorder.frames, 0)
+    read = ValueReader(Registry(stack.registry_url))
+    for topic in names.derived():
+        name = names.contract_name(topic.name)
+        if name.startswith(COMPARED):
+            ours = [to_json(*read(message.value())) for message in read_to_end(stack.bootstrap, topic.name)]
+            theirs = [json.loads(line) for line in (folder / "out" / f"{name}.jsonl").read_text().splitlines()]
+            yield name, by_symbol(ours), by_symbol(theirs)
+
+
+def by_symbol(rows):
+    found = defaultdict(list)
+    for row in rows:
+        found[row["symbol"]].append({name: value for name, value in row.items() if name not in OF_THE_WAY})
+    return dict(found)
+
+
+@pytest.mark.timeout(240)
+def test_feeds_with_an_outage_give_the_same_records(on_stack, namespace, tmp_path):
+    names = Topology(namespace, intervals=("1s", "1m"), windows=("5s", "session"))
+    feeds = [*plan_feeds(["BTCUSDT", "ETHUSDT"], limit=1), *plan_feeds(["00700.HK"])]
+    with running_simulator(rate=30) as simulator:
+
+        def drive(feeding):
+            def all_received(more):
+                before = [each.received for each in feeding.counters]
+                return lambda: (
+                    feeding.failure or all(each.received > was + more for each, was in zip(feeding.counters, before, strict=True))
+                )
+
+            assert drill.wait_until(all_received(150), 30)
+            simulator.drop_connections()
+            assert drill.wait_until(lambda: feeding.failure or all(each.losses for each in feeding.counters), 10)
+            time.sleep(1.5)
+            assert drill.wait_until(all_received(150), 30)
+
+        compared = list(live_and_replayed(on_stack, names, feeds, simulator, tmp_path, drive))
+    for name, ours, theirs in compared:
+        assert ours == theirs, name
+        if name in ("infoway.bars.1s", "infoway.vwap.5s", "infoway.depth.imbalance"):
+            assert set(ours) == {"BTCUSDT", "ETHUSDT", "00700.HK"}
+        if name == "infoway.bars.1s":
+            assert all({bar["completeness"] for bar in bars} >= {"complete", "gap"} for bars in ours.values())
+            assert all(bar["is_closed"] for bars in ours.values() for bar in bars)
+
+
+@pytest.mark.timeout(300)
+def test_a_day_gives_the_same_records(on_stack, recordings, namespace, tmp_path):
+    names = Topology(namespace)
+    with running_simulator([recordings / DAY], speed=0) as simulator:
+        total = len(simulator.recording.frames)
+
+        def drive(feeding):
+            assert drill.wait_until(lambda: feeding.failure or feeding.counters[0].acknowledged == total, 90), feeding.counters
+
+        compared = list(live_and_replayed(on_stack, names, plan_feeds(["600519.SH"]), simulator, tmp_path, drive))
+    assert len(list((tmp_path / "recorded").iterdir())) > 1
+    for name, ours, theirs in compared:
+        assert ours == theirs, name
+        assert ours or name == "infoway.late"
+
+
+def test_the_command_records_without_kafka_and_a_kill_leaves_what_was_flushed(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")}
+
+    def recording(url, out, *more):
+        command = [sys.executable, "-m", "infra.cli", "record", "--symbols", "BTCUSDT,USDJPY", "--out", str(out), "--url", url, *more]
+        return subprocess.Popen(
+            command, env={**environment, "INFOWAY_API_KEY": "s3cret"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    with running_simulator(rate=50) as simulator:
+        timed, told, killed = (
+            recording(simulator.url, tmp_path / "timed", "--seconds", "4"),
+            recording(simulator.url, tmp_path / "told"),
+            recording(simulator.url, tmp_path / "killed"),
+        )
+        said, errors = timed.communicate(timeout=60)
+        assert (timed.returncode, errors) == (0, "")
+        assert said.startswith("recording simulated data of crypto-1, common-1 into ")
+        told.send_signal(signal.SIGINT)
+        killed.send_signal(signal.SIGKILL)
+        assert told.wait(20) == 0
+        for each in (told, killed):
+            each.communicate()
+    for name, broken in (("timed", 0), ("told", 0), ("killed", 1)):
+        found = read_recordings(sorted((tmp_path / name).iterdir()))
+        assert len(found.broken) == broken, name
+        assert len(found.frames) > 50, name
+        ends = {entry.feed for entry in found.entries if isinstance(entry, RecordedEvent) and entry.event == "ended"}
+        assert ends == (set() if broken else {"crypto-1", "common-1"}), name
+
+
+def test_a_refused_key_ends_the_command_in_one_line(tmp_path):
+    with running_simulator() as simulator:
+        command = [sys.executable, "-m", "infra.cli", "record", "--symbols", "BTCUSDT", "--out", str(tmp_path), "--url", simulator.url]
+        done = subprocess.run(
+            command, env={**os.environ, "INFOWAY_API_KEY": "bad-key"}, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "the API key was refused" in line
+    assert "bad-key" not in done.stdout + done.stderr
