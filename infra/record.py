@@ -8,7 +8,8 @@ from infra.feeding import api_key, chosen_feeds, endpoint_of
 from infra.signals import stop_on_signals
 from producers.counters import FeedCounters
 from producers.protocol import FeedSettings
-from producers.recorder import RecordedFeed, Recorder, Unpublished
+from producers.publish import Unpublished
+from producers.recorder import RecordedFeed, Recorder
 from producers.websocket import run_feeds
 from schemas.topics import Topology
 

@@ -102,6 +102,16 @@ class Sink(Protocol):
         """Use a moment in which nothing is received."""
 
 
+class Unpublished:
+    """A sink that keeps nothing, for feeds that are only recorded."""
+
+    def publish(self, outputs: Sequence[Output], counters: FeedCounters) -> None:
+        """Let the records go."""
+
+    def serve(self) -> None:
+        """Nothing waits to be delivered."""
+
+
 class Publisher:
     """Publishes for all feeds of a process; its methods may be called from any of their threads.
 

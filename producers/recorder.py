@@ -10,7 +10,7 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BufferedWriter
@@ -219,16 +219,6 @@ class RecordedFeed(FeedProtocol):
         """End the feed in order."""
         self._recorder.event(self.feed, "ended", now)
         return super().ended(now)
-
-
-class Unpublished:
-    """Stands where the publisher stands when a feed is recorded only."""
-
-    def publish(self, outputs: Sequence[Output], counters: FeedCounters) -> None:
-        """Let the records go."""
-
-    def serve(self) -> None:
-        """Nothing waits to be delivered."""
 
 
 def _frame_line(feed: str, data: bytes, now: int) -> bytes:

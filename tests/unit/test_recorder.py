@@ -18,7 +18,8 @@ from infra.simulator import running_simulator
 from infra.simulator.playback import addressed
 from producers.counters import FeedCounters
 from producers.protocol import FeedSettings, State
-from producers.recorder import RecordedFeed, Recorder, RecordingFailed, Unpublished
+from producers.publish import Unpublished
+from producers.recorder import RecordedFeed, Recorder, RecordingFailed
 from producers.records import ControlRecord
 from producers.symbols import Feed
 from producers.websocket import Endpoint, run_feeds
