@@ -47,7 +47,7 @@ def live_and_replayed(stack, names, feeds, simulator, folder, drive):
                 drive(feeding)
                 feeding.check()
         lag = Lag(stack.bootstrap, f"{names.prefix}infoway-processors", [names.name(source) for source in SOURCES])
-        assert drill.wait_until(lambda: lag() == 0, 120)
+        assert drill.wait_until(lambda: lag() == 0, 180)
     settings = Topology(intervals=names.intervals, windows=names.windows)
     summary = replay(recorder.files, folder / "out", settings, 1, Console(stderr=True))
     assert (summary.frames, summary.broken_lines) == (recorder.frames, 0)
@@ -96,14 +96,14 @@ def test_feeds_with_an_outage_give_the_same_records(on_stack, namespace, tmp_pat
             assert all(bar["is_closed"] for bars in ours.values() for bar in bars)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_day_gives_the_same_records(on_stack, recordings, namespace, tmp_path):
     names = Topology(namespace)
     with running_simulator([recordings / DAY], speed=0) as simulator:
         total = len(simulator.recording.frames)
 
         def drive(feeding):
-            assert drill.wait_until(lambda: feeding.failure or feeding.counters[0].acknowledged == total, 90), feeding.counters
+            assert drill.wait_until(lambda: feeding.failure or feeding.counters[0].acknowledged == total, 120), feeding.counters
 
         compared = list(live_and_replayed(on_stack, names, plan_feeds(["600519.SH"]), simulator, tmp_path, drive))
     assert len(list((tmp_path / "recorded").iterdir())) > 1
