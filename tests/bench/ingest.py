@@ -121,9 +121,8 @@ def through_socket(deployment: Deployment, rate: int, seconds: float) -> None:
     done = core.counters.acknowledged
     print(f"sent {sent:,} frames at {sent / seconds:,.0f}/s; {done:,} acknowledged in {taken:.1f} s: {done / taken:,.0f} frames/s")
     print(f"producer process: {done / cpu:,.0f} frames a CPU-second, {cpu / taken:.0%} of a core, librdkafka's threads included")
-    print(
-        f"socket to acknowledgement: p50 {delays[len(delays) // 2]:.0f} ms, p99 {delays[len(delays) * 99 // 100]:.0f} ms ({len(delays):,} timed)"
-    )
+    half, most = (delays[int(len(delays) * share)] for share in (0.5, 0.99))
+    print(f"socket to acknowledgement: p50 {half:.0f} ms, p99 {most:.0f} ms ({len(delays):,} timed)")
 
 
 class TimedPublisher(Publisher):
