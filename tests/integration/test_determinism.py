@@ -187,16 +187,21 @@ class Namespace:
             found[key] = tuple(row[name] for name in ("status", "reason", "bar_revision", "volume", "vendor_volume", "trade_date"))
         return found
 
-    def strike(self, number: int, *slots: str) -> None:
-        """Send the workers a signal while they are in the middle of the log, and wait until they are back with their share."""
+    def strike(self, number: int, slots: Sequence[str], records: Sequence[Raw]) -> None:
+        """Publish records, send workers that have not read them all a signal, and wait until they are back with their share."""
         workers = {child.environ().get("INFOWAY_SLOT"): child for child in psutil.Process().children()}
-        joined, generation, behind = {slot: self.joined(slot) for slot in slots}, self.generation(), self.lag()
+        joined, generation = {slot: self.joined(slot) for slot in slots}, self.generation()
         restarted = self.supervisor.restarts + len(slots)
-        assert drill.wait_until(lambda: self.lag() < behind, 30), self.logs()
+        half = len(records) // 2
+        self.publish(records[:half])
+        for slot in slots:
+            workers[slot].suspend()  # somewhere in the first half: the second is certain to find it so
+        self.publish(records[half:])
+        assert self.lag() > 0
         for slot in slots:
             workers[slot].send_signal(number)
-        assert self.lag() > 0, "the workers had done everything: nothing was interrupted"
-        # of their own rejoining after the others' end there may be more
+            if number != signal.SIGKILL:
+                workers[slot].resume()
         assert drill.wait_until(lambda: self.supervisor.restarts >= restarted, 60), self.logs()
         assert drill.wait_until(lambda: all(self.joined(slot) > joined[slot] for slot in slots), 60), self.logs()
         self.await_shared()
@@ -272,15 +277,10 @@ def test_batches_workers_and_hash_seeds_change_no_byte(stack, namespace, tmp_pat
 def test_restarts_and_rebalances_in_mid_stream_change_no_byte(stack, namespace, tmp_path, reference):
     with running(stack, namespace, tmp_path, 3, 7, "random") as run:
         run.await_shared()
-        quarter = len(run.log) // 4
-        run.publish(run.log[:quarter])
-        run.await_processed()
-        run.publish(run.log[quarter : 2 * quarter])
-        run.strike(signal.SIGKILL, "0", "1")
-        run.await_processed()
-        run.publish(run.log[2 * quarter : 3 * quarter])
-        run.strike(signal.SIGTERM, "2")
-        run.publish(run.log[3 * quarter :])
+        third = len(run.log) // 3
+        run.strike(signal.SIGKILL, ("0", "1"), run.log[:third])
+        run.strike(signal.SIGTERM, ("2",), run.log[third : 2 * third])
+        run.publish(run.log[2 * third :])
         run.await_processed()
         assert run.supervisor.restarts >= 3
         assert (run.digests(), run.verdicts()) == reference
