@@ -25,6 +25,7 @@ lint: install-dev
 
 bench: install-dev
 	$(BIN)/python tests/bench/throughput.py $(ARGS)
+	$(BIN)/python tests/bench/ingest.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it by make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -15,6 +15,7 @@ from schemas.decimals import to_text
 from schemas.registry import Registry
 
 RAW_TRADE, IMBALANCE = "infoway.raw.trade", "infoway.depth.imbalance"
+RAW = (RAW_TRADE, "infoway.raw.depth", "infoway.raw.kline")
 RECONCILIATION = "infoway.reconciliation"
 RATE_WINDOW = 10.0
 LAG_PERIOD = 1.0
@@ -78,7 +79,7 @@ class Board:
         names = self._deployment.topology
         topics = [names.name(RAW_TRADE), *(topic.name for topic in names.derived())]
         read = ValueReader(Registry(self._deployment.registry_url))
-        lag = Lag(self._deployment.bootstrap, f"{names.prefix}infoway-processors", [names.name(RAW_TRADE), names.name("infoway.raw.depth")])
+        lag = Lag(self._deployment.bootstrap, f"{names.prefix}infoway-processors", map(names.name, RAW))
         consumer = ck.Consumer(
             {"bootstrap.servers": self._deployment.bootstrap, "group.id": "board", "enable.auto.commit": False, "log_level": 0}
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from infra.deployment import Deployment
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
-from producers.publish import Publisher, open_producer, raw_partitions
+from producers.publish import Publisher, PublishError, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
 from producers.symbols import Feed, plan_feeds
 from producers.websocket import LIVE_URL, Endpoint, run_feeds
@@ -83,7 +83,8 @@ class Feeding:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self.failure is None:
+        # also after a refusal: what came before it was received, and is owed to the topics
+        if not isinstance(self.failure, PublishError):
             self._publisher.flush(FLUSH_TIMEOUT)
 
     def check(self) -> None:

@@ -1,0 +1,84 @@
+"""Whatever a failing run writes, the API key is not in it: output, errors, topics, headers, the process's title."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+import orjson
+import pytest
+from websockets.sync.server import serve
+
+from infra import topology
+from infra.consuming import read_to_end
+from schemas.registry import Registry
+from schemas.topics import Topology
+
+KEY = "k3y+with/odd=signs%and ünicode"
+SPELLINGS = (KEY.encode(), quote(KEY, safe="").encode(), orjson.dumps(KEY)[1:-1], KEY.encode("unicode_escape"))
+
+
+@pytest.fixture
+def telltale():
+    """A server that says the key wherever a vendor could: in a push, in texts, in errors, in the reason of its close."""
+
+    def converse(client):
+        client.recv()
+        client.send(f"hello, your key is {KEY}")
+        client.send(orjson.dumps({"code": 10001, "trace": KEY}).decode())
+        trade = {"s": "BTCUSDT", "t": 1, "p": "1", "v": "1", "vw": "1", "td": 0, "apikey": KEY}
+        client.send(orjson.dumps({"code": 10002, "data": trade}).decode())
+        client.send(orjson.dumps({"code": 99999, "data": KEY}).decode())
+        client.send(f"Subscribe fail: {KEY}")
+        client.send(orjson.dumps({"code": 503, "msg": f"too many klines for {KEY}"}).decode())
+        client.send(orjson.dumps({"code": 509, "msg": f"invalid key {KEY}", "trace": KEY}).decode())
+        client.close(1008, f"key {KEY}"[:100])
+
+    with serve(converse, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.timeout(120)
+def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltale, tmp_path):
+    names = Topology(namespace, partitions=1)
+    topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
+    environment = os.environ | {"INFOWAY_API_KEY": KEY, "INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url}
+    command = [
+        sys.executable,
+        "-m",
+        "infra.cli",
+        "produce",
+        "--symbols",
+        "BTCUSDT",
+        "--url",
+        telltale,
+        "--prefix",
+        namespace,
+        "--partitions",
+        "1",
+    ]
+    output = tmp_path / "output"
+    with output.open("wb") as written:
+        process = subprocess.Popen(command, env=environment | {"PYTHONPATH": str(Path.cwd())}, stdout=written, stderr=written)
+        try:
+            title = Path(f"/proc/{process.pid}/cmdline")
+            titles = [title.read_bytes()] if title.exists() else []
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+    found = {"output": output.read_bytes(), "title": b"".join(titles)}
+    for topic in (topic for topic in names.topics() if "producers" in topic.owner):
+        messages = list(read_to_end(stack.bootstrap, topic.name))
+        found[topic.name] = b"\n".join(
+            part or b"" for m in messages for part in (m.key(), m.value(), *(value for _, value in m.headers() or ()))
+        )
+    assert b"509" in found["output"]
+    assert found[f"{namespace}infoway.dead-letter"]
+    assert b"***" in found[f"{namespace}infoway.raw.trade"], "the push was kept, less the key"
+    assert [where for where, written in found.items() if any(spelling in written for spelling in SPELLINGS)] == []
