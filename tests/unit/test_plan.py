@@ -42,7 +42,7 @@ def test_each_business_has_connections_of_its_own_within_the_limits(symbols, bou
     ("symbols", "bought", "parts"),
     [
         (MIXED, FREE, ["4 connections are needed and it has 1, 3 too few", "crypto-1 (1 symbol: BTCUSDT)", "common-1", "japan-1"]),
-        (stocks(12), package(symbols=10), ["stock 12", "12 symbols are needed and it has 10, 2 too few", "(2 symbols: 00010.HK, 00011.HK)"]),
+        (stocks(12), package(symbols=10), ["stock 12", "12 symbols are needed and it has 10, 2", "(2 symbols: 00010.HK, 00011.HK)"]),
         (stocks(20), package(symbols=10), ["10 symbols: 00010.HK, 00011.HK, 00012.HK, 00013.HK, 00014.HK and 5 more"]),
         (stocks(11), FREE, ["2 connections are needed and it has 1", "11 symbols are needed and it has 10"]),
         (["AAPL.US", "BTCUSDT"], package(connections=0), ["2 connections are needed and it has 0", "stock-1", "crypto-1"]),
