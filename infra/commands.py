@@ -11,7 +11,8 @@ from confluent_kafka import KafkaException, TopicPartition
 from infra import topology
 from infra.consuming import ValueReader
 from infra.deployment import Deployment
-from infra.feeding import Feeding, api_key, chosen_feeds
+from infra.feeding import Feeding, api_key
+from infra.planning import chosen_feeds, feeds_within_package
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from producers.websocket import LIVE_URL, Endpoint
@@ -42,16 +43,17 @@ def apply_topology(names: Topology) -> int:
     return 0
 
 
-def produce(names: Topology, symbols: str | None, url: str | None) -> int:
+def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
     key = api_key()
     if not key and url is None:
         raise ClusterUnnamed("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
     live = url is None
+    endpoint = Endpoint(url or LIVE_URL, key or "simulator")
+    feeds = feeds_within_package(symbols, live, key, url, rest_url) if key else chosen_feeds(symbols, live)
     stop = stop_on_signals()
-    feeds = chosen_feeds(symbols, live)
     source = "live" if live else "simulated"
-    with Feeding(_deployment(names), feeds, Endpoint(url or LIVE_URL, key or "simulator"), source) as feeding:
+    with Feeding(_deployment(names), feeds, endpoint, source) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
         while not stop.wait(0.5):
             feeding.check()
@@ -59,10 +61,10 @@ def produce(names: Topology, symbols: str | None, url: str | None) -> int:
 
 
 def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float) -> int:
-    """Serve the vendor's WebSocket until Ctrl-C or SIGTERM."""
+    """Serve the vendor's WebSocket and REST until Ctrl-C or SIGTERM."""
     stop = stop_on_signals()
     with running_simulator(files=files, host=host, port=port, speed=speed, rate=rate) as simulator:
-        print(f"simulator at {simulator.url}; any key but 'bad-key' is taken", flush=True)
+        print(f"simulator at {simulator.url}, REST at {simulator.rest_url}; any key but 'bad-key' is taken", flush=True)
         stop.wait()
     return 0
 

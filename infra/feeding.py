@@ -1,4 +1,4 @@
-"""What both `up` and `produce` do: settings of the vendor's side, symbols to feeds, and the producer run in a thread."""
+"""What both `up` and `produce` do: the vendor's key, and the producer run in a thread."""
 
 import os
 import random
@@ -10,10 +10,9 @@ from infra.deployment import Deployment
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, open_producer, raw_partitions
-from producers.symbols import Feed, plan_feeds
+from producers.symbols import Feed
 from producers.websocket import Endpoint, run_feeds
 
-SAMPLE_SYMBOLS = ("00005.HK", "00285.HK", "00700.HK", "002594.SZ", "TSLA.US", "AAPL.US", "BTCUSDT", "USDJPY")
 FLUSH_TIMEOUT = 3.0
 
 
@@ -30,18 +29,6 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise KeyUnreadable(f"INFOWAY_API_KEY_FILE={path}: {error.strerror}: name a file with the key alone") from error
-
-
-def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
-    """Return the feeds of `--symbols`, else of the sample symbols; raises BadSymbols with every mistake.
-
-    With a key the default is one business: a free plan allows one connection.
-    """
-    if symbols is None:
-        feeds = plan_feeds(SAMPLE_SYMBOLS)
-        return [feed for feed in feeds if feed.business == "stock"] if live else feeds
-    pairs = [part.strip().partition(":") for part in symbols.split(",") if part.strip()]
-    return plan_feeds([symbol for symbol, _, _ in pairs], {symbol: business for symbol, colon, business in pairs if colon})
 
 
 class Feeding:

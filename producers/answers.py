@@ -11,6 +11,8 @@ from schemas.decimals import NotADecimal, to_units
 Fields = dict[str, Any]
 
 _SHOWN = 200
+_LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999."""
 _MILLISECONDS_FROM = 10**11
 """The vendor does not say the unit of expireTime; as seconds this would be the year 5138."""
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = 200, 400, 401, 404, 429, 500
@@ -101,6 +103,8 @@ def read_package(path: str, data: Any) -> Package:
     expires = None if data["expireTime"] is None else _whole(path, data, "expireTime", 1)
     if expires is not None and expires < _MILLISECONDS_FROM:
         expires *= 1000
+    if expires is not None and expires > _LATEST_MS:
+        raise _odd(path, "expireTime", expires, "a time before the year 10000")
     name = data.get("packageName")
     if name is not None and type(name) is not str:
         raise _odd(path, "packageName", name, "a text")

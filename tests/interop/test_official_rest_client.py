@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from infoway import InfowayAPIError, InfowayClient, KlineType, Market, SymbolType
@@ -38,7 +39,7 @@ def test_it_reads_a_history_of_klines_of_every_business(client, business, symbol
     assert len(bars) == 500
     assert {bar["s"] for bar in bars} == {symbol}
     starts = [bar["t"] for bar in bars]
-    assert {(newer - older).total_seconds() for newer, older in zip(starts, starts[1:], strict=False)} == {60.0}
+    assert {(newer - older).total_seconds() for newer, older in pairwise(starts)} == {60.0}
     assert abs((datetime.now(UTC) - starts[0]).total_seconds()) < 120
     assert all(isinstance(bar[name], Decimal) for bar in bars for name in ("o", "h", "l", "c", "v", "turnover", "change_percent"))
 

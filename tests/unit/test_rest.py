@@ -104,6 +104,7 @@ def test_an_expiry_in_seconds_in_milliseconds_or_without_end_is_understood(writt
         ({"allWsNum": -1}, "allWsNum -1"),
         ({"allWsNum": 1.5}, "allWsNum 1.5"),
         ({"expireTime": "soon"}, "expireTime 'soon'"),
+        ({"expireTime": 10**18}, "expireTime 1000000000000000000"),
         ({"packageName": 7}, "packageName 7"),
     ],
 )

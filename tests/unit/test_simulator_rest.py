@@ -3,6 +3,7 @@
 import json
 import socket as sockets
 from decimal import Decimal
+from itertools import pairwise
 
 import httpx
 import orjson
@@ -198,7 +199,7 @@ def test_our_client_reads_the_package_and_klines(simulator):
         assert rest.package_info() == Package("Simulator", 20, 9, 600, 5000, 4_102_444_800_000)
         bars = rest.klines("stock", "00700.HK", "5m", 100)
         assert len(bars) == 100
-        assert all(later.ts_start - earlier.ts_start == 300_000 for earlier, later in zip(bars, bars[1:], strict=False))
+        assert all(later.ts_start - earlier.ts_start == 300_000 for earlier, later in pairwise(bars))
         with pytest.raises(RestError) as raised:
             rest.klines("stock", "BTCUSDT", "1m", 1)
         assert raised.value.code == 508
