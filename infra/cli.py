@@ -17,7 +17,8 @@ from infra.embedded.artifacts import DownloadFailed
 from infra.embedded.java import JavaMissing
 from infra.embedded.process import ServerFailed
 from infra.embedded.stack import FolderInUse, PortInUse
-from infra.feeding import KeyMissing, KeyUnreadable
+from infra.feeding import KeyMissing, KeyUnreadable, api_key
+from infra.planning import plan_subscriptions
 from infra.record import record
 from infra.recordings import UnreadableRecording
 from infra.replay import ReplayStalled, replay
@@ -25,6 +26,8 @@ from infra.supervisor import WorkerFailed
 from infra.topology import TopologyError
 from infra.up import up
 from processors.settings import SettingsError, check_names
+from producers.answers import RestError
+from producers.plan import PlanTooSmall
 from producers.publish import PublishError
 from producers.recorder import ROTATE_MIB, RecordingFailed
 from producers.symbols import BadSymbol, BadSymbols
@@ -45,11 +48,13 @@ EXPECTED = (
     KeyMissing,
     KeyRefused,
     KeyUnreadable,
+    PlanTooSmall,
     PortInUse,
     PublishError,
     RecordingFailed,
     RegistryError,
     ReplayStalled,
+    RestError,
     ServerFailed,
     SettingsError,
     TopologyError,
@@ -96,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--registry-port", type=_port, default=0, help="the registry's port (default: a free one)")
     command.add_argument("--rate", type=float, default=5.0, help="the simulator's trades a second and symbol (default: 5)")
     command.add_argument("--seconds", type=float, help="end by itself after this long")
+    _rest_option(command)
     _topology_options(command)
 
     command = _command(commands, "replay", _replay, "play recordings through Kafka and the agents into files")
@@ -112,13 +118,19 @@ def _parser() -> argparse.ArgumentParser:
         "--rotate-mib", type=_positive, default=ROTATE_MIB, help=f"size of a file before compression (default: {ROTATE_MIB})"
     )
     command.add_argument("--seconds", type=float, help="end by itself after this long")
+    _rest_option(command)
 
     command = _command(commands, "produce", _produce, "connect to the vendor and publish raw topics on a named cluster")
     command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
     command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
+    _rest_option(command)
     _topology_options(command)
 
-    command = _command(commands, "simulate", _simulate, "serve the vendor's WebSocket on this machine")
+    command = _command(commands, "plan-subscriptions", _plan_subscriptions, "show how symbols are spread over connections, or why not")
+    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    _rest_option(command)
+
+    command = _command(commands, "simulate", _simulate, "serve the vendor's WebSocket and REST on this machine")
     command.add_argument("files", nargs="*", type=Path, metavar="FILE", help="recordings to play; none: synthetic markets")
     command.add_argument("--port", type=_port, default=0, help="port (default: a free one)")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
@@ -149,6 +161,12 @@ def _command(
     return command
 
 
+def _rest_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rest-url", "--rest", help="where the package of the key is asked for (default: the vendor's REST, with --url that host's)"
+    )
+
+
 def _topology_options(command: argparse.ArgumentParser) -> None:
     environment = os.environ.get
     command.add_argument("--prefix", default=environment("INFOWAY_PREFIX", ""), help="prefix of every topic and group (default: none)")
@@ -172,7 +190,7 @@ def _topology(options: argparse.Namespace) -> Topology:
 
 def _up(options: argparse.Namespace) -> int:
     ports = (options.kafka_port, options.registry_port)
-    return up(_topology(options), options.symbols, options.data, options.workers, ports, options.rate, options.seconds)
+    return up(_topology(options), options.symbols, options.data, options.workers, ports, options.rate, options.seconds, options.rest_url)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -182,11 +200,15 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    return record(options.symbols, options.out, options.url, options.rotate_mib, options.seconds)
+    return record(options.symbols, options.out, options.url, options.rest_url, options.rotate_mib, options.seconds)
 
 
 def _produce(options: argparse.Namespace) -> int:
-    return produce(_topology(options), options.symbols, options.url)
+    return produce(_topology(options), options.symbols, options.url, options.rest_url)
+
+
+def _plan_subscriptions(options: argparse.Namespace) -> int:
+    return plan_subscriptions(options.symbols, api_key(), options.rest_url)
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ from confluent_kafka import KafkaException, TopicPartition
 from infra import topology
 from infra.consuming import ValueReader
 from infra.deployment import Deployment
-from infra.feeding import Feeding, api_key, chosen_feeds, endpoint_of
+from infra.feeding import Feeding, api_key, endpoint_of
+from infra.planning import chosen_feeds, feeds_within_package
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from schemas.registry import Registry
@@ -41,12 +42,12 @@ def apply_topology(names: Topology) -> int:
     return 0
 
 
-def produce(names: Topology, symbols: str | None, url: str | None) -> int:
+def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
-    endpoint = endpoint_of(api_key(), url)
-    live = url is None
+    key, live = api_key(), url is None
+    endpoint = endpoint_of(key, url)
+    feeds = feeds_within_package(symbols, live, key, url, rest_url) if key else chosen_feeds(symbols, live)
     stop = stop_on_signals()
-    feeds = chosen_feeds(symbols, live)
     source = "live" if live else "simulated"
     with Feeding(_deployment(names), feeds, endpoint, source) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
@@ -56,10 +57,10 @@ def produce(names: Topology, symbols: str | None, url: str | None) -> int:
 
 
 def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float) -> int:
-    """Serve the vendor's WebSocket until Ctrl-C or SIGTERM."""
+    """Serve the vendor's WebSocket and REST until Ctrl-C or SIGTERM."""
     stop = stop_on_signals()
     with running_simulator(files=files, host=host, port=port, speed=speed, rate=rate) as simulator:
-        print(f"simulator at {simulator.url}; any key but 'bad-key' is taken", flush=True)
+        print(f"simulator at {simulator.url}, REST at {simulator.rest_url}; any key but 'bad-key' is taken", flush=True)
         stop.wait()
     return 0
 

@@ -1,4 +1,4 @@
-"""What both `up` and `produce` do: settings of the vendor's side, symbols to feeds, and the producer run in a thread."""
+"""What both `up` and `produce` do: the vendor's key, and the producer run in a thread."""
 
 import os
 import random
@@ -12,10 +12,9 @@ from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, PublishError, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
-from producers.symbols import Feed, plan_feeds
+from producers.symbols import Feed
 from producers.websocket import LIVE_URL, Endpoint, run_feeds
 
-SAMPLE_SYMBOLS = ("00005.HK", "00285.HK", "00700.HK", "002594.SZ", "TSLA.US", "AAPL.US", "BTCUSDT", "USDJPY")
 FLUSH_TIMEOUT = 3.0
 
 
@@ -43,18 +42,6 @@ def endpoint_of(key: str, url: str | None) -> Endpoint:
     if not key and url is None:
         raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
     return Endpoint(url or LIVE_URL, key or "simulator")
-
-
-def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
-    """Return the feeds of `--symbols`, else of the sample symbols; raises BadSymbols with every mistake.
-
-    With a key the default is one business: a free plan allows one connection.
-    """
-    if symbols is None:
-        feeds = plan_feeds(SAMPLE_SYMBOLS)
-        return [feed for feed in feeds if feed.business == "stock"] if live else feeds
-    pairs = [part.strip().partition(":") for part in symbols.split(",") if part.strip()]
-    return plan_feeds([symbol for symbol, _, _ in pairs], {symbol: business for symbol, colon, business in pairs if colon})
 
 
 class Feeding:

@@ -4,7 +4,8 @@ import random
 import threading
 from pathlib import Path
 
-from infra.feeding import api_key, chosen_feeds, endpoint_of
+from infra.feeding import api_key, endpoint_of
+from infra.planning import chosen_feeds, feeds_within_package
 from infra.signals import stop_on_signals
 from producers.counters import FeedCounters
 from producers.protocol import FeedSettings
@@ -14,11 +15,12 @@ from producers.websocket import run_feeds
 from schemas.topics import Topology
 
 
-def record(symbols: str | None, out: Path, url: str | None, rotate_mib: float, seconds: float | None) -> int:
+def record(symbols: str | None, out: Path, url: str | None, rest_url: str | None, rotate_mib: float, seconds: float | None) -> int:
     """Record the vendor's feed into files in `out` until Ctrl-C, SIGTERM or `seconds` have passed; with `url` a simulator's."""
-    endpoint = endpoint_of(api_key(), url)
+    key = api_key()
+    endpoint = endpoint_of(key, url)
     source = "simulated" if url else "live"
-    feeds = chosen_feeds(symbols, live=url is None)
+    feeds = feeds_within_package(symbols, url is None, key, url, rest_url) if key else chosen_feeds(symbols, live=url is None)
     partitions = {topic.name: topic.partitions for topic in Topology().topics()}
     stop, chance = stop_on_signals(), random.Random()
     with Recorder(out, rotate_mib) as recorder:

@@ -13,7 +13,8 @@ from rich.live import Live
 from infra import view
 from infra.board import Board
 from infra.deployment import Deployment, deployed
-from infra.feeding import Feeding, api_key, chosen_feeds
+from infra.feeding import Feeding, api_key
+from infra.planning import chosen_feeds, feeds_within_package
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from infra.supervisor import Supervisor
@@ -32,12 +33,13 @@ def up(
     ports: tuple[int, int],
     rate: float,
     seconds: float | None,
+    rest_url: str | None,
 ) -> int:
     """Run everything until Ctrl-C, SIGTERM or `seconds` have passed; returns the exit code."""
     console = Console()
     key = api_key()
     source = "live" if key else "simulated"
-    feeds = chosen_feeds(symbols, live=bool(key))
+    feeds = feeds_within_package(symbols, True, key, None, rest_url) if key else chosen_feeds(symbols, live=False)
     banner = "LIVE data of Infoway" if key else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
     console.print(f"{banner}; starting broker and registry", highlight=False)
     with ExitStack() as running:

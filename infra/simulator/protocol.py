@@ -19,10 +19,17 @@ _KLINE_TYPE_NAMES = frozenset(str(number) for number in KLINE_TYPES)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the vendor allows: frames a minute on a connection (None: any number), and seconds without a heartbeat."""
+    """What the vendor allows: frames a minute on a connection (None: any number), and seconds without a heartbeat.
+
+    The others are only told, by /package/info: REST requests a second, connections, symbols on one and on all of them.
+    """
 
     frames: int | None = 60
     heartbeat: float = 60.0
+    requests: int = 20
+    connections: int = 9
+    a_connection: int = 600
+    symbols: int = 5000
 
 
 @dataclass

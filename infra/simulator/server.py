@@ -1,4 +1,4 @@
-"""The simulator's WebSocket server: connections, whom a frame is sent to, and the clock of synthetic markets."""
+"""The simulator's server, WebSocket and REST on one port: connections, whom a frame is sent to, the clock of synthetic markets."""
 
 import asyncio
 import logging
@@ -17,12 +17,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from infra.recordings import Recording, read_recordings
+from infra.simulator.history import MadeUp, Played
+from infra.simulator.http import PlainRequest, connection_of
 from infra.simulator.playback import AddressedFrame, addressed, paced
 from infra.simulator.protocol import PUSH, Channel, Limits, Session
+from infra.simulator.rest import BUSINESSES, RestService
 from infra.simulator.synthetic import Market, trades_on
 
 CODES: dict[Channel, int] = {channel: code for code, channel in PUSH.items()}
-BUSINESSES = frozenset(("stock", "crypto", "common", "japan", "india", "korea", "taiwan"))
 BAD_KEYS = frozenset(("bad-key",))
 GOODBYE = 2.0
 
@@ -55,11 +57,15 @@ class Simulator:
         self.finished = threading.Event()
         """Set once every frame of the recordings has been sent."""
         self._host, self._port = host, port
-        self._speed, self._rate, self._seed = speed, rate, seed
+        self._speed, self._rate = speed, rate
         self._limits = limits or Limits()
         self._refused_keys, self._wait_for_subscribers = frozenset(refused_keys), wait_for_subscribers
         self._sessions: dict[ServerConnection, Session] = {}
         self._markets: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._frames = addressed(self.recording.frames if self.recording else ())
+        self._played = Played(self._frames)
+        self._made_up = MadeUp(lambda symbol, business: Market(symbol, business, seed))
+        self._rest = RestService(self._played if self.recording else self._made_up, self._refused_keys, self._limits)
         self._changed = asyncio.Event()
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,16 +83,28 @@ class Simulator:
         """The address for a client."""
         return f"ws://{self._host}:{self.port}/ws"
 
+    @property
+    def rest_url(self) -> str:
+        """The address for a client of REST."""
+        return f"http://{self._host}:{self.port}"
+
     async def start(self) -> None:
         """Listen; raises OSError where the port is taken."""
         self._loop = asyncio.get_running_loop()
         # no pings of our own: they would cut off a client that reads slowly, and its frames would be lost; the heartbeat decides
         self._server = await serve(
-            self._converse, self._host, self._port, process_request=self._refuse, compression=None, max_queue=64, ping_interval=None
+            self._converse,
+            self._host,
+            self._port,
+            process_request=self._refuse,
+            compression=None,
+            max_queue=64,
+            ping_interval=None,
+            create_connection=connection_of(self._answer),
         )
         self._tasks.append(asyncio.create_task(self._watch_heartbeats()))
         if self.recording is not None:
-            self._tasks.append(asyncio.create_task(self._play(self.recording)))
+            self._tasks.append(asyncio.create_task(self._play()))
 
     async def stop(self) -> None:
         """Close every connection and the port; raises what a feed failed of."""
@@ -145,13 +163,13 @@ class Simulator:
             for symbol in session.symbols():
                 key = (session.business, symbol)
                 if key not in self._markets and trades_on(*key):
-                    self._markets[key] = asyncio.create_task(self._make_up(Market(symbol, session.business, self._seed)))
+                    self._markets[key] = asyncio.create_task(self._make_up(self._made_up.market(*key)))
 
-    async def _play(self, recording: Recording) -> None:
-        frames = addressed(recording.frames)
+    async def _play(self) -> None:
         if self._wait_for_subscribers:
-            await self._subscribers(frames)
-        async for frame in paced(frames, self._speed):
+            await self._subscribers(self._frames)
+        async for frame in paced(self._frames, self._speed):
+            self._played.played += 1
             for connection, session in list(self._sessions.items()):
                 # a frame that names no channel or symbol goes to all: clients must cope
                 if frame.channel is None or session.wants(frame.channel, frame.symbol):
@@ -195,6 +213,9 @@ class Simulator:
             now = time.monotonic()
             overdue = [(connection, session.overdue(now)) for connection, session in list(self._sessions.items())]
             await asyncio.gather(*(_end(connection, texts) for connection, texts in overdue if texts))
+
+    def _answer(self, request: PlainRequest) -> tuple[int, bytes]:
+        return self._rest.answer(request, time.time_ns() // 1_000_000)
 
     def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
         key = _query(request, "apikey")

@@ -1,0 +1,111 @@
+"""Spreads symbols over connections within what the vendor's package allows, before anything connects; asks no server."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from producers.requests import FRAMES, RESERVED, channels_of
+from producers.symbols import MAX_SYMBOLS, Feed, plan_feeds
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What the vendor sells with a key.
+
+    requests      REST requests a second
+    connections   WebSocket connections at a time
+    a_connection  symbols on one connection
+    symbols       symbols of all connections together
+    expires_ms    ms UTC; None: the vendor names no end
+    """
+
+    name: str
+    requests: int
+    connections: int
+    a_connection: int
+    symbols: int
+    expires_ms: int | None = None
+
+
+FREE = Package("Free", requests=1, connections=1, a_connection=10, symbols=10)
+"""The vendor's smallest package, by its page on WebSocket limits: what is assumed where nothing better is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """One limit of a package that is too low. `unfit` are the places that find no room: feeds, with their symbols."""
+
+    what: str
+    needed: int
+    allowed: int
+    unfit: tuple[Feed, ...]
+
+    def __str__(self) -> str:
+        unfit = ", ".join(f"{feed.name} ({_listed(feed.symbols)})" for feed in self.unfit)
+        return f"{self.needed} {self.what} are needed and it has {self.allowed}, {self.needed - self.allowed} too few: no room for {unfit}"
+
+
+class PlanTooSmall(ValueError):
+    """Symbols that a package does not allow, every limit in one line."""
+
+    def __init__(self, package: Package, feeds: Sequence[Feed], shortages: Sequence[Shortage]) -> None:
+        self.package = package
+        self.shortages = tuple(shortages)
+        wanted = Counter[str]()
+        for feed in feeds:
+            wanted[feed.business] += len(feed.symbols)
+        asked = ", ".join(f"{business} {count}" for business, count in wanted.items())
+        super().__init__(
+            f"the package {package.name} is too small for these symbols ({asked}): {'; '.join(map(str, self.shortages))}:"
+            " take fewer symbols or businesses, or a larger package"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The feeds, one connection each, and the frames that each sends to subscribe: one for all symbols of a channel."""
+
+    package: Package
+    feeds: tuple[Feed, ...]
+    frames: int
+
+
+def plan(symbols: Iterable[str], package: Package, overrides: Mapping[str, str] | None = None, klines: Sequence[str] = ("1m",)) -> Plan:
+    """Return which connection carries which symbols: one business each, in the order given.
+
+    Raises BadSymbols with every mistake in the symbols, and PlanTooSmall with every limit that they exceed.
+    """
+    limit = min(package.a_connection, MAX_SYMBOLS)
+    frames = len(channels_of(klines))
+    feeds = plan_feeds(symbols, overrides, max(limit, 1))
+    shortages = [shortage for shortage in _shortages(feeds, package, limit, frames) if shortage.needed > shortage.allowed]
+    if shortages:
+        raise PlanTooSmall(package, feeds, shortages)
+    return Plan(package, tuple(feeds), frames)
+
+
+def _shortages(feeds: Sequence[Feed], package: Package, limit: int, frames: int) -> list[Shortage]:
+    every = tuple(feeds)
+    return [
+        Shortage("connections", len(feeds), package.connections, every[max(package.connections, 0) :]),
+        Shortage("symbols", sum(len(feed.symbols) for feed in feeds), package.symbols, _beyond(feeds, package.symbols)),
+        # a package without a single symbol a connection; any other limit only makes more connections
+        Shortage("symbols a connection", 1 if feeds else 0, min(limit, 1), every),
+        Shortage("subscription frames a minute on a connection", frames if feeds else 0, FRAMES - RESERVED, every),
+    ]
+
+
+def _beyond(feeds: Sequence[Feed], allowed: int) -> tuple[Feed, ...]:
+    left, beyond = allowed, []
+    for feed in feeds:
+        if len(feed.symbols) > left:
+            beyond.append(Feed(feed.name, feed.business, feed.symbols[max(left, 0) :]))
+        left -= len(feed.symbols)
+    return tuple(beyond)
+
+
+def _listed(symbols: Sequence[str]) -> str:
+    more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
+    return f"{len(symbols)} symbol{'s' if len(symbols) > 1 else ''}: {', '.join(symbols[:_NAMED])}{more}"

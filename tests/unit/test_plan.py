@@ -1,0 +1,88 @@
+"""Symbols spread over connections within a package, or every limit that they exceed."""
+
+import pytest
+
+from producers.plan import FREE, Package, PlanTooSmall, plan
+from producers.symbols import BadSymbols
+
+PRO = Package("Pro", requests=20, connections=9, a_connection=600, symbols=5000)
+MIXED = ["00700.HK", "AAPL.US", "BTCUSDT", "USDJPY", "7203.JP"]
+
+
+def stocks(count):
+    return [f"{number:05d}.HK" for number in range(count)]
+
+
+def package(connections=9, a_connection=600, symbols=5000):
+    return Package("Test", 1, connections, a_connection, symbols)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "bought", "expected"),
+    [
+        ([], FREE, {}),
+        (["AAPL.US"], FREE, {"stock-1": 1}),
+        (stocks(10), FREE, {"stock-1": 10}),
+        (MIXED, PRO, {"stock-1": 2, "crypto-1": 1, "common-1": 1, "japan-1": 1}),
+        (stocks(601), PRO, {"stock-1": 600, "stock-2": 1}),
+        # the vendor's 600 a connection holds whatever a package says
+        (stocks(601), package(a_connection=5000), {"stock-1": 600, "stock-2": 1}),
+        ([*stocks(5), "BTCUSDT"], package(a_connection=2, connections=4), {"stock-1": 2, "stock-2": 2, "stock-3": 1, "crypto-1": 1}),
+        (["AAPL.US", "AAPL.US"], package(symbols=1), {"stock-1": 1}),
+    ],
+)
+def test_each_business_has_connections_of_its_own_within_the_limits(symbols, bought, expected):
+    feeds = plan(symbols, bought).feeds
+    assert {feed.name: len(feed.symbols) for feed in feeds} == expected
+    assert all(feed.name.startswith(f"{feed.business}-") for feed in feeds)
+    assert {symbol for feed in feeds for symbol in feed.symbols} == set(symbols)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "bought", "parts"),
+    [
+        (MIXED, FREE, ["4 connections are needed and it has 1, 3 too few", "crypto-1 (1 symbol: BTCUSDT)", "common-1", "japan-1"]),
+        (stocks(12), package(symbols=10), ["stock 12", "12 symbols are needed and it has 10, 2", "(2 symbols: 00010.HK, 00011.HK)"]),
+        (stocks(20), package(symbols=10), ["10 symbols: 00010.HK, 00011.HK, 00012.HK, 00013.HK, 00014.HK and 5 more"]),
+        (stocks(11), FREE, ["2 connections are needed and it has 1", "11 symbols are needed and it has 10"]),
+        (["AAPL.US", "BTCUSDT"], package(connections=0), ["2 connections are needed and it has 0", "stock-1", "crypto-1"]),
+        (["AAPL.US"], package(a_connection=0), ["1 symbols a connection are needed and it has 0"]),
+    ],
+)  # fmt: skip
+def test_a_package_that_is_too_small_names_everything_that_does_not_fit(symbols, bought, parts):
+    with pytest.raises(PlanTooSmall) as raised:
+        plan(symbols, bought)
+    text = str(raised.value)
+    assert text.startswith(f"the package {bought.name} is too small")
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+
+
+def test_what_fits_is_not_named_as_too_much():
+    with pytest.raises(PlanTooSmall) as raised:
+        plan(["AAPL.US", "BTCUSDT"], FREE)
+    (shortage,) = raised.value.shortages
+    assert [feed.name for feed in shortage.unfit] == ["crypto-1"]
+    assert (shortage.needed, shortage.allowed) == (2, 1)
+
+
+def test_a_connection_subscribes_by_one_frame_a_channel_however_many_its_symbols_and_intervals():
+    assert plan(stocks(600), PRO).frames == 3
+    assert plan(stocks(600), PRO, klines=("1m", "5m", "1d")).frames == 3
+    assert plan(stocks(600), PRO, klines=()).frames == 2
+
+
+def test_frames_that_leave_no_room_for_heartbeats_are_a_shortage(monkeypatch):
+    monkeypatch.setattr("producers.plan.FRAMES", 10)
+    with pytest.raises(PlanTooSmall, match="3 subscription frames a minute on a connection are needed and it has 2"):
+        plan(["AAPL.US"], PRO)
+
+
+def test_an_override_moves_a_symbol_to_another_connection():
+    assert [feed.name for feed in plan(["BTCUSD", "XYZ"], PRO, {"BTCUSD": "common"}).feeds] == ["common-1"]
+
+
+def test_mistakes_in_symbols_come_before_any_limit():
+    with pytest.raises(BadSymbols, match=r"700\.HK"):
+        plan(["700.HK", *stocks(50)], FREE)
