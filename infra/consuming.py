@@ -1,5 +1,6 @@
 """Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import cast
 
@@ -20,6 +21,10 @@ COORDINATOR_COMING_UP = frozenset(
     )
 )
 """What a broker answers of a group just after its start."""
+LEADER_COMING_UP = frozenset(
+    (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TIMED_OUT)
+)
+"""What a broker answers of a topic that was just made."""
 
 
 class ValueReader:
@@ -106,7 +111,7 @@ class Lag:
 
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""
-        ends = {self._place(partition): self._asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1] for partition in self._partitions}
+        ends = {self._place(partition): self._end(partition) for partition in self._partitions}
         done = self._committed()
         return sum(end - done.get(place, 0) for place, end in ends.items())
 
@@ -133,6 +138,16 @@ class Lag:
         finally:
             self._asking.unassign()
         return left
+
+    def _end(self, partition: TopicPartition) -> int:
+        give_up = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                return cast(int, self._asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1])
+            except KafkaException as error:
+                if error.args[0].code() not in LEADER_COMING_UP or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.1)
 
     def _committed(self) -> dict[tuple[str, int], int]:
         try:
