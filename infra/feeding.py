@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.deployment import Deployment
+from processors.sessions import BeyondCalendar, Calendars
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, PublishError, open_producer, raw_partitions
+from producers.silence import IsOpen
 from producers.symbols import Feed, plan_feeds
 from producers.websocket import Endpoint, run_feeds
 
@@ -44,6 +46,22 @@ def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
     return plan_feeds([symbol for symbol, _, _ in pairs], {symbol: business for symbol, colon, business in pairs if colon})
 
 
+def market_hours(feeds: Sequence[Feed]) -> IsOpen:
+    """Return a function that tells whether a symbol's market trades at a time; beyond the exchange calendars none is."""
+    calendars = Calendars()
+    businesses = {symbol: feed.business for feed in feeds for symbol in feed.symbols}
+
+    def is_open(symbol: str, now: int) -> bool:
+        try:
+            session = calendars.session_of(businesses[symbol], symbol, now // 1000)
+        except BeyondCalendar:
+            return False
+        # not in a lunch break, nor in an auction
+        return session is not None and (not session.continuous or any(start <= now // 1000 < end for start, end in session.continuous))
+
+    return is_open
+
+
 class Feeding:
     """The producer of a deployment, running in a thread of its own until it is closed or fails."""
 
@@ -55,7 +73,7 @@ class Feeding:
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
-        settings, chance = FeedSettings(source=source), random.Random()
+        settings, chance = FeedSettings(source=source, is_open=market_hours(feeds)), random.Random()
         protocols = [
             FeedProtocol(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)
         ]

@@ -18,6 +18,7 @@ from producers.pushes import Push, UnreadableFrame
 from producers.records import DEAD_LETTER, FEED_STATUS, ControlRecord, Output, Record
 from producers.repeats import Repeats
 from producers.requests import PATIENCE, Requests, Send, channels_of
+from producers.silence import IsOpen, Silence, always_open
 from producers.symbols import Feed
 from schemas.control import Control, Kind
 
@@ -43,12 +44,16 @@ class FeedSettings:
     klines          intervals of the vendor's klines to subscribe; none: no klines
     mark_period_ms  silence of a partition after which a mark says that its feed lives
     max_future_ms   how far ahead of its receipt a time may lie
+    silence_ms      time without data after an ack, its market open, after which a symbol is reported
+    is_open         whether a symbol's market is open at a time (microseconds)
     """
 
     source: str
     klines: tuple[str, ...] = ("1m",)
     mark_period_ms: int = 1000
     max_future_ms: int = 60_000
+    silence_ms: int = 300_000
+    is_open: IsOpen = always_open
 
     def __post_init__(self) -> None:
         unknown = [interval for interval in self.klines if interval not in KLINE_TYPES]
@@ -86,6 +91,7 @@ class FeedProtocol:
         self.counters = counters
         self._chance = chance
         self._repeats = Repeats()
+        self._silence = Silence(settings.silence_ms * 1000, settings.is_open)
         self._known_until: dict[tuple[Channel, str], int] = {}
         self._reported = ("", "")
         self._down_since: int | None = None
@@ -96,6 +102,7 @@ class FeedProtocol:
     def connected(self, now: int) -> list[Output]:
         """Begin a connection: it gets an id, its subscriptions become frames to send."""
         self._connection = self._new_connection(f"{self.feed.name}-{now}", now)
+        self._silence.connect()
         self.state = State.OPEN
         self.reason = ""
         self.counters.connections += 1
@@ -122,12 +129,12 @@ class FeedProtocol:
             elif isinstance(frame, Refusal):
                 outputs = self._take_refusal(frame, now)
         self._connection.had_json = self._connection.had_json or data[:1] == b"{"
-        return outputs + self._marks()
+        return outputs + self._silent(now) + self._marks()
 
     def pong(self, now: int) -> list[Output]:
         """Take a WebSocket pong, a sign of life."""
         self._connection.life = now
-        return self._marks()
+        return self._silent(now) + self._marks()
 
     def tick(self, now: int) -> None:
         """Let time pass; breaks a connection that has been without a sign of life for too long."""
@@ -181,6 +188,9 @@ class FeedProtocol:
             self._settings.source,
             push.extra,
         )
+        if self._silence.heard(push.symbol):
+            counters.silent = len(self._silence.silent)
+            outputs.append(self._status("healthy", "data after a silence", now, None, [push.symbol]))
         fields = push.fields
         place = self._connection.begun.get((push.channel, push.symbol))
         if place is None:
@@ -204,8 +214,10 @@ class FeedProtocol:
         return outputs
 
     def _take_ack(self, ack: Ack, now: int) -> list[Output]:
-        self._connection.requests.acked(ack.channel)
-        outputs = self._begin(ack.channel, now)
+        channel = self._connection.requests.acked(ack.channel, ack.trace)
+        outputs = self._begin(channel, now)
+        if self._settings.source != "replay":
+            self._silence.acked(self.feed.symbols, now)
         if self._connection.requests.complete:
             if self._down_since is not None:
                 outputs += self._report("down", "over", self._down_since, until=now)
@@ -240,6 +252,14 @@ class FeedProtocol:
         known_until = self._known_until.get((channel, symbol))
         return self._control("begin", channel, symbol, now, None if known_until is None else known_until // 1000)
 
+    def _silent(self, now: int) -> list[Output]:
+        found = self._silence.due(now)
+        if not found:
+            return []
+        self.counters.silent = len(self._silence.silent)
+        reason = f"acked, but no data for {self._settings.silence_ms / 1000:g} s of market hours: check the symbol and its business"
+        return [self._status("degraded", reason, now, None, found)]
+
     def _marks(self) -> list[Output]:
         if self._event_clock is None:
             return []
@@ -269,7 +289,12 @@ class FeedProtocol:
         if until is None and self._reported == (state, reason):
             return []
         self._reported = (state, reason)
-        feed = self.feed
+        symbols = [symbol for symbol in self.feed.symbols if state != "healthy" or symbol not in self._silence.silent]
+        return [self._status(state, reason, since, until, symbols)]
+
+    def _status(self, state: str, reason: str, since: int, until: int | None, symbols: list[str]) -> Record:
+        feed, connection = self.feed, self._connection
         times = (since // 1000, None if until is None else until // 1000)
-        fields = (feed.name, self._connection.id, feed.business, state, reason, *times, list(feed.symbols), self._connection.sequence)
-        return [Record(FEED_STATUS, feed.name, fields)]
+        return Record(
+            FEED_STATUS, feed.name, (feed.name, connection.id, feed.business, state, reason, *times, symbols, connection.sequence)
+        )

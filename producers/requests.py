@@ -92,9 +92,11 @@ class Requests:
         """Return the unsubscriptions that may be sent at `now`, so that the account's quota is free at once."""
         return [self._unsubscribe(channel) for channel in self._channels if self._budget.take(now)]
 
-    def acked(self, channel: Channel) -> None:
-        """Note that a channel's subscription was taken."""
-        self._acked.add(channel)
+    def acked(self, channel: Channel, trace: str | None) -> Channel:
+        """Note that a subscription was taken, and return its channel: that of the request of this trace, else the one given."""
+        taken = self._asked.get(trace or "", channel)
+        self._acked.add(taken)
+        return taken
 
     def ask_later(self, trace: str | None, now: int) -> None:
         """Send the request of a trace once more after a while; where the trace is unknown, what has no ack, else all."""
