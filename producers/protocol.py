@@ -5,8 +5,8 @@ producer's clock in microseconds UTC. A FeedProtocol outlives its connections: i
 """
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from producers.codes import KLINE_TYPES, SUBSCRIBE_FAIL, Channel, Verdict, judge
@@ -72,6 +72,7 @@ class _Connection:
     begun: dict[tuple[Channel, str], Place] = field(default_factory=dict)
     sequence: int = 0
     had_json: bool = False
+    removed: set[str] = field(default_factory=set)
 
 
 class FeedProtocol:
@@ -107,7 +108,7 @@ class FeedProtocol:
         self.reason = ""
         self.counters.connections += 1
         if self._settings.source == "replay":
-            begun = [output for channel in channels_of(()) for output in self._begin(channel, now)]
+            begun = [output for channel in channels_of(()) for output in self._begin(channel, self.feed.symbols, now)]
             return [*begun, *self._report("healthy", "replay", now)]
         return self._report("connecting", "connected, not subscribed yet", now)
 
@@ -170,6 +171,25 @@ class FeedProtocol:
         self.state = State.ENDED
         return [*outputs, *self._report("ended", "ended in order", now)], farewell
 
+    def change_symbols(self, symbols: tuple[str, ...]) -> list[Output]:
+        """Carry these symbols from now on; return the ends of those left out. The others are not disturbed.
+
+        What the vendor still sends of a removed symbol is published, but does not begin it again.
+        """
+        connection = self._connection
+        removed = set(self.feed.symbols).difference(symbols)
+        self.feed = replace(self.feed, symbols=symbols)
+        until = {**self._known_until, **dict.fromkeys(connection.begun, connection.life)} if self.state is State.OPEN else self._known_until
+        outputs: list[Output] = [self._control("end", *place, life) for place, life in until.items() if place[1] in removed]
+        for known in (self._known_until, connection.begun):
+            for place in [place for place in known if place[1] in removed]:
+                del known[place]
+        connection.removed = (connection.removed | removed).difference(symbols)
+        connection.requests.change(self.feed)
+        self._silence.forget(removed)
+        self.counters.silent = len(self._silence.silent)
+        return outputs
+
     def _new_connection(self, name: str, now: int) -> _Connection:
         requests = Requests(self.feed, self._settings.klines, self._chance, now)
         return _Connection(name, now, requests, Marks(self._settings.mark_period_ms * 1000))
@@ -193,7 +213,9 @@ class FeedProtocol:
             outputs.append(self._status("healthy", "data after a silence", now, None, [push.symbol]))
         fields = push.fields
         place = self._connection.begun.get((push.channel, push.symbol))
-        if place is None:
+        if push.symbol in self._connection.removed:
+            pass
+        elif place is None:
             # its ack is still to come, or it was never asked for: data says more than either
             outputs.append(self._begin_symbol(push.channel, push.symbol, now))
         else:
@@ -214,10 +236,11 @@ class FeedProtocol:
         return outputs
 
     def _take_ack(self, ack: Ack, now: int) -> list[Output]:
-        channel = self._connection.requests.acked(ack.channel, ack.trace)
-        outputs = self._begin(channel, now)
+        taken = self._connection.requests.acked(ack.channel, ack.trace)
+        symbols = [symbol for symbol in taken.symbols if symbol not in self._connection.removed]
+        outputs = self._begin(taken.channel, symbols, now)
         if self._settings.source != "replay":
-            self._silence.acked(self.feed.symbols, now)
+            self._silence.acked(symbols, now)
         if self._connection.requests.complete:
             if self._down_since is not None:
                 outputs += self._report("down", "over", self._down_since, until=now)
@@ -242,8 +265,8 @@ class FeedProtocol:
         self.refusal = refusal
         return self._report("down", reason, now)
 
-    def _begin(self, channel: Channel, now: int) -> list[Output]:
-        return [self._begin_symbol(channel, symbol, now) for symbol in self.feed.symbols if (channel, symbol) not in self._connection.begun]
+    def _begin(self, channel: Channel, symbols: Iterable[str], now: int) -> list[Output]:
+        return [self._begin_symbol(channel, symbol, now) for symbol in symbols if (channel, symbol) not in self._connection.begun]
 
     def _begin_symbol(self, channel: Channel, symbol: str, now: int) -> ControlRecord:
         partition = partition_of(symbol.encode(), self._partitions[channel.topic])

@@ -28,6 +28,13 @@ class Silence:
         self._waiting.clear()
         self._heard.clear()
 
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Wait no more for symbols that are no longer asked for."""
+        for symbol in symbols:
+            self._waiting.pop(symbol, None)
+            self._heard.discard(symbol)
+            self.silent.discard(symbol)
+
     def acked(self, symbols: Iterable[str], now: int) -> None:
         """Wait for those of the symbols that had no data yet."""
         for symbol in symbols:
