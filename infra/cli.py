@@ -21,6 +21,7 @@ from infra.feeding import KeyUnreadable
 from infra.recordings import UnreadableRecording
 from infra.replay import ReplayStalled, replay
 from infra.supervisor import WorkerFailed
+from infra.symbols_file import SymbolsFileUnreadable
 from infra.topology import TopologyError
 from infra.up import up
 from processors.settings import SettingsError, check_names
@@ -48,6 +49,7 @@ EXPECTED = (
     ReplayStalled,
     ServerFailed,
     SettingsError,
+    SymbolsFileUnreadable,
     TopologyError,
     UnreadableRecording,
     WorkerFailed,
@@ -102,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "produce", _produce, "connect to the vendor and publish raw topics on a named cluster")
     command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    command.add_argument(
+        "--symbols-file", type=Path, help="file of symbols in place of --symbols; read again when it changes and on SIGHUP"
+    )
     command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
     _topology_options(command)
 
@@ -169,7 +174,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _produce(options: argparse.Namespace) -> int:
-    return produce(_topology(options), options.symbols, options.url)
+    return produce(_topology(options), options.symbols, options.url, options.symbols_file)
 
 
 def _simulate(options: argparse.Namespace) -> int:

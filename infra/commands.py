@@ -14,6 +14,7 @@ from infra.deployment import Deployment
 from infra.feeding import Feeding, api_key, chosen_feeds
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
+from infra.symbols_file import SymbolsFile, read_symbols
 from producers.websocket import LIVE_URL, Endpoint
 from schemas.registry import Registry
 from schemas.topics import Topology
@@ -42,19 +43,22 @@ def apply_topology(names: Topology) -> int:
     return 0
 
 
-def produce(names: Topology, symbols: str | None, url: str | None) -> int:
+def produce(names: Topology, symbols: str | None, url: str | None, symbols_file: Path | None = None) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
     key = api_key()
     if not key and url is None:
         raise ClusterUnnamed("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
     live = url is None
     stop = stop_on_signals()
-    feeds = chosen_feeds(symbols, live)
+    feeds = read_symbols(symbols_file) if symbols_file else chosen_feeds(symbols, live)
     source = "live" if live else "simulated"
     with Feeding(_deployment(names), feeds, Endpoint(url or LIVE_URL, key or "simulator"), source) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
+        file = SymbolsFile(symbols_file, feeding.change) if symbols_file else None
         while not stop.wait(0.5):
             feeding.check()
+            if file:
+                file.poll()
     return 0
 
 

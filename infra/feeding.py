@@ -12,11 +12,15 @@ from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, PublishError, open_producer, raw_partitions
 from producers.silence import IsOpen
-from producers.symbols import Feed, plan_feeds
+from producers.symbols import BadSymbol, Feed, business_of, plan_feeds
 from producers.websocket import Endpoint, run_feeds
 
 SAMPLE_SYMBOLS = ("00005.HK", "00285.HK", "00700.HK", "002594.SZ", "TSLA.US", "AAPL.US", "BTCUSDT", "USDJPY")
 FLUSH_TIMEOUT = 3.0
+
+
+class FeedsDiffer(ValueError):
+    """A new list of symbols needs a connection more or one less: only a restart makes or ends connections."""
 
 
 class KeyUnreadable(ValueError):
@@ -49,12 +53,12 @@ def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
 def market_hours(feeds: Sequence[Feed]) -> IsOpen:
     """Return a function that tells whether a symbol's market trades at a time; beyond the exchange calendars none is."""
     calendars = Calendars()
-    businesses = {symbol: feed.business for feed in feeds for symbol in feed.symbols}
+    chosen = {symbol: feed.business for feed in feeds for symbol in feed.symbols}
 
     def is_open(symbol: str, now: int) -> bool:
         try:
-            session = calendars.session_of(businesses[symbol], symbol, now // 1000)
-        except BeyondCalendar:
+            session = calendars.session_of(chosen.get(symbol) or business_of(symbol), symbol, now // 1000)
+        except (BeyondCalendar, BadSymbol):
             return False
         # not in a lunch break, nor in an auction
         return session is not None and (not session.continuous or any(start <= now // 1000 < end for start, end in session.continuous))
@@ -74,10 +78,10 @@ class Feeding:
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
         settings, chance = FeedSettings(source=source, is_open=market_hours(feeds)), random.Random()
-        protocols = [
+        self._protocols = [
             FeedProtocol(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)
         ]
-        self._thread = threading.Thread(target=self._run, args=(protocols, endpoint, chance), name="producer", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._protocols, endpoint, chance), name="producer", daemon=True)
 
     def __enter__(self) -> "Feeding":
         self._thread.start()
@@ -89,6 +93,15 @@ class Feeding:
         # also after a refusal: what came before it was received, and is owed to the topics
         if not isinstance(self.failure, PublishError):
             self._publisher.flush(FLUSH_TIMEOUT)
+
+    def change(self, feeds: Sequence[Feed]) -> None:
+        """Have the feeds carry these symbols from now on; raises FeedsDiffer, and changes nothing then."""
+        symbols = {feed.name: feed.symbols for feed in feeds}
+        running = [protocol.feed.name for protocol in self._protocols]
+        if symbols.keys() != set(running):
+            raise FeedsDiffer(f"they need the connections {', '.join(sorted(symbols))}, there are {', '.join(running)}: restart for that")
+        for protocol in self._protocols:
+            protocol.wanted_symbols = symbols[protocol.feed.name]
 
     def check(self) -> None:
         """Raise what ended the producer, where something did."""

@@ -87,6 +87,8 @@ class FeedProtocol:
         """Why the state is BROKEN or REFUSED."""
         self.refusal: Refusal | None = None
         """The answer behind REFUSED."""
+        self.wanted_symbols = feed.symbols
+        """May be set from any thread; the transport takes it up."""
         self._settings = settings
         self._partitions = partitions
         self.counters = counters

@@ -190,6 +190,8 @@ def _converse(
     key = endpoint.api_key.encode()
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
+        if protocol.wanted_symbols != protocol.feed.symbols:
+            publisher.publish(protocol.change_symbols(protocol.wanted_symbols), protocol.counters)
         for send in protocol.frames_to_send(clock()):
             socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
         try:

@@ -15,7 +15,9 @@ PARTITIONS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline
 
 
 def protocol():
-    core = FeedProtocol(Feed("crypto-1", "crypto", ("A", "B")), FeedSettings("live"), PARTITIONS, FeedCounters("crypto-1"), random.Random(1))
+    core = FeedProtocol(
+        Feed("crypto-1", "crypto", ("A", "B")), FeedSettings("live"), PARTITIONS, FeedCounters("crypto-1"), random.Random(1)
+    )
     core.connected(START)
     return core
 

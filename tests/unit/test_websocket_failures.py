@@ -2,21 +2,23 @@
 
 import base64
 import hashlib
+import json
 import signal
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from unit.test_websocket import KEY, TRADE, AtOnce, Published, Server, is_state, is_trade, protocol, running, serving
+from websockets.exceptions import ConnectionClosed
 
 from infra.signals import stop_on_signals
 from producers.websocket import Endpoint, run_feed
 
-TRADE_FRAME = '{"code":10002,"data":%s}' % str(TRADE).replace("'", '"')
+TRADE_FRAME = json.dumps({"code": 10002, "data": TRADE})
 
 
 @contextmanager
@@ -34,10 +36,8 @@ def listening(converse):
                     continue
                 connection.settimeout(5)
                 with connection:
-                    try:
+                    with suppress(OSError):
                         converse(connection, over)
-                    except OSError:
-                        pass
 
         thread = threading.Thread(target=accept)
         thread.start()
@@ -213,7 +213,5 @@ def test_what_was_received_before_a_signal_is_published_before_the_end(number):
 
 
 def _until_closed(send):
-    try:
+    with suppress(ConnectionClosed, OSError):
         send()
-    except Exception:  # noqa: BLE001, S110 - the connection's end is what it waits for
-        pass
