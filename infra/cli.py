@@ -23,6 +23,7 @@ from infra.record import record
 from infra.recordings import UnreadableRecording
 from infra.replay import ReplayStalled, replay
 from infra.supervisor import WorkerFailed
+from infra.symbols_file import SymbolsFileUnreadable
 from infra.topology import TopologyError
 from infra.up import up
 from processors.settings import SettingsError, check_names
@@ -57,6 +58,7 @@ EXPECTED = (
     RestError,
     ServerFailed,
     SettingsError,
+    SymbolsFileUnreadable,
     TopologyError,
     UnreadableRecording,
     WorkerFailed,
@@ -122,6 +124,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "produce", _produce, "connect to the vendor and publish raw topics on a named cluster")
     command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    command.add_argument(
+        "--symbols-file", type=Path, help="file of symbols in place of --symbols; read again when it changes and on SIGHUP"
+    )
     command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
     _rest_option(command)
     _topology_options(command)
@@ -204,7 +209,7 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _produce(options: argparse.Namespace) -> int:
-    return produce(_topology(options), options.symbols, options.url, options.rest_url)
+    return produce(_topology(options), options.symbols, options.url, options.rest_url, options.symbols_file)
 
 
 def _plan_subscriptions(options: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from infra.feeding import Feeding, api_key, endpoint_of
 from infra.planning import chosen_feeds, feeds_within_package
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
+from infra.symbols_file import SymbolsFile, read_symbols
+from producers.symbols import Feed
 from schemas.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
@@ -42,17 +44,24 @@ def apply_topology(names: Topology) -> int:
     return 0
 
 
-def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None) -> int:
+def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None, symbols_file: Path | None = None) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
     key, live = api_key(), url is None
     endpoint = endpoint_of(key, url)
-    feeds = feeds_within_package(symbols, live, key, url, rest_url) if key else chosen_feeds(symbols, live)
+
+    def planned(chosen: str | None) -> list[Feed]:
+        return feeds_within_package(chosen, live, key, url, rest_url) if key else chosen_feeds(chosen, live)
+
+    feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
     stop = stop_on_signals()
     source = "live" if live else "simulated"
     with Feeding(_deployment(names), feeds, endpoint, source) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
+        file = SymbolsFile(symbols_file, planned, feeding.change) if symbols_file else None
         while not stop.wait(0.5):
             feeding.check()
+            if file:
+                file.poll()
     return 0
 
 

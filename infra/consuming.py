@@ -143,7 +143,7 @@ class Lag:
         give_up = time.monotonic() + TIMEOUT
         while True:
             try:
-                return cast(int, self._asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1])
+                return self._asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1]
             except KafkaException as error:
                 if error.args[0].code() not in LEADER_COMING_UP or time.monotonic() > give_up:
                     raise

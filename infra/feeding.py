@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from infra.deployment import Deployment
+from processors.sessions import BeyondCalendar, Calendars
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, PublishError, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
-from producers.symbols import Feed
+from producers.silence import IsOpen
+from producers.symbols import BadSymbol, Feed, business_of
 from producers.websocket import LIVE_URL, Endpoint, run_feeds
 
 FLUSH_TIMEOUT = 3.0
@@ -20,6 +22,10 @@ FLUSH_TIMEOUT = 3.0
 
 class KeyMissing(ValueError):
     """The vendor's feed is asked for without a key."""
+
+
+class FeedsDiffer(ValueError):
+    """A new list of symbols needs a connection more or one less: only a restart makes or ends connections."""
 
 
 class KeyUnreadable(ValueError):
@@ -44,6 +50,22 @@ def endpoint_of(key: str, url: str | None) -> Endpoint:
     return Endpoint(url or LIVE_URL, key or "simulator")
 
 
+def market_hours(feeds: Sequence[Feed]) -> IsOpen:
+    """Return a function that tells whether a symbol's market trades at a time; beyond the exchange calendars none is."""
+    calendars = Calendars()
+    chosen = {symbol: feed.business for feed in feeds for symbol in feed.symbols}
+
+    def is_open(symbol: str, now: int) -> bool:
+        try:
+            session = calendars.session_of(chosen.get(symbol) or business_of(symbol), symbol, now // 1000)
+        except (BeyondCalendar, BadSymbol):
+            return False
+        # not in a lunch break, nor in an auction
+        return session is not None and (not session.continuous or any(start <= now // 1000 < end for start, end in session.continuous))
+
+    return is_open
+
+
 class Feeding:
     """The producer of a deployment, running in a thread of its own until it is closed or fails."""
 
@@ -58,10 +80,10 @@ class Feeding:
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
-        settings, chance = FeedSettings(source=source), random.Random()
+        settings, chance = FeedSettings(source=source, is_open=market_hours(feeds)), random.Random()
         make = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
-        protocols = [make(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)]
-        self._thread = threading.Thread(target=self._run, args=(protocols, endpoint, chance), name="producer", daemon=True)
+        self._protocols = [make(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)]
+        self._thread = threading.Thread(target=self._run, args=(self._protocols, endpoint, chance), name="producer", daemon=True)
 
     def __enter__(self) -> "Feeding":
         self._thread.start()
@@ -73,6 +95,15 @@ class Feeding:
         # also after a refusal: what came before it was received, and is owed to the topics
         if not isinstance(self.failure, PublishError):
             self._publisher.flush(FLUSH_TIMEOUT)
+
+    def change(self, feeds: Sequence[Feed]) -> None:
+        """Have the feeds carry these symbols from now on; raises FeedsDiffer, and changes nothing then."""
+        symbols = {feed.name: feed.symbols for feed in feeds}
+        running = [protocol.feed.name for protocol in self._protocols]
+        if symbols.keys() != set(running):
+            raise FeedsDiffer(f"they need the connections {', '.join(sorted(symbols))}, there are {', '.join(running)}: restart for that")
+        for protocol in self._protocols:
+            protocol.wanted_symbols = symbols[protocol.feed.name]
 
     def check(self) -> None:
         """Raise what ended the producer, where something did."""

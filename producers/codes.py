@@ -1,6 +1,7 @@
 """The vendor's numbers: channels with their codes, kline types, and what each error code calls for; no frames."""
 
 from enum import Enum
+from typing import NamedTuple
 
 WELCOME = 200
 HEARTBEAT = 10010
@@ -37,35 +38,57 @@ class Verdict(Enum):
     STOP = "close the connection and never try again"
 
 
-_ASK_LATER = {429, 501, 516}
-_REPORT = {503, 504, 505, 506, 507, 515}
-_STOP = {427, 502, 508, 509, 510, 511, 512, 514, 517, 518, 519, 520, 521}
-_ADVICE = {
-    427: "close other connections of this key",
-    502: "the day's limit is used up; try tomorrow or take a larger plan",
-    508: "renew the API key",
-    509: "check the API key",
-    510: "set the API key",
-    511: "the vendor has blocked this key; ask the vendor",
-    512: "close other connections of this key",
-    521: "close other connections of this key",
+class ErrorCode(NamedTuple):
+    """A row of the vendor's table of WebSocket errors; `advice` is for the user, where a feed stops."""
+
+    meaning: str
+    verdict: Verdict
+    advice: str = "check the address, the business and the plan of the key"
+
+
+_CONNECTIONS = "close other connections of this key"
+
+ERRORS = {
+    427: ErrorCode("too many connections", Verdict.STOP, _CONNECTIONS),
+    429: ErrorCode("too many frames this minute", Verdict.ASK_LATER),
+    500: ErrorCode("server error", Verdict.RECONNECT),
+    501: ErrorCode("too many frames this minute", Verdict.ASK_LATER),
+    502: ErrorCode("daily limit", Verdict.STOP, "the day's limit is used up; try tomorrow or take a larger plan"),
+    503: ErrorCode("klines over the connection's quota", Verdict.REPORT),
+    504: ErrorCode("depth levels over the connection's quota", Verdict.REPORT),
+    505: ErrorCode("symbols over the connection's quota", Verdict.REPORT),
+    506: ErrorCode("parameter wrong", Verdict.REPORT),
+    507: ErrorCode("parameter missing", Verdict.REPORT),
+    508: ErrorCode("key expired", Verdict.STOP, "renew the API key"),
+    509: ErrorCode("key invalid", Verdict.STOP, "check the API key"),
+    510: ErrorCode("key empty", Verdict.STOP, "set the API key"),
+    511: ErrorCode("key blacklisted", Verdict.STOP, "the vendor has blocked this key; ask the vendor"),
+    512: ErrorCode("too many connections", Verdict.STOP, _CONNECTIONS),
+    513: ErrorCode("heartbeat timeout", Verdict.RECONNECT),
+    514: ErrorCode("wrong URL", Verdict.STOP),
+    515: ErrorCode("request is not JSON", Verdict.REPORT),
+    516: ErrorCode("the account's symbol quota, often a release race", Verdict.ASK_LATER),
+    517: ErrorCode("handshake refused", Verdict.STOP),
+    518: ErrorCode("handshake refused", Verdict.STOP),
+    519: ErrorCode("handshake refused", Verdict.STOP),
+    520: ErrorCode("handshake refused", Verdict.STOP),
+    521: ErrorCode("too many connections", Verdict.STOP, _CONNECTIONS),
 }
+_UNKNOWN = ErrorCode("unknown", Verdict.RECONNECT)
 
 
 def is_error(code: int) -> bool:
-    """Tell whether a frame's code is an error: 427, 429 and all of 500 to 599."""
-    return 500 <= code <= 599 or code in (427, 429)
+    """Tell whether a frame's code is an error: the table's, and all of 500 to 599."""
+    return code in ERRORS or 500 <= code <= 599
 
 
 def judge(code: int | None) -> Verdict:
     """Return what an error code calls for; None is a refusal in prose. An unknown 5xx is worth another try."""
-    if code in _STOP:
-        return Verdict.STOP
-    if code in _ASK_LATER:
-        return Verdict.ASK_LATER
-    return Verdict.REPORT if code is None or code in _REPORT or not is_error(code) else Verdict.RECONNECT
+    if code is None or not is_error(code):
+        return Verdict.REPORT
+    return ERRORS.get(code, _UNKNOWN).verdict
 
 
 def advice(code: int | None) -> str:
     """Return what the user can do about an error code that stops a feed."""
-    return _ADVICE.get(code or 0, "check the address, the business and the plan of the key")
+    return ERRORS.get(code or 0, _UNKNOWN).advice

@@ -36,6 +36,7 @@ class FeedCounters:
     repeats: int = _metric("counter", "trades", "trades marked as delivered before by an earlier connection")
     refusals: int = _metric("counter", "frames", "error frames of the vendor")
     connections: int = _metric("counter", "connections", "connections made")
+    silent: int = _metric("gauge", "symbols", "symbols reported as acked and without data, and still without")
     losses: int = _metric("counter", "connections", "connections lost, not ended in order")
     last_frame: int = _metric("gauge", "us UTC", "receipt of the last frame, 0 before the first")
 

@@ -29,9 +29,10 @@ class UnknownCode(UnreadableFrame):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The vendor took a subscription of a channel; it says nothing of the symbols in it."""
+    """The vendor took a subscription of a channel; it says nothing of the symbols in it. `trace` is that of the request, if said."""
 
     channel: Channel
+    trace: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def read_frame(data: bytes, latest: int, greeting: bool) -> Frame:
         except Inexact:
             return read_push(_CHANNEL_OF_PUSH[code], parse_exactly(data), latest, exact=True)
     if code in _CHANNEL_OF_ACK:
-        return Ack(_CHANNEL_OF_ACK[code])
+        return Ack(_CHANNEL_OF_ACK[code], _trace(document))
     if is_error(code):
         return _refusal(code, document)
     if code in _NOTICES:
@@ -104,5 +105,9 @@ def _is_prose(text: bytes) -> bool:
 
 
 def _refusal(code: int, document: Json) -> Refusal:
+    return Refusal(code, str(document.get("msg") or ""), _trace(document))
+
+
+def _trace(document: Json) -> str | None:
     trace = document.get("trace")
-    return Refusal(code, str(document.get("msg") or ""), trace if type(trace) is str else None)
+    return trace if type(trace) is str else None

@@ -5,8 +5,8 @@ producer's clock in microseconds UTC. A FeedProtocol outlives its connections: i
 """
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from producers.codes import KLINE_TYPES, SUBSCRIBE_FAIL, Channel, Verdict, judge
@@ -18,6 +18,7 @@ from producers.pushes import Push, UnreadableFrame
 from producers.records import DEAD_LETTER, FEED_STATUS, ControlRecord, Output, Record
 from producers.repeats import Repeats
 from producers.requests import PATIENCE, Requests, Send, channels_of
+from producers.silence import IsOpen, Silence, always_open
 from producers.symbols import Feed
 from schemas.control import Control, Kind
 
@@ -44,6 +45,8 @@ class FeedSettings:
     mark_period_ms  silence of a partition after which a mark says that its feed lives
     max_future_ms   how far ahead of its receipt a time may lie
     has_acks        whether a replay has the vendor's acks among its frames: then its symbols begin with them, as on a live feed
+    silence_ms      time without data after an ack, its market open, after which a symbol is reported
+    is_open         whether a symbol's market is open at a time (microseconds)
     """
 
     source: str
@@ -51,6 +54,8 @@ class FeedSettings:
     mark_period_ms: int = 1000
     max_future_ms: int = 60_000
     has_acks: bool = False
+    silence_ms: int = 300_000
+    is_open: IsOpen = always_open
 
     def __post_init__(self) -> None:
         unknown = [interval for interval in self.klines if interval not in KLINE_TYPES]
@@ -69,6 +74,7 @@ class _Connection:
     begun: dict[tuple[Channel, str], Place] = field(default_factory=dict)
     sequence: int = 0
     had_json: bool = False
+    removed: set[str] = field(default_factory=set)
 
 
 class FeedProtocol:
@@ -83,11 +89,14 @@ class FeedProtocol:
         """Why the state is BROKEN or REFUSED."""
         self.refusal: Refusal | None = None
         """The answer behind REFUSED."""
+        self.wanted_symbols = feed.symbols
+        """May be set from any thread; the transport takes it up."""
         self._settings = settings
         self._partitions = partitions
         self.counters = counters
         self._chance = chance
         self._repeats = Repeats()
+        self._silence = Silence(settings.silence_ms * 1000, settings.is_open)
         self._known_until: dict[tuple[Channel, str], int] = {}
         self._reported = ("", "")
         self._down_since: int | None = None
@@ -103,11 +112,12 @@ class FeedProtocol:
     def connected(self, now: int) -> list[Output]:
         """Begin a connection: it gets an id, its subscriptions become frames to send."""
         self._connection = self._new_connection(f"{self.feed.name}-{now}", now)
+        self._silence.connect()
         self.state = State.OPEN
         self.reason = ""
         self.counters.connections += 1
         if self._settings.source == "replay" and not self._settings.has_acks:
-            begun = [output for channel in channels_of(()) for output in self._begin(channel, now)]
+            begun = [output for channel in channels_of(()) for output in self._begin(channel, self.feed.symbols, now)]
             return [*begun, *self._report("healthy", "replay", now)]
         return self._report("connecting", "connected, not subscribed yet", now)
 
@@ -129,12 +139,12 @@ class FeedProtocol:
             elif isinstance(frame, Refusal):
                 outputs = self._take_refusal(frame, now)
         self._connection.had_json = self._connection.had_json or data[:1] == b"{"
-        return outputs + self._marks()
+        return outputs + self._silent(now) + self._marks()
 
     def pong(self, now: int) -> list[Output]:
         """Take a WebSocket pong, a sign of life."""
         self._connection.life = now
-        return self._marks()
+        return self._silent(now) + self._marks()
 
     def tick(self, now: int) -> None:
         """Let time pass; breaks a connection that has been without a sign of life for too long."""
@@ -170,6 +180,25 @@ class FeedProtocol:
         self.state = State.ENDED
         return [*outputs, *self._report("ended", "ended in order", now)], farewell
 
+    def change_symbols(self, symbols: tuple[str, ...]) -> list[Output]:
+        """Carry these symbols from now on; return the ends of those left out. The others are not disturbed.
+
+        What the vendor still sends of a removed symbol is published, but does not begin it again.
+        """
+        connection = self._connection
+        removed = set(self.feed.symbols).difference(symbols)
+        self.feed = replace(self.feed, symbols=symbols)
+        until = {**self._known_until, **dict.fromkeys(connection.begun, connection.life)} if self.state is State.OPEN else self._known_until
+        outputs: list[Output] = [self._control("end", *place, life) for place, life in until.items() if place[1] in removed]
+        for known in (self._known_until, connection.begun):
+            for place in [place for place in known if place[1] in removed]:
+                del known[place]
+        connection.removed = (connection.removed | removed).difference(symbols)
+        connection.requests.change(self.feed)
+        self._silence.forget(removed)
+        self.counters.silent = len(self._silence.silent)
+        return outputs
+
     def _new_connection(self, name: str, now: int) -> _Connection:
         requests = Requests(self.feed, self._settings.klines, self._chance, now)
         return _Connection(name, now, requests, Marks(self._settings.mark_period_ms * 1000))
@@ -188,9 +217,14 @@ class FeedProtocol:
             self._settings.source,
             push.extra,
         )
+        if self._silence.heard(push.symbol):
+            counters.silent = len(self._silence.silent)
+            outputs.append(self._status("healthy", "data after a silence", now, None, [push.symbol]))
         fields = push.fields
         place = self._connection.begun.get((push.channel, push.symbol))
-        if place is None:
+        if push.symbol in self._connection.removed:
+            pass
+        elif place is None:
             # its ack is still to come, or it was never asked for: data says more than either
             outputs.append(self._begin_symbol(push.channel, push.symbol, now))
         else:
@@ -211,8 +245,11 @@ class FeedProtocol:
         return outputs
 
     def _take_ack(self, ack: Ack, now: int) -> list[Output]:
-        self._connection.requests.acked(ack.channel)
-        outputs = self._begin(ack.channel, now)
+        taken = self._connection.requests.acked(ack.channel, ack.trace)
+        symbols = [symbol for symbol in taken.symbols if symbol not in self._connection.removed]
+        outputs = self._begin(taken.channel, symbols, now)
+        if self._settings.source != "replay":
+            self._silence.acked(symbols, now)
         if self._connection.requests.complete:
             if self._down_since is not None:
                 outputs += self._report("down", "over", self._down_since, until=now)
@@ -237,8 +274,8 @@ class FeedProtocol:
         self.refusal = refusal
         return self._report("down", reason, now)
 
-    def _begin(self, channel: Channel, now: int) -> list[Output]:
-        return [self._begin_symbol(channel, symbol, now) for symbol in self.feed.symbols if (channel, symbol) not in self._connection.begun]
+    def _begin(self, channel: Channel, symbols: Iterable[str], now: int) -> list[Output]:
+        return [self._begin_symbol(channel, symbol, now) for symbol in symbols if (channel, symbol) not in self._connection.begun]
 
     def _begin_symbol(self, channel: Channel, symbol: str, now: int) -> ControlRecord:
         partition = partition_of(symbol.encode(), self._partitions[channel.topic])
@@ -246,6 +283,14 @@ class FeedProtocol:
         place.active = now
         known_until = self._known_until.get((channel, symbol))
         return self._control("begin", channel, symbol, now, None if known_until is None else known_until // 1000)
+
+    def _silent(self, now: int) -> list[Output]:
+        found = self._silence.due(now)
+        if not found:
+            return []
+        self.counters.silent = len(self._silence.silent)
+        reason = f"acked, but no data for {self._settings.silence_ms / 1000:g} s of market hours: check the symbol and its business"
+        return [self._status("degraded", reason, now, None, found)]
 
     def _marks(self) -> list[Output]:
         if self._event_clock is None:
@@ -276,7 +321,12 @@ class FeedProtocol:
         if until is None and self._reported == (state, reason):
             return []
         self._reported = (state, reason)
-        feed = self.feed
+        symbols = [symbol for symbol in self.feed.symbols if state != "healthy" or symbol not in self._silence.silent]
+        return [self._status(state, reason, since, until, symbols)]
+
+    def _status(self, state: str, reason: str, since: int, until: int | None, symbols: list[str]) -> Record:
+        feed, connection = self.feed, self._connection
         times = (since // 1000, None if until is None else until // 1000)
-        fields = (feed.name, self._connection.id, feed.business, state, reason, *times, list(feed.symbols), self._connection.sequence)
-        return [Record(FEED_STATUS, feed.name, fields)]
+        return Record(
+            FEED_STATUS, feed.name, (feed.name, connection.id, feed.business, state, reason, *times, symbols, connection.sequence)
+        )

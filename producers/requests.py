@@ -54,6 +54,15 @@ def channels_of(klines: Sequence[str]) -> list[Channel]:
     return [channel for channel in Channel if channel is not Channel.KLINE or klines]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A subscription that was sent; `whole`: for every symbol that the feed had then."""
+
+    channel: Channel
+    symbols: tuple[str, ...]
+    whole: bool
+
+
 class Requests:
     """The requests of one connection, opened at `now` (microseconds): one frame for all symbols of a channel."""
 
@@ -64,7 +73,10 @@ class Requests:
         self._channels = channels_of(klines)
         self._wanted = list(self._channels)
         self._ask_from = now
-        self._asked: dict[str, Channel] = {}
+        self._added: dict[Channel, tuple[str, ...]] = {}
+        self._removed: tuple[str, ...] = ()
+        self._unasked: list[Channel] = []
+        self._asked: dict[str, Asked] = {}
         self._acked: set[Channel] = set()
         self._next_heartbeat = now + HEARTBEAT_PERIOD
         self._pinged = now
@@ -81,8 +93,13 @@ class Requests:
         if now >= self._next_heartbeat and self._budget.take(now, reserved=0):
             frames.append(self._text(HEARTBEAT, None))
             self._next_heartbeat = now + HEARTBEAT_PERIOD
+        while self._unasked and self._budget.take(now):
+            frames.append(self._unsubscribe(self._unasked.pop(0), self._removed))
         while self._wanted and now >= self._ask_from and self._budget.take(now):
-            frames.append(self._subscribe(self._wanted.pop(0)))
+            frames.append(self._subscribe(self._wanted.pop(0), self._feed.symbols, whole=True))
+        while self._added and now >= self._ask_from and self._budget.take(now):
+            channel = next(iter(self._added))
+            frames.append(self._subscribe(channel, self._added.pop(channel), whole=False))
         if now - max(life, self._pinged) >= PING_PERIOD and self._budget.take(now):
             frames.append(Send("ping", b""))
             self._pinged = now
@@ -90,36 +107,59 @@ class Requests:
 
     def farewell(self, now: int) -> list[Send]:
         """Return the unsubscriptions that may be sent at `now`, so that the account's quota is free at once."""
-        return [self._unsubscribe(channel) for channel in self._channels if self._budget.take(now)]
+        return [self._unsubscribe(channel, self._feed.symbols) for channel in self._channels if self._budget.take(now)]
 
-    def acked(self, channel: Channel) -> None:
-        """Note that a channel's subscription was taken."""
-        self._acked.add(channel)
+    def change(self, feed: Feed) -> None:
+        """Ask for the symbols that the feed has gained and no more for those it has lost; changes not sent yet are merged."""
+        before, after = dict.fromkeys(self._feed.symbols), dict.fromkeys(feed.symbols)
+        self._feed = feed
+        # what is still to be unsubscribed once, and was not taken up again since
+        unsent = self._removed if self._unasked else ()
+        self._removed = tuple(symbol for symbol in dict.fromkeys((*unsent, *before)) if symbol not in after)
+        self._unasked = [channel for channel in self._channels if channel not in self._wanted] if self._removed else []
+        added = [symbol for symbol in after if symbol not in before]
+        for channel in self._channels:
+            symbols = tuple(symbol for symbol in dict.fromkeys((*self._added.pop(channel, ()), *added)) if symbol in after)
+            # a whole request that is still to be sent will have them
+            if symbols and channel not in self._wanted:
+                self._added[channel] = symbols
+
+    def acked(self, channel: Channel, trace: str | None) -> Asked:
+        """Note that a subscription was taken, and return it: the request of this trace, else all symbols of the channel given."""
+        taken = self._asked.get(trace or "") or Asked(channel, self._feed.symbols, whole=True)
+        if taken.whole:
+            self._acked.add(taken.channel)
+        return taken
 
     def ask_later(self, trace: str | None, now: int) -> None:
         """Send the request of a trace once more after a while; where the trace is unknown, what has no ack, else all."""
         asked = self._asked.get(trace or "")
-        refused = [asked] if asked else [channel for channel in self._channels if channel not in self._acked] or self._channels
+        if asked and not asked.whole:
+            symbols = dict.fromkeys((*self._added.get(asked.channel, ()), *asked.symbols))
+            self._added[asked.channel] = tuple(symbol for symbol in symbols if symbol in self._feed.symbols)
+            self._ask_from = now + PATIENCE
+            return
+        refused = [asked.channel] if asked else [channel for channel in self._channels if channel not in self._acked] or self._channels
         self._acked.difference_update(refused)
         self._wanted += [channel for channel in refused if channel not in self._wanted]
         self._ask_from = now + PATIENCE
 
-    def _subscribe(self, channel: Channel) -> Send:
-        codes = ",".join(self._feed.symbols)
+    def _subscribe(self, channel: Channel, symbols: tuple[str, ...], whole: bool) -> Send:
+        codes = ",".join(symbols)
         data: dict[str, Any] = {"codes": codes}
         if channel is Channel.KLINE:
             data = {"arr": [{"type": KLINE_TYPES[interval], "codes": codes} for interval in self._klines]}
         elif channel is Channel.TRADE and self._feed.business == "stock":
             data["includeTy"] = True
-        return self._text(channel.subscribe, data, channel)
+        return self._text(channel.subscribe, data, Asked(channel, symbols, whole))
 
-    def _unsubscribe(self, channel: Channel) -> Send:
-        data = {"codes": ",".join(self._feed.symbols)}
+    def _unsubscribe(self, channel: Channel, symbols: tuple[str, ...]) -> Send:
+        data = {"codes": ",".join(symbols)}
         if channel is Channel.KLINE:
             data["klineTypes"] = ",".join(str(KLINE_TYPES[interval]) for interval in self._klines)
         return self._text(channel.unsubscribe, data)
 
-    def _text(self, code: int, data: dict[str, Any] | None, asks: Channel | None = None) -> Send:
+    def _text(self, code: int, data: dict[str, Any] | None, asks: Asked | None = None) -> Send:
         trace = f"{self._chance.getrandbits(48):012x}"
         if asks is not None:
             self._asked[trace] = asks

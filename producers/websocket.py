@@ -192,6 +192,8 @@ def _converse(
     keys = [written.encode() for written in endpoint.spellings()]
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
+        if protocol.wanted_symbols != protocol.feed.symbols:
+            publisher.publish(protocol.change_symbols(protocol.wanted_symbols), protocol.counters)
         for send in protocol.frames_to_send(clock()):
             socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
         try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.codes import Channel, Verdict, judge
+from producers.codes import ERRORS, Channel, Verdict, advice, judge
 from producers.frames import MAX_FRAME, Ack, Notice, NotJson, Refusal, TooLong, UnknownCode, read_frame
 from producers.pushes import AheadOfReceipt, BadField, Push, UnreadableFrame
 
@@ -160,7 +160,8 @@ def test_plain_text_is_a_greeting_only_where_one_is_expected():
 def test_welcome_is_no_error_and_acks_name_their_channel():
     assert read({"code": 200, "msg": "ws connect success"}) == Notice()
     assert read({"code": 11010, "trace": "x"}) == Notice()
-    assert [read({"code": code, "trace": "x"}) for code in (10001, 10004, 10007)] == [Ack(channel) for channel in Channel]
+    assert [read({"code": code, "trace": "x"}) for code in (10001, 10004, 10007)] == [Ack(channel, "x") for channel in Channel]
+    assert read({"code": 10001, "trace": 5}) == Ack(Channel.TRADE, None)
 
 
 def test_error_frames_and_subscribe_fail_texts_are_refusals():
@@ -170,17 +171,33 @@ def test_error_frames_and_subscribe_fail_texts_are_refusals():
     assert read(b"Subscribe fail: market not purchased") == Refusal(None, "market not purchased", None)
 
 
-@pytest.mark.parametrize(
-    ("codes", "verdict"),
-    [
-        ([500, 513, 599], Verdict.RECONNECT),
-        ([429, 501, 516], Verdict.ASK_LATER),
-        ([503, 504, 505, 506, 507, 515, None], Verdict.REPORT),
-        ([427, 502, 508, 509, 510, 511, 512, 514, 517, 518, 519, 520, 521], Verdict.STOP),
-    ],
-)
-def test_one_function_decides_what_an_error_calls_for(codes, verdict):
-    assert {judge(code) for code in codes} == {verdict}
+RETRY, SLOW_DOWN, OUR_BUG, FATAL = Verdict.RECONNECT, Verdict.ASK_LATER, Verdict.REPORT, Verdict.STOP
+VENDORS_TABLE = {
+    427: FATAL, 429: SLOW_DOWN, 500: RETRY, 501: SLOW_DOWN, 502: FATAL, 503: OUR_BUG, 504: OUR_BUG, 505: OUR_BUG, 506: OUR_BUG,
+    507: OUR_BUG, 508: FATAL, 509: FATAL, 510: FATAL, 511: FATAL, 512: FATAL, 513: RETRY, 514: FATAL, 515: OUR_BUG,
+    516: SLOW_DOWN, 517: FATAL, 518: FATAL, 519: FATAL, 520: FATAL, 521: FATAL,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "verdict"), VENDORS_TABLE.items())
+def test_every_error_code_of_the_vendor_is_a_refusal_with_its_action(code, verdict):
+    assert isinstance(read({"code": code, "msg": "no"}), Refusal)
+    assert judge(code) is verdict
+    assert advice(code)
+
+
+def test_table_has_the_vendors_codes_and_no_others():
+    assert ERRORS.keys() == VENDORS_TABLE.keys()
+
+
+@pytest.mark.parametrize("code", [code for code in range(500, 600) if code not in VENDORS_TABLE])
+def test_unknown_error_code_is_worth_another_try(code):
+    assert isinstance(read({"code": code}), Refusal)
+    assert judge(code) is RETRY
+
+
+def test_refusal_in_prose_is_reported_and_not_tried_again():
+    assert judge(None) is OUR_BUG
 
 
 SCALAR = st.sampled_from([None, True, 0, -1, 2**70, 0.1, 1e300, "", "1", "-0", "1e5", "NaN", "x", "１", "٣"])

@@ -1,0 +1,129 @@
+"""A feed's list of symbols changes while it is connected."""
+
+import json
+import random
+
+from producers.counters import FeedCounters
+from producers.protocol import FeedProtocol, FeedSettings
+from producers.records import ControlRecord, Record
+from producers.requests import FRAMES
+from producers.symbols import Feed
+
+START = 1752826113_000_000
+SECOND = 1_000_000
+PARTITIONS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
+
+
+def protocol():
+    core = FeedProtocol(
+        Feed("crypto-1", "crypto", ("A", "B")), FeedSettings("live"), PARTITIONS, FeedCounters("crypto-1"), random.Random(1)
+    )
+    core.connected(START)
+    return core
+
+
+def sent(core, now=START):
+    return [json.loads(send.payload) for send in core.frames_to_send(now) if send.opcode == "text"]
+
+
+def subscribed():
+    core = protocol()
+    answer(core, sent(core))
+    return core
+
+
+def answer(core, requests, now=START):
+    return [
+        output
+        for request in requests
+        if request["code"] in (10000, 10003, 10006)
+        for output in core.receive(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), now)
+    ]
+
+
+def controls(outputs, kind):
+    return sorted((each.topic[12:], each.key) for each in outputs if isinstance(each, ControlRecord) and each.control.kind == kind)
+
+
+def trade(symbol):
+    return json.dumps({"code": 10002, "data": {"s": symbol, "t": START // 1000, "p": "1", "v": "1", "vw": "1", "td": 1}}).encode()
+
+
+def asked(requests):
+    return [(request["code"], request["data"].get("codes") or request["data"]["arr"][0]["codes"]) for request in requests]
+
+
+def of(symbol):
+    return [("depth", symbol), ("kline", symbol), ("trade", symbol)]
+
+
+def test_removed_symbol_ends_and_added_one_begins_at_its_ack_while_the_others_go_on():
+    core = subscribed()
+    assert controls(core.change_symbols(("B", "C", "D")), "end") == of("A")
+    requests = sent(core)
+    assert asked(requests) == [(11000, "A"), (11001, "A"), (11002, "A"), (10000, "C,D"), (10003, "C,D"), (10006, "C,D")]
+    assert requests[2]["data"]["klineTypes"] == "1"
+    begun = controls(answer(core, requests), "begin")
+    assert begun == sorted([*of("C"), *of("D")])
+    assert sent(core) == []
+    assert controls(core.ended(START)[0], "end") == sorted([*of("B"), *of("C"), *of("D")])
+
+
+def test_late_push_of_a_removed_symbol_is_published_and_begins_nothing():
+    core = subscribed()
+    core.change_symbols(("B",))
+    (record,) = core.receive(trade("A"), START)
+    assert isinstance(record, Record)
+    assert controls(core.ended(START)[0], "end") == of("B")
+
+
+def test_ack_of_the_first_request_does_not_begin_what_was_added_or_removed_since():
+    core = protocol()
+    first = sent(core)
+    core.change_symbols(("B", "C"))
+    assert controls(answer(core, first), "begin") == of("B")
+    assert controls(answer(core, sent(core)), "begin") == of("C")
+
+
+def test_change_before_the_first_request_goes_out_with_it():
+    core = protocol()
+    core.change_symbols(("B", "C"))
+    assert asked(sent(core)) == [(code, "B,C") for code in (10000, 10003, 10006)]
+
+
+def test_changes_that_were_not_sent_are_merged_and_what_comes_back_is_not_dropped():
+    core = subscribed()
+    core.change_symbols(("B", "C"))
+    core.change_symbols(("B", "D"))
+    core.change_symbols(("A", "B", "D", "E"))
+    assert asked(sent(core)) == [
+        (11000, "C"), (11001, "C"), (11002, "C"), (10000, "D,A,E"), (10003, "D,A,E"), (10006, "D,A,E"),
+    ]  # fmt: skip
+
+
+def test_changes_keep_within_the_budget_of_a_minute():
+    core = subscribed()
+    frames = 3
+    for number in range(50):
+        core.change_symbols((f"S{number}",))
+        frames += len(core.frames_to_send(START + number))
+    assert frames <= FRAMES
+
+
+def test_added_symbols_over_a_quota_are_asked_for_again_and_no_others():
+    core = subscribed()
+    core.change_symbols(("A", "B", "C"))
+    refused = sent(core)[0]
+    core.receive(json.dumps({"code": 516, "trace": refused["trace"]}).encode(), START)
+    assert asked(sent(core, START + 20 * SECOND)) == []
+    again = [request for request in sent(core, START + 60 * SECOND) if request["code"] != 10010]
+    assert asked(again) == [(10000, "C")]
+
+
+def test_change_while_the_connection_is_lost_ends_the_removed_and_the_next_one_asks_for_the_rest():
+    core = subscribed()
+    core.disconnected(START + SECOND, "lost")
+    assert controls(core.change_symbols(("B",)), "end") == of("A")
+    core.connected(START + 2 * SECOND)
+    assert asked(sent(core, START + 2 * SECOND)) == [(code, "B") for code in (10000, 10003, 10006)]
+    assert controls(core.ended(START + 3 * SECOND)[0], "end") == of("B")

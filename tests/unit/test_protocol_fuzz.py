@@ -1,0 +1,101 @@
+"""No bytes make the protocol raise; each push ends as a record or a dead letter, and is counted."""
+
+import json
+import random
+import re
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from producers.counters import FeedCounters
+from producers.frames import read_frame
+from producers.protocol import FeedProtocol, FeedSettings
+from producers.pushes import UnreadableFrame
+from producers.records import DEAD_LETTER, FEED_STATUS, Record
+from producers.symbols import Feed
+from schemas.topics import load_schema
+from schemas.wire import compile_encoder
+
+NOW = 1752826113_000_000
+PARTITIONS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
+SCHEMAS = {"infoway.raw.trade": "raw_trade", "infoway.raw.depth": "raw_depth", "infoway.raw.kline": "raw_kline",
+           DEAD_LETTER: "dead_letter", FEED_STATUS: "feed_status"}  # fmt: skip
+ENCODERS = {topic: compile_encoder(load_schema(schema), 1) for topic, schema in SCHEMAS.items()}
+VALID = (
+    b'{"code":10002,"data":{"s":"00005.HK","t":1752826113000,"p":"98.150","v":"956000","vw":"93831400.000","td":0}}',
+    b'{"code":10005,"data":{"s":"00005.HK","t":1752826113000,"a":[["98.15","98.2"],["100","7"]],"b":[["98.1"],["3"]]}}',
+    b'{"code":10008,"data":{"s":"X","t":1752826080,"ty":1,"o":"1","h":"2","l":"1","c":"1","v":"1","vw":"1","pca":"0","pfr":"5%"}}',
+    b'{"code":10001,"trace":"x","msg":"ok"}',
+    b'{"code":516,"trace":"x","msg":"quota"}',
+    b'Subscribe fail: {"code":505,"msg":"quota","trace":"x"}',
+    b"Subscribe fail: not purchased",
+    b'{"code":200,"msg":"ws connect success"}',
+)
+ODD = st.sampled_from([
+    b"NaN", b"-Infinity", b"null", b"true", b"1e999", b"-0", b"1E-400", b"9" * 5000, b"0." + b"1" * 400, b"18446744073709551616",
+    b'"\\ud800"', b'"\\u0000"', b'"\xed\xa0\x80"', b'"\xff"', b'"\xd9\xa3"', b'"1,2"', b'"1_0"', b'" 1"', b"[" * 3000,
+    b"[" * 300 + b"]" * 300,
+    b"{}", b"[]", b"[[],[]]", b"[[null],[null]]", b'[["1"],["1"],["1"]]', b'[["1"],{}]', b'[[["1"]],[["1"]]]', b'[[1.5,"2"],["3",4]]',
+    b'{"a":{"a":1.10}}', b'"10002"', b"10002.0", b"503", b"10010",
+])  # fmt: skip
+
+
+@st.composite
+def mutated(draw):
+    frame = draw(st.sampled_from(VALID))
+    for _ in range(draw(st.integers(1, 3))):
+        values = [found.span(1) for found in re.finditer(rb':("[^"]*"|[\d.]+|\[\[.*?\]\])', frame)]
+        kind = draw(st.sampled_from(["value", "twice", "cut", "insert"]))
+        if kind == "value" and values:
+            start, end = draw(st.sampled_from(values))
+            frame = frame[:start] + draw(ODD) + frame[end:]
+        elif kind == "twice" and b"{" in frame:
+            name = draw(st.sampled_from([b"s", b"t", b"p", b"v", b"a", b"b", b"code", b"data", b"new"]))
+            place = draw(st.sampled_from([found.end() for found in re.finditer(rb"{", frame)]))
+            frame = frame[:place] + b'"%s":%s,' % (name, draw(ODD)) + frame[place:]
+        else:
+            place = draw(st.integers(0, len(frame)))
+            frame = frame[:place] if kind == "cut" else frame[:place] + draw(st.binary(max_size=4)) + frame[place:]
+    return frame
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=8
+)
+DEPTHS = st.builds(lambda a, b: json.dumps({"code": 10005, "data": {"s": "X", "t": 1752826113000, "a": a, "b": b}}).encode(), JSON, JSON)
+ANY = st.binary(max_size=80) | mutated() | DEPTHS
+
+
+@settings(max_examples=400)
+@given(st.lists(ANY, min_size=1, max_size=5), st.sampled_from(["stock", "crypto"]))
+@example([b'{"code":10002,"data":' + b"[" * 100_000], "crypto")
+@example([b'{"code":10002,"data":{"s":"\\ud800","t":1752826113000,"p":"1","v":"1","vw":"1","td":0}}'], "stock")
+@example([b'{"code":516,"msg":"\\ud800"}', b"Subscribe fail: \xff"], "stock")
+def test_every_push_ends_as_a_record_or_a_dead_letter_that_can_be_encoded(frames, business):
+    counters = FeedCounters("f-1")
+    core = FeedProtocol(Feed("f-1", business, ("X",)), FeedSettings("live"), PARTITIONS, counters, random.Random(1))
+    core.connected(NOW)
+    for frame in frames:
+        before = counters.received
+        outputs = core.receive(frame, NOW)
+        found = [output for output in outputs if isinstance(output, Record) and output.topic != FEED_STATUS]
+        assert len(found) == counters.received - before <= 1
+        for output in outputs:
+            (output.key or "").encode()
+            if isinstance(output, Record):
+                ENCODERS[output.topic](*output.fields)
+    assert counters.received == counters.trades + counters.depth + counters.klines + counters.unreadable
+
+
+@settings(max_examples=400)
+@given(ANY, st.booleans())
+def test_reading_raises_nothing_but_unreadable_frame(data, greeting):
+    try:
+        read_frame(data, NOW // 1000 + 60_000, greeting)
+    except UnreadableFrame as error:
+        assert str(error).encode()
+
+
+def test_valid_frames_of_the_fuzz_are_read():
+    for frame in VALID:
+        read_frame(frame, NOW // 1000 + 60_000, False)
