@@ -4,7 +4,8 @@ from datetime import datetime
 
 import pytest
 
-from infra.feeding import chosen_feeds, market_hours
+from infra.feeding import market_hours
+from infra.planning import chosen_feeds
 
 
 @pytest.mark.parametrize(

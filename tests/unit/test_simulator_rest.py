@@ -172,7 +172,7 @@ def test_a_recording_tells_what_has_been_played_of_it():
         (10002, {"s": "ESH4", "t": NOW + 60_000, "p": "9", "v": "1", "td": 0}),
         (10002, {"s": "OTHER", "t": NOW, "p": "1", "v": "1", "td": 0}),
     ]
-    history = Played(addressed(RecordedFrame(1, orjson.dumps({"code": code, "data": data})) for code, data in pushes))
+    history = Played(addressed([RecordedFrame(1, orjson.dumps({"code": code, "data": data})) for code, data in pushes]))
     assert history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW) == []
     history.played = 4
     (kline,) = history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW)

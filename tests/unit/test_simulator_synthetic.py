@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from infra.feeding import SAMPLE_SYMBOLS
+from infra.planning import SAMPLE_SYMBOLS
 from infra.simulator import synthetic
 from infra.simulator.synthetic import KLINE_SECONDS, Market, trades_on
 from producers.codes import Channel
