@@ -28,13 +28,14 @@ from schemas.wire import compile_encoder
 
 TRADES, BOOKS, KLINES = "infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline"
 START = 1_722_909_600_000
-"""2024-08-06 02:00 UTC: Hong Kong and Shenzhen trade, New York does not."""
+"""2024-08-06 02:00 UTC, within the session of Hong Kong."""
+HOUR = 3_600_000
 RECONCILIATION = "infoway.reconciliation"
 STEPS = 800
 MARKETS = (
-    {"BTCUSDT": "crypto", "00700.HK": "stock", "AAPL.US": "stock"},
+    {"BTCUSDT": "crypto", "00700.HK": "stock", "00005.HK": "stock", "09988.HK": "stock"},
     {"ETHUSDT": "crypto", "USDJPY": "common"},
-    {"SOLUSDT": "crypto", "HUGEUSDT": "crypto", "002594.SZ": "stock"},
+    {"SOLUSDT": "crypto", "HUGEUSDT": "crypto", "XAUUSD": "common"},
 )
 """Symbols and their business, by partition."""
 
@@ -64,13 +65,14 @@ class Writer:
         self.now += self.drawn.randrange(3000)
         if number == 0:
             yield from self.control("begin", *self.symbols)
-        elif number == 400:  # an outage of an hour: a new connection, a gap for one of the symbols by name, and for all of a feed
-            lost, self.now, self.connection = self.now, self.now + 3_600_000, 2
+        elif number == 300:  # an outage into Hong Kong's night, of one symbol and of whole feeds; it reaches bars that are closed
+            lost, self.now = self.now - HOUR // 10, self.now + 8 * HOUR
+            yield from self.control("gap", next(iter(self.symbols)), None, None, ts_from=lost)
+            self.connection = 2
             yield from self.control("begin", *self.symbols)
-            yield from self.control("gap", next(iter(self.symbols)), None, ts_from=lost)
-        elif number == 650:  # the crypto symbols go over to the second feed, and the next day comes
+        elif number == 550:  # the next day's session; the crypto symbols go over to the second feed
             self.feeds |= {symbol: "crypto-2" for symbol, business in self.symbols.items() if business == "crypto"}
-            self.now += 86_400_000
+            self.now += 16 * HOUR
             yield from self.control("begin", *self.symbols)
         elif number == STEPS - 1:
             yield from self.control("end", *self.symbols)
@@ -189,7 +191,8 @@ class Namespace:
 
     def strike(self, number: int, slots: Sequence[str], records: Sequence[Raw]) -> None:
         """Publish records, send workers that have not read them all a signal, and wait until they are back with their share."""
-        workers = {child.environ().get("INFOWAY_SLOT"): child for child in psutil.Process().children()}
+        children = ((child, child.environ()) for child in psutil.Process().children())
+        workers = {found["INFOWAY_SLOT"]: child for child, found in children if found.get("INFOWAY_PREFIX") == self.names.prefix}
         joined, generation = {slot: self.joined(slot) for slot in slots}, self.generation()
         restarted = self.supervisor.restarts + len(slots)
         half = len(records) // 2
@@ -243,8 +246,8 @@ def running(stack, prefix: str, folder: Path, workers: int, batch: int, hash_see
     ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
     log = raw_log({names.contract_name(topic): schema_id for topic, schema_id in ids.items()})
     deployment = Deployment(stack.bootstrap, stack.registry_url, names, ids, embedded=False)
-    environment = {**deployment.environment, "INFOWAY_BATCH_RECORDS": str(batch), "PYTHONHASHSEED": hash_seed}
-    with Supervisor(environment, workers, folder) as supervisor:
+    settings = {"INFOWAY_BATCH_RECORDS": str(batch), "PYTHONHASHSEED": hash_seed, "TMPDIR": str(folder)}
+    with Supervisor({**deployment.environment, **settings}, workers, folder) as supervisor:
         yield Namespace(stack.bootstrap, stack.registry_url, names, log, supervisor, folder)
 
 
@@ -255,7 +258,7 @@ def reference(stack, tmp_path_factory):
         run.publish(run.log)
         run.await_processed()
         assert (run.supervisor.restarts, run.generation()) == (0, 1)
-        yield run.digests(), run.verdicts()
+        return run.digests(), run.verdicts()
 
 
 def test_the_log_has_something_for_every_topic(reference):

@@ -16,7 +16,7 @@ from infra.consuming import read_to_end
 from schemas.registry import Registry
 from schemas.topics import Topology
 
-KEY = "k3y+with/odd=signs%and ünicode"
+KEY = "k3y+with/odd=signs%and~more"
 SPELLINGS = (KEY.encode(), quote(KEY, safe="").encode(), orjson.dumps(KEY)[1:-1], KEY.encode("unicode_escape"))
 
 
