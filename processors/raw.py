@@ -9,7 +9,7 @@ from processors.decode import Undecodable
 from processors.records import BarRevision, Book, ControlRecord, Kline, Record, Trade, Unreadable
 from processors.sessions import BeyondCalendar
 from schemas.control import UnreadableControl, read_control
-from schemas.registry import Registry
+from schemas.registry import Registry, UnknownSchema
 from schemas.wire import Decoder, UnreadableValue, compile_decoder, schema_id_of
 
 RecordOf = Callable[[int, dict[str, Any]], Trade | Book | Kline | BarRevision]
@@ -18,8 +18,8 @@ RecordOf = Callable[[int, dict[str, Any]], Trade | Book | Kline | BarRevision]
 class RawReader:
     """Reads the messages of one source topic: Avro by the schema id that each names, control records by their headers.
 
-    An unknown schema id is asked of the registry once; while the registry is away the worker ends (RegistryError) and
-    starts anew, since a record that is merely not readable yet is no dead letter.
+    A schema id is asked of the registry once; while the registry is away the worker ends (RegistryError) and starts anew,
+    since a record that is merely not readable yet is no dead letter. One whose id the registry denies is: producers register first.
     """
 
     def __init__(self, registry: Registry, record_of: RecordOf) -> None:
@@ -35,7 +35,7 @@ class RawReader:
             if value is None:
                 return ControlRecord(offset, key.decode() if key else None, read_control(message.headers()))
             return self._record_of(offset, self._decoder(schema_id_of(value))(value))
-        except (BeyondCalendar, Undecodable, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
+        except (BeyondCalendar, Undecodable, UnknownSchema, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
             return Unreadable(offset, key, value or b"", type(error).__name__, str(error))
 
     def _decoder(self, schema_id: int) -> Decoder:

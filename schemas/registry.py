@@ -14,6 +14,10 @@ class RegistryError(RuntimeError):
     """The registry is out of reach, or refused a schema."""
 
 
+class UnknownSchema(RegistryError):
+    """The registry answers, and knows no schema of this id."""
+
+
 class Registry:
     """A client of one registry."""
 
@@ -41,7 +45,7 @@ class Registry:
         return int(answer["id"])
 
     def schema(self, schema_id: int) -> Schema:
-        """Return the schema of an id; raises RegistryError where the registry does not know it."""
+        """Return the schema of an id; raises UnknownSchema where the registry does not know it."""
         return cast(Schema, json.loads(self._call("GET", f"/schemas/ids/{schema_id}", None)["schema"]))
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -55,6 +59,8 @@ class Registry:
             raise RegistryError(
                 f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {response.text[:300]}"
             )
+        if response.status_code == httpx.codes.NOT_FOUND and path.startswith("/schemas/"):
+            raise UnknownSchema(f"the schema registry at {self.url} knows no {path.removeprefix('/')}")
         if response.is_error:
             raise RegistryError(f"the schema registry answered {response.status_code} to {method} {path}: {response.text[:300]}")
         return cast(dict[str, Any], response.json())
