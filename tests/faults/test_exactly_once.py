@@ -77,6 +77,12 @@ def stop_one_of_two(fleet, step):
     return load
 
 
+def attempts(rule):
+    """How often a fault is placed: without the rule it has to show once, and on a busy machine the broker may have aborted the
+    stopped worker's transaction, which lives for 10 s, before the worker is back."""
+    return 3 if rule else 1
+
+
 def come_back(fleet):
     """Let the stopped worker go on, until it has ended or joined the group anew."""
     joined = fleet.log("a").count("Joined group")
@@ -86,12 +92,15 @@ def come_back(fleet):
 
 @pytest.mark.parametrize(("rule", "linger"), [("", 2), ("stable", 2), ("", 5000), ("order", 5000)])
 def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_double_its_batch(make_fleet, rule, linger):
-    fleet = make_fleet(batch=50, slow=0, linger=linger, **{"break": rule})
-    stop_one_of_two(fleet, "after send offsets")
-    # with the rules in force the successor waits for the transaction; without, it has read the old state by now
-    drill.wait_until(lambda: drill.applied(fleet, 0) == TOTAL, 3)
-    come_back(fleet)
-    drill.settle(fleet, ["a", "b"], TOTAL)
+    for _ in range(attempts(rule)):
+        fleet = make_fleet(batch=50, slow=0, linger=linger, **{"break": rule})
+        stop_one_of_two(fleet, "after send offsets")
+        # with the rules in force the successor waits for the transaction; without, it has read the old state by now
+        drill.wait_until(lambda fleet=fleet: drill.applied(fleet, 0) == TOTAL, 3)
+        come_back(fleet)
+        drill.settle(fleet, ["a", "b"], TOTAL)
+        if drill.differences(fleet):
+            break
     verdict(fleet, rule)
 
 
