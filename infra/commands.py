@@ -12,7 +12,7 @@ from infra import topology
 from infra.consuming import ValueReader
 from infra.deployment import Deployment
 from infra.feeding import Feeding, api_key, endpoint_of
-from infra.planning import chosen_feeds, feeds_within_package
+from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from infra.symbols_file import SymbolsFile, read_symbols
@@ -50,7 +50,7 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
     endpoint = endpoint_of(key, url)
 
     def planned(chosen: str | None) -> list[Feed]:
-        return feeds_within_package(chosen, live, key, url, rest_url) if key else chosen_feeds(chosen, live)
+        return feeds_to_run(chosen, live, key, url, rest_url)
 
     feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
     stop = stop_on_signals()

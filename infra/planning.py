@@ -21,6 +21,11 @@ def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
     return plan_feeds(*_chosen(symbols, live))
 
 
+def feeds_to_run(symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None) -> list[Feed]:
+    """Return the feeds of `--symbols` within the package of the key, where there is one; raises as feeds_within_package does."""
+    return feeds_within_package(symbols, live, key, url, rest_url) if key else chosen_feeds(symbols, live)
+
+
 def feeds_within_package(symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None) -> list[Feed]:
     """Return the feeds that the key's package allows. `url`: the WebSocket of a simulator; None: the vendor's.
 

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 from infra.feeding import api_key, endpoint_of
-from infra.planning import chosen_feeds, feeds_within_package
+from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
 from producers.counters import FeedCounters
 from producers.protocol import FeedSettings
@@ -20,7 +20,7 @@ def record(symbols: str | None, out: Path, url: str | None, rest_url: str | None
     key = api_key()
     endpoint = endpoint_of(key, url)
     source = "simulated" if url else "live"
-    feeds = feeds_within_package(symbols, url is None, key, url, rest_url) if key else chosen_feeds(symbols, live=url is None)
+    feeds = feeds_to_run(symbols, url is None, key, url, rest_url)
     partitions = {topic.name: topic.partitions for topic in Topology().topics()}
     stop, chance = stop_on_signals(), random.Random()
     with Recorder(out, rotate_mib) as recorder:

@@ -14,7 +14,7 @@ from infra import view
 from infra.board import Board
 from infra.deployment import Deployment, deployed
 from infra.feeding import Feeding, api_key
-from infra.planning import chosen_feeds, feeds_within_package
+from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from infra.supervisor import Supervisor
@@ -39,7 +39,7 @@ def up(
     console = Console()
     key = api_key()
     source = "live" if key else "simulated"
-    feeds = feeds_within_package(symbols, True, key, None, rest_url) if key else chosen_feeds(symbols, live=False)
+    feeds = feeds_to_run(symbols, bool(key), key, None, rest_url)
     banner = "LIVE data of Infoway" if key else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
     console.print(f"{banner}; starting broker and registry", highlight=False)
     with ExitStack() as running:

@@ -1,8 +1,8 @@
 """The reconciliation agent: the vendor's klines beside our own bars, once both are final; it alters neither.
 
 It reads `infoway.raw.kline` and the bar topics side by side. What a stream of bars and one of klines say depends on each
-one's own order alone, so the last record of a bar is the same however the two are interleaved; the records before it
-need not be.
+one's own order alone, so the last record of a bar is the same however the two are interleaved, but for bars that were
+no longer at hand (`expired`); the records before it need not be.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ from processors.feeds import FOREVER, EventTime, Feeds
 from processors.intervals import DAY, ladder
 from processors.reconciliation_state import BarSide, Day, KlineSide, Pair, ReconciliationState, Stream
 from processors.records import BarRevision, ControlRecord, Kline, Record, Row, SourcesMixed
+from processors.rolling import span_ms
 from processors.sessions import BeyondCalendar, Calendars, Session
 from schemas.decimals import UNIT, divide_half_even
 
@@ -57,7 +58,7 @@ class Reconciliation:
     def _take_kline(self, state: ReconciliationState, kline: Kline) -> None:
         if kline.source != "rest":
             state.feeds.observe(kline)
-        interval = self._names.get(_length(kline.interval))
+        interval = self._names.get(DAY if kline.interval == "1d" else span_ms(kline.interval) or 0)
         if interval is None:
             return  # bars of this interval are not computed
         stream = state.stream(kline.symbol, interval)
@@ -109,8 +110,7 @@ class Reconciliation:
 
     def _settle(self, state: ReconciliationState, stream: Stream, source: str) -> None:
         """Judge klines whose bar can no longer come, and forget the pairs that no revision can change any more."""
-        # bars are forgotten where the watermark crosses their grid, none of which is longer than the interval
-        settled = stream.closed - self._event_time.revision_horizon_ms - self._lengths[stream.interval]
+        settled = self._settled(stream)
         for pair in sorted((pair for pair in stream.pairs.values() if pair.end <= settled), key=lambda pair: pair.start):
             if pair.kline is not None and pair.bar is None and pair.start < stream.newest:
                 self._judge(state, stream, pair, source)
@@ -123,12 +123,16 @@ class Reconciliation:
             stream.expired = max(stream.expired, stream.pairs[start].end)
             state.drop(stream, stream.pairs[start])
 
+    def _settled(self, stream: Stream) -> int:
+        """Return up to which end no bar can come or be revised any more."""
+        # bars are forgotten where the watermark crosses their grid, none of which is longer than the interval
+        return stream.closed - self._event_time.revision_horizon_ms - self._lengths[stream.interval]
+
     def _judge(self, state: ReconciliationState, stream: Stream, pair: Pair, source: str) -> None:
         if not stream.first <= pair.start < stream.newest:
             return  # the kline is not final, or there never was one so early
         expired = pair.end <= stream.expired
-        settled = stream.closed - self._event_time.revision_horizon_ms - self._lengths[stream.interval]
-        if pair.bar is None and pair.aligned and not expired and pair.end > settled and pair.kline is not None:
+        if pair.bar is None and pair.aligned and not expired and pair.end > self._settled(stream) and pair.kline is not None:
             return  # a late trade may yet make the bar
         session = self._session(stream, pair)
         ours, theirs = pair.bar.figures if pair.bar else None, pair.kline.figures if pair.kline else None
@@ -195,10 +199,3 @@ class Reconciliation:
 
 def _numbers(figures: Figures | None) -> tuple[int | None, ...]:
     return (None,) * 6 if figures is None else (*figures.prices, figures.volume, figures.turnover)
-
-
-def _length(interval: str) -> int:
-    """Return the length of one of the vendor's intervals in ms, 0 for those longer than a day."""
-    if interval == "1d":
-        return DAY
-    return int(interval[:-1]) * {"m": 60_000, "h": 3_600_000}.get(interval[-1], 0)

@@ -23,6 +23,7 @@ class Registry:
 
     def __init__(self, url: str, timeout: float = 10.0) -> None:
         self.url = url.rstrip("/")
+        self._schemas: dict[int, Schema] = {}
         # trust_env off: a proxy of the environment must not stand before a registry on loopback
         self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not _is_local(url))
 
@@ -46,7 +47,10 @@ class Registry:
 
     def schema(self, schema_id: int) -> Schema:
         """Return the schema of an id; raises UnknownSchema where the registry does not know it."""
-        return cast(Schema, json.loads(self._call("GET", f"/schemas/ids/{schema_id}", None)["schema"]))
+        # an id never changes its meaning: the readers of all topics of a worker ask once for what they share
+        if schema_id not in self._schemas:
+            self._schemas[schema_id] = json.loads(self._call("GET", f"/schemas/ids/{schema_id}", None)["schema"])
+        return self._schemas[schema_id]
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
