@@ -28,6 +28,9 @@ class Channel(Enum):
         self.push = push
         self.unsubscribe = unsubscribe
 
+    # Enum's own hashes the name, in Python: twice a frame
+    __hash__ = object.__hash__
+
 
 class Verdict(Enum):
     """What an error frame calls for."""

@@ -139,7 +139,9 @@ class FeedProtocol:
             elif isinstance(frame, Refusal):
                 outputs = self._take_refusal(frame, now)
         self._connection.had_json = self._connection.had_json or data[:1] == b"{"
-        return outputs + self._silent(now) + self._marks()
+        outputs += self._silent(now)
+        outputs += self._marks()
+        return outputs
 
     def pong(self, now: int) -> list[Output]:
         """Take a WebSocket pong, a sign of life."""
@@ -205,43 +207,35 @@ class FeedProtocol:
 
     def _take_push(self, push: Push, now: int) -> list[Output]:
         outputs: list[Output] = []
-        counters = self.counters
+        counters, connection, feed = self.counters, self._connection, self.feed
+        channel, symbol, fields, extra = push
         counters.received += 1
-        self._connection.sequence += 1
-        envelope = (
-            self.feed.business,
-            self.feed.name,
-            self._connection.id,
-            self._connection.sequence,
-            now,
-            self._settings.source,
-            push.extra,
-        )
-        if self._silence.heard(push.symbol):
+        connection.sequence += 1
+        envelope = (feed.business, feed.name, connection.id, connection.sequence, now, self._settings.source, extra)
+        if self._silence.heard(symbol):
             counters.silent = len(self._silence.silent)
-            outputs.append(self._status("healthy", "data after a silence", now, None, [push.symbol]))
-        fields = push.fields
-        place = self._connection.begun.get((push.channel, push.symbol))
-        if push.symbol in self._connection.removed:
+            outputs.append(self._status("healthy", "data after a silence", now, None, [symbol]))
+        place = connection.begun.get((channel, symbol))
+        if symbol in connection.removed:
             pass
         elif place is None:
             # its ack is still to come, or it was never asked for: data says more than either
-            outputs.append(self._begin_symbol(push.channel, push.symbol, now))
+            outputs.append(self._begin_symbol(channel, symbol, now))
         else:
             place.active = now
-        if push.channel is Channel.KLINE:
+        if channel is Channel.KLINE:
             counters.klines += 1
-        elif push.channel is Channel.DEPTH:
+        elif channel is Channel.DEPTH:
             counters.depth += 1
             self._event_clock = (fields[1], now)
         else:
             counters.trades += 1
             _, ts_event, price, volume, _, direction, _ = fields
             self._event_clock = (ts_event, now)
-            repeat = self._repeats.seen(push.symbol, (ts_event, price, volume, direction), now)
+            repeat = self._repeats.seen(symbol, (ts_event, price, volume, direction), now)
             counters.repeats += repeat
             fields = (*fields, repeat)
-        outputs.append(Record(push.channel.topic, push.symbol, fields + envelope))
+        outputs.append(Record(channel.topic, symbol, fields + envelope))
         return outputs
 
     def _take_ack(self, ack: Ack, now: int) -> list[Output]:
@@ -293,14 +287,14 @@ class FeedProtocol:
         return [self._status("degraded", reason, now, None, found)]
 
     def _marks(self) -> list[Output]:
-        if self._event_clock is None:
+        if self._event_clock is None or not (places := self._connection.marks.due(self._connection.life)):
             return []
         # in the vendor's time, not the producer's: a slow clock, a slow feed and a recording of years ago stay in step
         event, received = self._event_clock
         alive_at = event + (self._connection.life - received) // 1000
         return [
             ControlRecord(place.topic, None, place.partition, self._control_value("mark", self._connection.life, None, alive_at))
-            for place in self._connection.marks.due(self._connection.life)
+            for place in places
         ]
 
     def _control(self, kind: Kind, channel: Channel, symbol: str, time: int, ts_from: int | None = None) -> ControlRecord:

@@ -7,8 +7,7 @@ what was written: `Inexact` then asks for a document parsed with `parse_exactly`
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,7 +20,8 @@ _KNOWN = {
     Channel.KLINE: frozenset(("s", "t", "o", "h", "l", "c", "v", "vw", "pca", "pfr", "ty")),
 }
 _ENVELOPE = frozenset(("code", "data"))
-_PLAIN_NUMBERS = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,18})?(?:,-?[0-9]{1,20}(?:\.[0-9]{1,18})?)*", re.ASCII)
+# possessive: nothing here can match in another way, and remembering places to go back to is most of the cost
+_PLAIN_NUMBERS = re.compile(r"-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+(?:,-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+)*+", re.ASCII)
 _DIGITS_OF_INT64 = 18
 
 Json = dict[str, Any]
@@ -45,8 +45,7 @@ class Inexact(Exception):
     """A place was met where orjson may have rounded a number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(NamedTuple):
     """A trade, book or kline: its fields in the order of the raw schema, as far as the vendor gives them.
 
     trade  symbol, ts_event, price, volume, turnover, direction, trade_type

@@ -1,7 +1,7 @@
 """What the protocol wants published: records of the contract and control records, before encoding; no Kafka."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.control import Control
 
@@ -9,8 +9,7 @@ DEAD_LETTER = "infoway.dead-letter"
 FEED_STATUS = "infoway.feed.status"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record of a topic of the contract: its key and its fields in the order of the topic's schema."""
 
     topic: str

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import websocket
@@ -25,6 +26,8 @@ _BACKOFF_BASE = 1.0
 _BACKOFF_CAP = 30.0
 _STEADY = 60.0
 """Seconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
+
+_READ_SIZE = 256 * 1024
 
 Clock = Callable[[], int]
 
@@ -56,6 +59,26 @@ class BadAddress(ValueError):
 
 class _ConnectionFailed(Exception):
     """No connection could be made; worth another try."""
+
+
+class _ReadAhead:
+    """A socket that takes from the kernel all there is: websocket-client asks for two bytes, two more, then the rest of each frame."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._taken = b""
+        self._read = 0
+
+    def recv(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end of the stream; raises what the socket raises."""
+        if self._read == len(self._taken):
+            self._taken, self._read = self._sock.recv(_READ_SIZE), 0
+        chunk = self._taken[self._read : self._read + size]
+        self._read += len(chunk)
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +201,7 @@ def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocke
     except (websocket.WebSocketException, OSError) as error:
         raise _ConnectionFailed(f"no connection to {endpoint.base_url}: {endpoint.scrub(str(error)) or type(error).__name__}") from None
     socket.settimeout(_READ_TIMEOUT)
+    socket.sock = _ReadAhead(socket.sock)
     return socket
 
 
