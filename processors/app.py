@@ -7,19 +7,20 @@ from typing import Any
 
 from processors.activity import ActivityBars
 from processors.bars import Bars
-from processors.decode import bar_revision_of, book_of, kline_of, trade_of
+from processors.decode import bar_revision_of, book_of, heal_of, kline_of, trade_of
 from processors.depth import Imbalance
 from processors.engine.app import create_app
 from processors.engine.engine import Agent, Engine
 from processors.engine.group import Member, check_metadata_format
 from processors.engine.outputs import Outputs
 from processors.engine.overrides import EngineApp
-from processors.raw import RawReader, RecordOf
+from processors.raw import HealOf, RawReader, RecordOf
 from processors.reconciliation import Reconciliation
-from processors.records import Computation, Trade
+from processors.records import Computation, Heal, Trade
 from processors.sessions import Calendars
 from processors.settings import Settings, SettingsError
 from processors.vwap import Vwap
+from schemas.control import Control
 from schemas.registry import Registry, RegistryError
 from schemas.topics import load_schema
 
@@ -61,7 +62,8 @@ def build(settings: Settings) -> EngineApp:
         RAW_KLINE: kline_of,
         **dict.fromkeys(bar_topics, bar_revision_of),
     }
-    decoders = {topology.name(name): RawReader(registry, record_of) for name, record_of in reads.items()}
+    heals = _heals_within(calendars)
+    decoders = {topology.name(name): RawReader(registry, record_of, heals) for name, record_of in reads.items()}
     return create_app(settings.group, engine, decoders, settings.batch_records, datadir=str(settings.work_dir))
 
 
@@ -73,6 +75,15 @@ def _trades_within(calendars: Calendars) -> RecordOf:
         return trade
 
     return trade_within
+
+
+def _heals_within(calendars: Calendars) -> HealOf:
+    def heal_within(offset: int, symbol: str | None, control: Control) -> Heal:
+        heal = heal_of(offset, symbol, control)
+        calendars.session_of(heal.business, heal.symbol, heal.ts_start)
+        return heal
+
+    return heal_within
 
 
 try:

@@ -102,9 +102,9 @@ class BarsState:
             clock = self.clocks[feed.name] = Clock(feed)
         return clock
 
-    def schedule(self, clock: Clock, bar: Bar) -> None:
-        """Let the bar wait for the feed's event time: to close, or to be dropped."""
-        heappush(clock.closed if bar.closed else clock.open, (bar.end, bar.place, bar.symbol, bar.start))
+    def schedule(self, clock: Clock, bar: Bar, longer: int = 0) -> None:
+        """Let the bar wait for the feed's event time: to close, or to be dropped, `longer` milliseconds after its end."""
+        heappush(clock.closed if bar.closed else clock.open, (bar.end + longer, bar.place, bar.symbol, bar.start))
 
     def pop(self, clock: Clock, closed: bool, until: int) -> Iterator[Bar]:
         """Take the open or closed bars that end at or before `until` off the clock, those that join meanwhile included."""

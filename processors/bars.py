@@ -1,7 +1,8 @@
 """The bars agent's computation: which bar a trade belongs to, when a bar closes, what revises it, how far a feed is done.
 
 A bar is closed where its symbol's watermark has reached its end, or the symbol has ended; what comes after revises it.
-The finest interval takes each trade; a coarser bar is folded from finer ones as they close.
+The finest interval takes each trade; a coarser bar is folded from finer ones as they close. Where the feed was not
+healthy, the vendor's kline takes a bar's place (`Heal`), and the coarser bars are corrected by what that changes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +12,12 @@ from processors.bar_state import NO_BAR, BarsState, Clock, SymbolBars
 from processors.feeds import BEGINNING, FOREVER, EventTime, Feeds
 from processors.intervals import DAY, MINUTE, ladder
 from processors.ohlcv import Bar
-from processors.records import ControlRecord, Record, Row, Trade
+from processors.records import ControlRecord, Heal, Record, Row, Trade
 from schemas.decimals import UNIT, divide_half_even
 
 _LONGEST_SESSION = 2 * DAY
+_HEALABLE = 2 * DAY
+"""How long after its end a bar that is not complete can still be healed, in event time."""
 
 
 class Session(Protocol):
@@ -53,7 +56,9 @@ class Bars:
         finest, coarsest = self._ladder.intervals[0], self._ladder.intervals[-1]
         self._grid = MINUTE if finest.is_session else finest.length
         # bars are dropped when the watermark crosses the grid, so one may outlive the horizon by as much
-        self._reach = (_LONGEST_SESSION if coarsest.is_session else coarsest.length) + self._grid
+        self._reach = _HEALABLE + (_LONGEST_SESSION if coarsest.is_session else coarsest.length) + self._grid
+        self._places = {interval.name: place for place, interval in enumerate(self._ladder.intervals)}
+        self._above = ladder(intervals).coarser
         self._names = [interval.name for interval in self._ladder.intervals]
         self._topics = [f"infoway.bars.{name}" for name in self._names]
         self._calendars = calendars
@@ -79,6 +84,9 @@ class Bars:
             elif isinstance(record, ControlRecord):
                 state.offset, state.ts_recv = record.offset, record.control.ts_recv
                 self._control(state, record)
+            elif isinstance(record, Heal):
+                state.offset, state.ts_recv = record.offset, record.ts_recv
+                self._heal(state, record)
         return state.rows
 
     def dirty(self, state: BarsState) -> Iterator[tuple[bytes, bytes | None]]:
@@ -109,7 +117,7 @@ class Bars:
 
     def _place(self, state: BarsState, symbol_bars: SymbolBars, place: int, trade: Trade) -> None:
         bar = self._bar_at(state, symbol_bars, trade.symbol, place, trade.ts_event)
-        if bar is None:
+        if bar is None or self._is_in_kline(symbol_bars, bar, trade.ts_event):
             return
         if bar.folded:
             piece = Bar(bar.place, bar.symbol, bar.start, bar.end)
@@ -118,8 +126,54 @@ class Bars:
         else:
             bar.add(trade)
             state.touch(bar)
-            if bar.start > symbol_bars.current[place].start:
+            if bar.start > symbol_bars.current[place].start and bar.provenance == "trades":
                 symbol_bars.current[place] = bar
+
+    def _is_in_kline(self, symbol_bars: SymbolBars, bar: Bar, event: int) -> bool:
+        """Return whether a kline stands in this bar for the time of a trade: it has the trade already."""
+        if bar.provenance != "mixed":
+            return bar.provenance == "klines"
+        finer = (place for place, coarser in enumerate(self._above) if bar.place in coarser)
+        pieces = (symbol_bars.bars.get((place, event - event % self._ladder.intervals[place].length)) for place in finer)
+        return any(piece is not None and self._is_in_kline(symbol_bars, piece, event) for piece in pieces)
+
+    def _heal(self, state: BarsState, heal: Heal) -> None:
+        place, feeds = self._places.get(heal.interval), state.feeds
+        if place is None or not feeds.knows(heal.symbol):
+            return
+        oldest = feeds.watermark_of(heal.symbol) - self._event_time.revision_horizon_ms - _HEALABLE
+        traded = heal.volume or heal.turnover or min(heal.prices) != max(heal.prices)
+        # the trades are the better truth where all were seen; older than that is not remembered
+        if not traded or heal.ts_end <= oldest or feeds.completeness(heal.symbol, heal.ts_start, heal.ts_end) == "complete":
+            return
+        symbol_bars = state.of(heal.symbol)
+        bar = self._bar_at(state, symbol_bars, heal.symbol, place, heal.ts_start)
+        assert bar is not None  # only a session interval has times without a bar, and no heal
+        figures = (*heal.prices, heal.volume, heal.turnover * UNIT)
+        if bar.provenance == "klines" and figures == (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover):
+            return
+        grown = bar.replace(heal)
+        self._show_healed(state, symbol_bars, bar)
+        if bar.folded or self._update_ms is not None:
+            self._correct(state, symbol_bars, bar, bar.place, *grown)
+
+    def _correct(self, state: BarsState, symbol_bars: SymbolBars, healed: Bar, place: int, volume: int, turnover: int) -> None:
+        for coarser in self._above[place]:
+            bar = self._bar_at(state, symbol_bars, healed.symbol, coarser, healed.start)
+            if bar is None or bar.provenance == "klines":
+                continue
+            bar.correct(healed, volume, turnover)
+            self._show_healed(state, symbol_bars, bar)
+            if bar.folded or self._update_ms is not None:
+                self._correct(state, symbol_bars, healed, coarser, volume, turnover)
+
+    def _show_healed(self, state: BarsState, symbol_bars: SymbolBars, bar: Bar) -> None:
+        if symbol_bars.current.get(bar.place) is bar:
+            symbol_bars.current[bar.place] = NO_BAR
+        if bar.closed:
+            self._publish(state, bar, "healed")
+        else:
+            state.touch(bar)
 
     def _refuse(self, state: BarsState, trade: Trade) -> None:
         watermark = state.feeds.watermark_of(trade.symbol)
@@ -183,8 +237,12 @@ class Bars:
                     self._publish(state, bar, "update")
         if watermark >= clock.boundary:
             self._progress(state, clock)
-            for bar in state.pop(clock, closed=True, until=watermark - self._event_time.revision_horizon_ms):
-                state.drop(bar)
+            unrevisable = watermark - self._event_time.revision_horizon_ms
+            for bar in state.pop(clock, closed=True, until=unrevisable):
+                if bar.completeness == "complete" or bar.end + _HEALABLE <= unrevisable:
+                    state.drop(bar)
+                else:
+                    state.schedule(clock, bar, _HEALABLE)
         self._wind(clock)
 
     def _wind(self, clock: Clock) -> None:
@@ -211,9 +269,11 @@ class Bars:
                 coarse = self._bar_at(state, symbol_bars, bar.symbol, place, bar.start, open_anyway=True)
                 if coarse is not None:
                     self._fold(state, symbol_bars, coarse, bar)
-        self._publish(state, bar, "close")
+        self._publish(state, bar, "healed" if bar.provenance == "klines" else "close")
 
     def _fold(self, state: BarsState, symbol_bars: SymbolBars, bar: Bar, piece: Bar) -> None:
+        if bar.provenance == "klines":
+            return
         bar.fold(piece)
         if bar.closed:
             self._publish(state, bar, "late")

@@ -1,10 +1,14 @@
-"""From a decoded raw Avro record to a Trade or a Book, refusing what no figure may be built on; no bytes, no Kafka."""
+"""From a decoded raw record to a Trade, a Book, a Kline or a Heal, refusing what no figure may be built on; no bytes, no Kafka."""
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from processors.records import BarRevision, Book, Kline, Trade
+import orjson
+
+from processors.intervals import FIXED_LENGTHS
+from processors.records import BarRevision, Book, Heal, Kline, Trade
+from schemas.control import Control
 from schemas.decimals import LIMIT, SCALE, UNIT, NotADecimal, to_units
 
 MAX_FUTURE_MS = 60_000
@@ -97,6 +101,29 @@ def kline_of(offset: int, raw: Mapping[str, Any]) -> Kline:
         raw["ts_recv"],
         raw["source"],
     )
+
+
+def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
+    """Return the heal of a control record whose `kline` is JSON as Control says; raises Undecodable."""
+    name = symbol or "(no key)"
+    try:
+        kline = orjson.loads(control.kline or "")
+        interval, start = kline["interval"], kline["ts_start"]
+        texts = [kline[field] for field in ("open", "high", "low", "close", "volume", "turnover")]
+        length = None if symbol is None else FIXED_LENGTHS.get(interval)
+        sound = length is not None and type(start) is int and start > 0 and start % length == 0 and all(type(text) is str for text in texts)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise Undecodable(name, "kline", control.kline, f"is no kline of {', '.join(FIXED_LENGTHS)} with a key: it heals nothing")
+    try:
+        opened, high, low, close, volume, turnover = map(_units, texts)
+    except NotADecimal as error:
+        raise Undecodable(name, "a number of the kline", error.text, error.reason) from error
+    if volume < 0 or not low <= min(opened, close) <= max(opened, close) <= high:
+        raise Undecodable(name, "kline", control.kline, "has a negative volume, or a price beyond its high or low")
+    end = start + FIXED_LENGTHS[interval]
+    return Heal(offset, name, interval, start, end, (opened, high, low, close), volume, turnover, control.business, control.ts_recv)
 
 
 def bar_revision_of(offset: int, record: Mapping[str, Any]) -> BarRevision:

@@ -1,11 +1,15 @@
-"""One time bar: folding trades and finer bars into it, its record and its form in the state; not when it closes."""
+"""One time bar: folding trades, finer bars and klines into it, its record and its form in the state; not when it closes."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 
-from processors.records import Trade
+from processors.records import Heal, Trade
 from schemas.decimals import UNIT, divide_half_even
+
+Provenance = Literal["trades", "klines", "mixed"]
+"""klines: all of the vendor's kline for this very bar; mixed: a kline stands for a part of it."""
 
 _EXTREME = 1 << 160
 """Beyond every price and every time."""
@@ -30,6 +34,7 @@ class Bar:
     """The count of trades in its last record."""
     completeness: str = ""
     """As in its last record."""
+    provenance: Provenance = "trades"
     ts_recv: int = 0
     """Greatest receive time of its trades, microseconds."""
     ts_first: int = _EXTREME
@@ -85,11 +90,40 @@ class Bar:
         self.sell += other.sell
         self.count += other.count
         self.ts_recv = max(self.ts_recv, other.ts_recv)
+        if other.provenance != "trades":
+            self.provenance = "mixed"
+
+    def replace(self, heal: Heal) -> tuple[int, int]:
+        """Take the figures of the vendor's kline in place of what the feed saw; return by how much volume and turnover grew."""
+        grown = heal.volume - self.volume, heal.turnover * UNIT - self.turnover
+        self.open, self.high, self.low, self.close = heal.prices
+        self.volume, self.turnover = heal.volume, heal.turnover * UNIT
+        # it stands for the whole of its time: whatever a coarser bar has lies before or after it
+        self.ts_first, self.ts_last = self.start, self.end - 1
+        self.buy = self.sell = self.count = self.published = 0
+        self.ts_recv = max(self.ts_recv, heal.ts_recv)
+        self.provenance = "klines"
+        return grown
+
+    def correct(self, healed: "Bar", volume: int, turnover: int) -> None:
+        """Take a healed piece in place of what this bar has of it; `volume` and `turnover` are by how much it grew."""
+        self.volume += volume
+        self.turnover += turnover
+        self.high = max(self.high, healed.high)
+        self.low = min(self.low, healed.low)
+        if healed.ts_first <= self.ts_first:
+            self.ts_first, self.open = healed.ts_first, healed.open
+        if healed.ts_last >= self.ts_last:
+            self.ts_last, self.close = healed.ts_last, healed.close
+        self.ts_recv = max(self.ts_recv, healed.ts_recv)
+        self.provenance = "mixed"
 
     def fields(
         self, interval: str, cause: str, source: str | None, ts_recv: int, partition: int, offset: int
     ) -> tuple[str | int | bool | None, ...]:
         """Return the fields of `bar.avsc`, caused by the raw record received at `ts_recv` (microseconds)."""
+        # a kline knows neither sides nor trades
+        known = self.provenance == "trades"
         return (
             self.symbol,
             interval,
@@ -103,16 +137,16 @@ class Bar:
             self.volume,
             divide_half_even(self.turnover, UNIT),
             divide_half_even(self.turnover, self.volume) if self.volume else None,
-            self.buy,
-            self.sell,
-            self.count,
-            self.ts_first,
-            self.ts_last,
+            self.buy if known else None,
+            self.sell if known else None,
+            self.count if known else None,
+            self.ts_first if known else None,
+            self.ts_last if known else None,
             self.revision,
             self.closed,
             cause,
             self.completeness,
-            "trades",
+            self.provenance,
             source,
             max(self.ts_recv, ts_recv),
             partition,
@@ -123,7 +157,7 @@ class Bar:
 def dump(bar: Bar) -> bytes:
     """Return all of a bar but its interval, symbol and start; big integers as texts, since orjson has 64 bits."""
     exact = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell)
-    flags = (bar.closed, bar.folded, bar.revision, bar.published, bar.completeness)
+    flags = (bar.closed, bar.folded, bar.revision, bar.published, bar.completeness, bar.provenance)
     return orjson.dumps((bar.end, bar.trade_date, flags, bar.count, bar.ts_recv, bar.ts_first, bar.ts_last, tuple(map(str, exact))))
 
 

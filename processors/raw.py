@@ -5,14 +5,15 @@ from typing import Any
 
 import confluent_kafka as ck
 
-from processors.decode import Undecodable
-from processors.records import BarRevision, Book, ControlRecord, Kline, Record, Trade, Unreadable
+from processors.decode import Undecodable, heal_of
+from processors.records import BarRevision, Book, ControlRecord, Heal, Kline, Record, Trade, Unreadable
 from processors.sessions import BeyondCalendar
-from schemas.control import UnreadableControl, read_control
+from schemas.control import Control, UnreadableControl, read_control
 from schemas.registry import Registry, UnknownSchema
 from schemas.wire import Decoder, UnreadableValue, compile_decoder, schema_id_of
 
 RecordOf = Callable[[int, dict[str, Any]], Trade | Book | Kline | BarRevision]
+HealOf = Callable[[int, str | None, Control], Heal]
 
 
 class RawReader:
@@ -22,9 +23,10 @@ class RawReader:
     since a record that is merely not readable yet is no dead letter. One whose id the registry denies is: producers register first.
     """
 
-    def __init__(self, registry: Registry, record_of: RecordOf) -> None:
+    def __init__(self, registry: Registry, record_of: RecordOf, heal_of: HealOf = heal_of) -> None:
         self._registry = registry
         self._record_of = record_of
+        self._heal_of = heal_of
         self._decoders: dict[int, Decoder] = {}
 
     def __call__(self, message: ck.Message) -> Record:
@@ -33,7 +35,8 @@ class RawReader:
         assert offset is not None
         try:
             if value is None:
-                return ControlRecord(offset, key.decode() if key else None, read_control(message.headers()))
+                symbol, control = key.decode() if key else None, read_control(message.headers())
+                return self._heal_of(offset, symbol, control) if control.kind == "heal" else ControlRecord(offset, symbol, control)
             return self._record_of(offset, self._decoder(schema_id_of(value))(value))
         except (BeyondCalendar, Undecodable, UnknownSchema, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
             return Unreadable(offset, key, value or b"", type(error).__name__, str(error))

@@ -102,6 +102,23 @@ class BarRevision:
 
 
 @dataclass(slots=True)
+class Heal:
+    """The vendor's final kline for a bar that the feed did not fully observe; times and numbers as a Kline's, ts_end exclusive."""
+
+    offset: int
+    symbol: str
+    interval: str
+    ts_start: int
+    ts_end: int
+    prices: tuple[int, int, int, int]
+    """Open, high, low, close."""
+    volume: int
+    turnover: int
+    business: str
+    ts_recv: int
+
+
+@dataclass(slots=True)
 class Unreadable:
     """A raw record that could not be decoded; the computation passes over it, the engine dead-letters it."""
 
@@ -112,7 +129,7 @@ class Unreadable:
     error_text: str
 
 
-Record = Trade | Book | Kline | BarRevision | ControlRecord | Unreadable
+Record = Trade | Book | Kline | BarRevision | Heal | ControlRecord | Unreadable
 
 Row = tuple[str, str, tuple[Any, ...]]
 """(topic of the contract, key, the record's fields in the order of its Avro schema, physical values)."""

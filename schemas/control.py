@@ -28,6 +28,9 @@ class Control:
                trade or book, and what has passed since it was received
     ts_from    start of the loss, milliseconds UTC; for a begin the feed's last sign of life, where the producer knows one
     ts_recv    microseconds UTC
+    kline      of a heal, JSON: interval (1m 5m 15m 30m 1h 2h 4h), ts_start (ms UTC, on a multiple of it), and as the vendor's
+               decimal strings open, high, low, close, volume, turnover; the interval is over, `ts` is its end, `source` is
+               rest, `connection` names no connection of the feed
     """
 
     kind: Kind

@@ -1,5 +1,6 @@
 """A partition's log for tests of bars: written record by record, each row checked against its schema."""
 
+from functools import cache
 from typing import NamedTuple
 
 from processors.bars import Bars
@@ -13,6 +14,13 @@ from schemas.wire import compile_encoder
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 T = 19_676 * DAY
 SCHEMAS = {"infoway.progress": "progress", "infoway.late": "late_trade"}
+
+
+@cache
+def written_by(schema):
+    """The names of a schema's fields, and what encodes them."""
+    found = load_schema(schema)
+    return [field["name"] for field in found["fields"]], compile_encoder(found, 1)
 
 
 class Session(NamedTuple):
@@ -60,9 +68,9 @@ class Run:
         self.offset += 1
         found = []
         for topic, key, fields in self.bars.apply(self.state, [record]):
-            schema = load_schema(SCHEMAS.get(topic, self.schema))
-            compile_encoder(schema, 1)(*fields)
-            row = dict(zip([field["name"] for field in schema["fields"]], fields, strict=True))
+            names, encode = written_by(SCHEMAS.get(topic, self.schema))
+            encode(*fields)
+            row = dict(zip(names, fields, strict=True))
             assert key == row.get("symbol", row.get("feed"))
             found.append((topic.removeprefix("infoway."), row))
         self.rows += found

@@ -6,10 +6,14 @@ import pytest
 from processors.decode import trade_of
 from processors.raw import RawReader
 from processors.records import Unreadable
+from schemas.control import Control
 from schemas.registry import Registry, RegistryError
 
 
 class Message:
+    def __init__(self, control=None):
+        self.control = control
+
     def offset(self):
         return 7
 
@@ -17,10 +21,10 @@ class Message:
         return b"A"
 
     def value(self):
-        return b"\0\0\0\xff\xffnoise"
+        return None if self.control else b"\0\0\0\xff\xffnoise"
 
     def headers(self):
-        return None
+        return self.control and self.control.headers()
 
 
 def reader(answer):
@@ -40,3 +44,17 @@ def test_an_id_that_the_registry_denies_makes_a_dead_letter():
 def test_a_registry_that_does_not_answer_is_no_reason_for_a_dead_letter(status):
     with pytest.raises(RegistryError):
         reader(lambda request: httpx.Response(status))(Message())
+
+
+KLINE = b'{"interval":"1m","ts_start":60000,"open":"1","high":"1","low":"1","close":"1","volume":"1","turnover":"1"}'
+
+
+def test_a_heal_is_read_with_its_kline_and_one_without_is_a_dead_letter():
+    read = reader(lambda request: httpx.Response(404))
+    healed, nothing = (
+        read(Message(Control("heal", "stock-1", "stock", "rest-1", "rest", 120_000, 130_000_000, kline=text)))
+        for text in (KLINE.decode(), None)
+    )
+    assert (healed.interval, healed.ts_start, healed.ts_end, healed.ts_recv) == ("1m", 60_000, 120_000, 130_000_000)
+    assert isinstance(nothing, Unreadable)
+    assert (nothing.error_class, nothing.key, nothing.value) == ("Undecodable", b"A", b"")
