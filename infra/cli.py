@@ -11,7 +11,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from infra.commands import ClusterUnnamed, apply_topology, plan_topology, produce, simulate, tail
+from infra.backfill import BadPeriod
+from infra.commands import ClusterUnnamed, apply_topology, backfill_period, plan_topology, produce, simulate, tail
 from infra.deployment import HalfNamed
 from infra.embedded.artifacts import DownloadFailed
 from infra.embedded.java import JavaMissing
@@ -38,6 +39,7 @@ from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
 EXPECTED = (
     BadAddress,
+    BadPeriod,
     BadSymbol,
     BadSymbols,
     ClusterUnnamed,
@@ -131,6 +133,19 @@ def _parser() -> argparse.ArgumentParser:
     _rest_option(command)
     _topology_options(command)
 
+    command = _command(commands, "backfill", _backfill, "publish the vendor's klines of a period, and heal bars that an outage cut")
+    command.add_argument("--symbols", required=True, help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    command.add_argument("--from", dest="start", required=True, help="begin of the period: 2026-11-20T01:30Z or with another offset")
+    command.add_argument("--to", help="end of the period (default: now)")
+    command.add_argument(
+        "--interval", default="1m", help="of the klines; heals the bars of the same interval, and coarser ones (default: 1m)"
+    )
+    command.add_argument(
+        "--state", type=Path, default=Path("data"), help="folder where a killed backfill left how far it was (default: data)"
+    )
+    _rest_option(command)
+    _topology_options(command)
+
     command = _command(commands, "plan-subscriptions", _plan_subscriptions, "show how symbols are spread over connections, or why not")
     command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
     _rest_option(command)
@@ -210,6 +225,11 @@ def _record(options: argparse.Namespace) -> int:
 
 def _produce(options: argparse.Namespace) -> int:
     return produce(_topology(options), options.symbols, options.url, options.rest_url, options.symbols_file)
+
+
+def _backfill(options: argparse.Namespace) -> int:
+    period = (options.start, options.to)
+    return backfill_period(_topology(options), options.symbols, period, options.interval, options.rest_url, options.state)
 
 
 def _plan_subscriptions(options: argparse.Namespace) -> int:

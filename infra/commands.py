@@ -9,13 +9,15 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaException, TopicPartition
 
 from infra import topology
+from infra.backfill import backfill, healing
 from infra.consuming import ValueReader
 from infra.deployment import Deployment
-from infra.feeding import Feeding, api_key, endpoint_of
-from infra.planning import feeds_to_run
+from infra.feeding import Feeding, KeyMissing, api_key, endpoint_of
+from infra.planning import feeds_to_run, rest_url_of
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from infra.symbols_file import SymbolsFile, read_symbols
+from producers.rest import LIVE_REST
 from producers.symbols import Feed
 from schemas.registry import Registry
 from schemas.topics import Topology
@@ -55,7 +57,9 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
     feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
     stop = stop_on_signals()
     source = "live" if live else "simulated"
-    with Feeding(_deployment(names), feeds, endpoint, source) as feeding:
+    deployment = _deployment(names)
+    address = rest_url or (LIVE_REST if url is None else rest_url_of(url))
+    with Feeding(deployment, feeds, endpoint, source, healing=healing(deployment, address, endpoint.api_key, remembers=True)) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
         file = SymbolsFile(symbols_file, planned, feeding.change) if symbols_file else None
         while not stop.wait(0.5):
@@ -63,6 +67,14 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
             if file:
                 file.poll()
     return 0
+
+
+def backfill_period(names: Topology, symbols: str, period: tuple[str, str | None], interval: str, rest_url: str | None, state: Path) -> int:
+    """Publish klines of the past, and heal the bars that lack them; without a key from a simulator's REST."""
+    key = api_key()
+    if not key and rest_url is None:
+        raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --rest-url http://HOST:PORT")
+    return backfill(_deployment(names), symbols, period, interval, rest_url or LIVE_REST, key or "simulator", state)
 
 
 def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float) -> int:

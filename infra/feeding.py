@@ -3,15 +3,16 @@
 import os
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from infra.deployment import Deployment
 from processors.sessions import BeyondCalendar, Calendars
+from producers.backfill import Healer
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
-from producers.publish import Publisher, PublishError, open_producer, raw_partitions
+from producers.publish import Publisher, PublishError, Sink, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
 from producers.silence import IsOpen
 from producers.symbols import BadSymbol, Feed, business_of
@@ -70,9 +71,15 @@ class Feeding:
     """The producer of a deployment, running in a thread of its own until it is closed or fails."""
 
     def __init__(
-        self, deployment: Deployment, feeds: Sequence[Feed], endpoint: Endpoint, source: str, recorder: Recorder | None = None
+        self,
+        deployment: Deployment,
+        feeds: Sequence[Feed],
+        endpoint: Endpoint,
+        source: str,
+        recorder: Recorder | None = None,
+        healing: Callable[[Sink], Healer] | None = None,
     ) -> None:
-        """With a recorder everything received is recorded too."""
+        """With a recorder everything received is recorded too; with `healing` gaps are healed by the vendor's klines."""
         self.counters = [FeedCounters(feed.name) for feed in feeds]
         self.failure: Exception | None = None
         """Why the producer ended, where it did."""
@@ -80,16 +87,22 @@ class Feeding:
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
-        settings, chance = FeedSettings(source=source, is_open=market_hours(feeds)), random.Random()
+        self._healer = healing(self._publisher) if healing else None
+        unseen = self._healer.unseen if self._healer else None
+        settings, chance = FeedSettings(source=source, is_open=market_hours(feeds), unseen=unseen), random.Random()
         make = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
         self._protocols = [make(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)]
         self._thread = threading.Thread(target=self._run, args=(self._protocols, endpoint, chance), name="producer", daemon=True)
 
     def __enter__(self) -> "Feeding":
+        if self._healer:
+            self._healer.__enter__()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._healer:
+            self._healer.__exit__()
         self._stop.set()
         self._thread.join()
         # also after a refusal: what came before it was received, and is owed to the topics

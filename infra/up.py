@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from infra import view
+from infra.backfill import healing
 from infra.board import Board
 from infra.deployment import Deployment, deployed
 from infra.feeding import Feeding, api_key
@@ -18,6 +19,7 @@ from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from infra.supervisor import Supervisor
+from producers.rest import LIVE_REST
 from producers.websocket import LIVE_URL, Endpoint
 from schemas.topics import Topology
 
@@ -47,8 +49,14 @@ def up(
         # from here on an orderly end; a Ctrl-C before, during downloads or the start of the servers, interrupts at once
         stop = stop_on_signals()
         supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / source / "logs"))
-        url, key = (LIVE_URL, key) if key else (running.enter_context(running_simulator(rate=rate)).url, "simulator")
-        feeding = running.enter_context(Feeding(deployment, feeds, Endpoint(url, key), source))
+        if key:
+            endpoint, address = Endpoint(LIVE_URL, key), rest_url or LIVE_REST
+        else:
+            simulator = running.enter_context(running_simulator(rate=rate))
+            endpoint, address = Endpoint(simulator.url, "simulator"), simulator.rest_url
+        # markets that are made up begin with this run: nothing was missed before
+        heals = healing(deployment, address, endpoint.api_key, remembers=bool(key))
+        feeding = running.enter_context(Feeding(deployment, feeds, endpoint, source, healing=heals))
         board = running.enter_context(Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols)))
         _show(console, board, deployment, feeding, supervisor, banner, stop, seconds)
         console.print("ending: feed, processors, registry, broker", highlight=False)

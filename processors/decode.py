@@ -6,9 +6,8 @@ from typing import Any
 
 import orjson
 
-from processors.intervals import FIXED_LENGTHS
 from processors.records import BarRevision, Book, Heal, Kline, Trade
-from schemas.control import Control
+from schemas.control import KLINE_LENGTHS, Control
 from schemas.decimals import LIMIT, SCALE, UNIT, NotADecimal, to_units
 
 MAX_FUTURE_MS = 60_000
@@ -110,19 +109,19 @@ def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
         kline = orjson.loads(control.kline or "")
         interval, start = kline["interval"], kline["ts_start"]
         texts = [kline[field] for field in ("open", "high", "low", "close", "volume", "turnover")]
-        length = None if symbol is None else FIXED_LENGTHS.get(interval)
+        length = None if symbol is None else KLINE_LENGTHS.get(interval)
         sound = length is not None and type(start) is int and start > 0 and start % length == 0 and all(type(text) is str for text in texts)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise Undecodable(name, "kline", control.kline, f"is no kline of {', '.join(FIXED_LENGTHS)} with a key: it heals nothing")
+        raise Undecodable(name, "kline", control.kline, f"is no kline of {', '.join(KLINE_LENGTHS)} with a key: it heals nothing")
     try:
         opened, high, low, close, volume, turnover = map(_units, texts)
     except NotADecimal as error:
         raise Undecodable(name, "a number of the kline", error.text, error.reason) from error
     if volume < 0 or not low <= min(opened, close) <= max(opened, close) <= high:
         raise Undecodable(name, "kline", control.kline, "has a negative volume, or a price beyond its high or low")
-    end = start + FIXED_LENGTHS[interval]
+    end = start + KLINE_LENGTHS[interval]
     return Heal(offset, name, interval, start, end, (opened, high, low, close), volume, turnover, control.business, control.ts_recv)
 
 

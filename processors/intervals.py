@@ -8,17 +8,6 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
 
-FIXED_LENGTHS = {
-    "1m": MINUTE,
-    "5m": 5 * MINUTE,
-    "15m": 15 * MINUTE,
-    "30m": 30 * MINUTE,
-    "1h": 60 * MINUTE,
-    "2h": 120 * MINUTE,
-    "4h": 240 * MINUTE,
-}
-"""The vendor's kline intervals that are epoch-aligned; where its days, weeks and months begin is not known."""
-
 _UNITS = {"s": SECOND, "m": MINUTE, "h": 60 * MINUTE}
 _NAME = re.compile(r"([1-9][0-9]{0,4})([smh])", re.ASCII)
 _SESSION = "1d"

@@ -5,7 +5,7 @@ producer's clock in microseconds UTC. A FeedProtocol outlives its connections: i
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -24,6 +24,9 @@ from schemas.control import Control, Kind
 
 SILENCE = 60_000_000
 """Microseconds without any sign of life after which a connection counts as dead."""
+
+
+Unseen = Callable[[str, str, str, int | None, int], None]
 
 
 class State(Enum):
@@ -47,6 +50,7 @@ class FeedSettings:
     has_acks        whether a replay has the vendor's acks among its frames: then its symbols begin with them, as on a live feed
     silence_ms      time without data after an ack, its market open, after which a symbol is reported
     is_open         whether a symbol's market is open at a time (microseconds)
+    unseen          told of a symbol's time without this feed: symbol, business, feed, from (None: its first begin), to (ms UTC)
     """
 
     source: str
@@ -56,6 +60,7 @@ class FeedSettings:
     has_acks: bool = False
     silence_ms: int = 300_000
     is_open: IsOpen = always_open
+    unseen: Unseen | None = None
 
     def __post_init__(self) -> None:
         unknown = [interval for interval in self.klines if interval not in KLINE_TYPES]
@@ -276,7 +281,10 @@ class FeedProtocol:
         place = self._connection.begun[channel, symbol] = self._connection.marks.place(channel.topic, partition, now)
         place.active = now
         known_until = self._known_until.get((channel, symbol))
-        return self._control("begin", channel, symbol, now, None if known_until is None else known_until // 1000)
+        ts_from = None if known_until is None else known_until // 1000
+        if channel is Channel.TRADE and self._settings.unseen is not None:
+            self._settings.unseen(symbol, self.feed.business, self.feed.name, ts_from, now // 1000)
+        return self._control("begin", channel, symbol, now, ts_from)
 
     def _silent(self, now: int) -> list[Output]:
         found = self._silence.due(now)

@@ -11,6 +11,11 @@ from typing import Literal, cast, get_args
 Kind = Literal["begin", "end", "mark", "gap", "heal"]
 
 
+KLINE_LENGTHS = {
+    "1m": 60_000, "5m": 300_000, "15m": 900_000, "30m": 1_800_000, "1h": 3_600_000, "2h": 7_200_000, "4h": 14_400_000,
+}  # fmt: skip
+"""Milliseconds of the kline intervals that can heal: epoch-aligned ones. Where the vendor's days, weeks and months begin is not known."""
+
 Headers = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 
 
@@ -28,7 +33,7 @@ class Control:
                trade or book, and what has passed since it was received
     ts_from    start of the loss, milliseconds UTC; for a begin the feed's last sign of life, where the producer knows one
     ts_recv    microseconds UTC
-    kline      of a heal, JSON: interval (1m 5m 15m 30m 1h 2h 4h), ts_start (ms UTC, on a multiple of it), and as the vendor's
+    kline      of a heal, JSON: interval (of KLINE_LENGTHS), ts_start (ms UTC, on a multiple of it), and as the vendor's
                decimal strings open, high, low, close, volume, turnover; the interval is over, `ts` is its end, `source` is
                rest, `connection` names no connection of the feed
     """

@@ -1,0 +1,180 @@
+"""Backfilling a deployment: healing while feeds run, with what the log knows of the time before, and the command `backfill`."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import confluent_kafka as ck
+import orjson
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infra.consuming import TIMEOUT, ValueReader
+from infra.deployment import Deployment
+from infra.planning import chosen_feeds
+from producers.answers import RestError
+from producers.backfill import RAW_TRADE, Healer, final_until, heals, pages, raw_klines
+from producers.counters import FeedCounters
+from producers.partition import partition_of
+from producers.publish import Publisher, Sink, open_producer, raw_partitions
+from producers.rest import MAX_KLINES, Rest
+from schemas.control import KLINE_LENGTHS, read_control
+from schemas.registry import Registry
+
+_TAIL = 2_000
+"""Records of a partition that are looked through for its feeds' last signs of life: marks come every few seconds."""
+
+
+class BadPeriod(ValueError):
+    """A time, a period or an interval that cannot be backfilled."""
+
+
+def healing(deployment: Deployment, address: str, key: str, remembers: bool) -> Callable[[Sink], Healer]:
+    """Return what makes the healer of a producer; where it remembers, gaps reach back to what the log has of its predecessor."""
+    lives = _last_lives(deployment) if remembers else {}
+    count = deployment.partitions[RAW_TRADE]
+
+    def last_life(feed: str, symbol: str) -> int | None:
+        return lives.get((partition_of(symbol.encode(), count), feed))
+
+    return partial(_healer, address, key, last_life)
+
+
+def backfill(
+    deployment: Deployment, symbols: str, period: tuple[str, str | None], interval: str, address: str, key: str, state: Path
+) -> int:
+    """Publish the final klines of a period, and the heals of its bars; 1 where a symbol could not be had.
+
+    `period` is from and to (now without one) as ISO 8601 times with their offset. What is done is written into the folder
+    `state` page by page, so that the same command goes on where it was killed. Raises BadPeriod, BadSymbols, RestError.
+    """
+    if interval not in KLINE_LENGTHS:
+        raise BadPeriod(f"--interval {interval}: the vendor takes a time only for klines of {', '.join(KLINE_LENGTHS)}")
+    start, end = _time("--from", period[0]), final_until(time.time_ns() // 1_000_000, interval)
+    if period[1]:
+        end = min(end, _time("--to", period[1]))
+    if start >= end:
+        raise BadPeriod(f"--from {period[0]} is not before --to {period[1] or 'now'}, or no {interval} kline between them is final yet")
+    feeds = chosen_feeds(symbols, live=True)
+    chosen = [(feed, symbol) for feed in feeds for symbol in feed.symbols]
+    producer = open_producer(deployment.bootstrap)
+    raw_partitions(producer, deployment.topology, deployment.bootstrap)
+    publisher, counters = Publisher(producer, deployment.topology, deployment.schema_ids, threading.Event()), FeedCounters("rest")
+    done = _Done(state, deployment.topology.prefix, interval, start, period[1] or "now")
+    span = MAX_KLINES * KLINE_LENGTHS[interval]
+    missing: list[str] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Rest(address, key) as rest, Progress(*columns, console=Console(stderr=True)) as progress:
+        rest.package_info()
+        shown = progress.add_task("klines, pages", total=sum(-(-(end - done.until(symbol)) // span) for _, symbol in chosen))
+        for feed, symbol in chosen:
+            connection = f"backfill-{time.time_ns() // 1000}"
+            try:
+                for until, klines in pages(rest, feed.business, symbol, interval, done.until(symbol), end):
+                    now = time.time_ns() // 1000
+                    publisher.publish(raw_klines(klines, feed.name, feed.business, connection, counters.received + 1, now), counters)
+                    publisher.publish(heals(klines, feed.name, feed.business, connection, now), counters)
+                    counters.received += len(klines)
+                    publisher.flush()
+                    done.note(symbol, until)
+                    progress.advance(shown)
+            except RestError as error:
+                if error.refused or error.retryable:
+                    raise
+                missing.append(f"{symbol}: {error}")
+    print(f"{counters.acknowledged} klines of {interval} published, {len(chosen) - len(missing)} of {len(chosen)} symbols")
+    if interval not in deployment.topology.intervals:
+        print(f"no bars are healed: {interval} is none of the bar intervals {', '.join(deployment.topology.intervals)}")
+    for line in missing:
+        print(f"not to be had: {line}")
+    if not missing:
+        done.forget()
+    return int(bool(missing))
+
+
+class _Done:
+    """Until when each symbol of a command is done, in a file that outlives the command where it is killed."""
+
+    def __init__(self, folder: Path, prefix: str, interval: str, start: int, end: str) -> None:
+        name = sha256(orjson.dumps([prefix, interval, start, end])).hexdigest()[:12]
+        self._path = folder / f"backfill-{interval}-{name}.json"
+        self._start = start
+        self._until: dict[str, int] = orjson.loads(self._path.read_bytes()) if self._path.exists() else {}
+
+    def until(self, symbol: str) -> int:
+        """Return until when (ms UTC) a symbol is done."""
+        return self._until.get(symbol, self._start)
+
+    def note(self, symbol: str, until: int) -> None:
+        """Keep that a symbol is done until a time."""
+        self._until[symbol] = until
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        written = self._path.with_suffix(".new")
+        written.write_bytes(orjson.dumps(self._until))
+        written.replace(self._path)
+
+    def forget(self) -> None:
+        """Remove the file: the command has done all."""
+        self._path.unlink(missing_ok=True)
+
+
+def _healer(address: str, key: str, last_life: Callable[[str, str], int | None], sink: Sink) -> Healer:
+    return Healer(Rest(address, key), sink, last_life)
+
+
+def _time(option: str, text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadPeriod(f"{option} {text}: write a time like 2026-11-20T01:30Z or 2026-11-20T09:30+08:00") from error
+    if time.tzinfo is None:
+        raise BadPeriod(f"{option} {text}: say in which offset, as {text}Z for UTC or {text}+08:00")
+    return int(time.astimezone(UTC).timestamp()) * 1000
+
+
+def _last_lives(deployment: Deployment) -> dict[tuple[int, str], int]:
+    """Return per partition of the raw trades and feed the last sign of life that the log has of it, in ms UTC."""
+    topic, read = deployment.topology.name(RAW_TRADE), ValueReader(Registry(deployment.registry_url))
+    consumer = ck.Consumer(
+        {
+            "bootstrap.servers": deployment.bootstrap,
+            "group.id": "backfill",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    lives: dict[tuple[int, str], int] = {}
+    try:
+        for partition in consumer.list_topics(topic, TIMEOUT).topics[topic].partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT)
+            if low == high:
+                continue
+            consumer.assign([TopicPartition(topic, partition, max(low, high - _TAIL))])
+            ended = False
+            while not ended:
+                for message in consumer.consume(_TAIL, 0.05):
+                    error = message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    ended = ended or error is not None
+                    if error is None:
+                        feed, ts_recv = _sign_of_life(message, read)
+                        lives[partition, feed] = max(lives.get((partition, feed), 0), ts_recv // 1000)
+    finally:
+        consumer.close()
+    return lives
+
+
+def _sign_of_life(message: ck.Message, read: ValueReader) -> tuple[str, int]:
+    value = message.value()
+    if value is None:
+        control = read_control(message.headers())
+        return control.feed, control.ts_recv if control.kind != "heal" else 0
+    record = read(value)[1]
+    return record["feed"], record["ts_recv"]

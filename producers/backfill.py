@@ -1,0 +1,190 @@
+"""Klines of the past for what a feed did not see: asked of the vendor's REST, published as raw klines and as `heal` records.
+
+Trades cannot be had again; the vendor's klines can. A kline is taken once its time is over and has settled.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+
+import orjson
+
+from producers.answers import Kline, RestError
+from producers.counters import FeedCounters
+from producers.publish import PublishError, Sink
+from producers.records import ControlRecord, Output, Record
+from producers.rest import MAX_KLINES, Rest
+from schemas.control import KLINE_LENGTHS, Control
+
+RAW_TRADE = "infoway.raw.trade"
+RAW_KLINE = "infoway.raw.kline"
+MINUTE = KLINE_LENGTHS["1m"]
+SETTLED = 5_000
+"""Milliseconds after its end at which a kline counts as final."""
+LATENCY = 2_000
+"""Milliseconds before a feed's last sign of life in which something may have been lost with it: more than the agents' feed latency."""
+LONGEST = 2 * 24 * 60 * MINUTE
+"""Agents remember a gap for two days: no outage is followed further back."""
+RETRY = 60_000
+ATTEMPTS = 10
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Outage:
+    """Time that a feed did not see of a symbol, and when its klines are asked for, in ms UTC."""
+
+    due: int
+    ts_from: int
+    ts_to: int
+    symbol: str
+    business: str
+    feed: str
+    attempts: int = 0
+
+
+def final_until(now_ms: int, interval: str) -> int:
+    """Return the end of the last kline of an interval that is final by now, in ms UTC."""
+    length = KLINE_LENGTHS[interval]
+    return (now_ms - SETTLED) // length * length
+
+
+def pages(rest: Rest, business: str, symbol: str, interval: str, start: int, end: int) -> Iterator[tuple[int, list[Kline]]]:
+    """Yield page by page, oldest first, until when (ms UTC) a page reaches and its klines that start in [start, end).
+
+    Raises RestError, and ValueError for an interval that is none of KLINE_LENGTHS.
+    """
+    if interval not in KLINE_LENGTHS:
+        raise ValueError(f"klines of {interval}: the vendor takes a time only for {', '.join(KLINE_LENGTHS)}")
+    span = MAX_KLINES * KLINE_LENGTHS[interval]
+    start -= start % KLINE_LENGTHS[interval]
+    while start < end:
+        until = min(start + span, end)
+        found = {kline.ts_start: kline for kline in rest.klines(business, symbol, interval, MAX_KLINES, until - 1)}
+        yield until, [found[ts] for ts in sorted(found) if start <= ts < until and ts % KLINE_LENGTHS[interval] == 0]
+        start = until
+
+
+def heals(klines: Sequence[Kline], feed: str, business: str, connection: str, now: int) -> list[Output]:
+    """Return the heal records of final klines; `now` is when REST answered, microseconds UTC."""
+    return [ControlRecord(RAW_TRADE, kline.symbol, None, _heal(kline, feed, business, connection, now)) for kline in klines]
+
+
+def raw_klines(klines: Sequence[Kline], feed: str, business: str, connection: str, sequence: int, now: int) -> list[Output]:
+    """Return the raw records of klines, numbered from `sequence` on."""
+    return [
+        Record(RAW_KLINE, kline.symbol, (*_fields(kline), business, feed, connection, sequence + number, now, "rest", None))
+        for number, kline in enumerate(klines)
+    ]
+
+
+class Healer:
+    """Heals what the feeds report as not seen, in a thread of its own, a symbol at a time, within the package's requests a second."""
+
+    def __init__(
+        self,
+        rest: Rest,
+        sink: Sink,
+        last_life: Callable[[str, str], int | None],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        """`last_life` tells when (ms UTC) a feed, by name, last showed in the log before this process, for a symbol; None: not known."""
+        self.counters = FeedCounters("rest")
+        self._rest = rest
+        self._sink = sink
+        self._last_life = last_life
+        self._clock = clock
+        self._waiting: list[Outage] = []
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="healer", daemon=True)
+
+    def __enter__(self) -> "Healer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        # a request on its way is not waited for: its klines come again with the next start
+        self._thread.join(1.0)
+
+    def unseen(self, symbol: str, business: str, feed: str, ts_from: int | None, ts_to: int) -> None:
+        """Take note that a feed saw nothing of a symbol in a time (ms UTC); from None is the feed's last life before this process."""
+        if ts_from is None:
+            ts_from = self._last_life(feed, symbol)
+        if ts_from is None or ts_from - LATENCY >= ts_to:
+            return
+        with self._changed:
+            ts_from = max(ts_from - LATENCY, ts_to - LONGEST)
+            heappush(self._waiting, Outage(_whole(ts_to) + SETTLED, ts_from, ts_to, symbol, business, feed))
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            self._rest.package_info()  # from here on its requests a second are kept to
+        except RestError as error:
+            if not error.retryable:
+                _log.warning("gaps will not be healed: %s", error)
+                return
+        while (outage := self._next()) is not None:
+            try:
+                self._heal(outage)
+            except RestError as error:
+                self._postpone(outage, error)
+                if error.refused:
+                    return
+            except PublishError:
+                return  # every feed meets the same failure, and ends with it
+
+    def _next(self) -> Outage | None:
+        with self._changed:
+            while not self._stopped:
+                wait = None
+                if self._waiting:
+                    wait = (self._waiting[0].due - self._clock() // 1000) / 1000
+                    if wait <= 0:
+                        return heappop(self._waiting)
+                self._changed.wait(wait)
+        return None
+
+    def _heal(self, outage: Outage) -> None:
+        connection = f"rest-{self._clock()}"
+        for _, klines in pages(self._rest, outage.business, outage.symbol, "1m", outage.ts_from, _whole(outage.ts_to)):
+            now = self._clock()
+            self.counters.received += len(klines)
+            self.counters.klines += len(klines)
+            records = raw_klines(klines, outage.feed, outage.business, connection, self.counters.received, now)
+            self._sink.publish([*records, *heals(klines, outage.feed, outage.business, connection, now)], self.counters)
+
+    def _postpone(self, outage: Outage, error: RestError) -> None:
+        if error.retryable and outage.attempts < ATTEMPTS:
+            with self._changed:
+                heappush(self._waiting, replace(outage, due=outage.due + RETRY, attempts=outage.attempts + 1))
+            return
+        start, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000)) for ms in (outage.ts_from, outage.ts_to))
+        _log.warning(
+            "%s: the gap from %s to %s is not healed: %s; for another try: infoway-streams backfill", outage.symbol, start, end, error
+        )
+
+
+def _whole(ts: int) -> int:
+    """Return the end of the minute that ends at or after a time."""
+    return -(-ts // MINUTE) * MINUTE
+
+
+def _fields(kline: Kline) -> tuple[str | int | None, ...]:
+    numbers = (kline.open, kline.high, kline.low, kline.close, kline.volume, kline.turnover)
+    return kline.symbol, kline.interval, kline.ts_start, *numbers, kline.change, kline.change_percent
+
+
+def _heal(kline: Kline, feed: str, business: str, connection: str, now: int) -> Control:
+    names = ("interval", "ts_start", "open", "high", "low", "close", "volume", "turnover")
+    text = orjson.dumps({name: getattr(kline, name) for name in names}).decode()
+    end = kline.ts_start + KLINE_LENGTHS[kline.interval]
+    return Control("heal", feed, business, connection, "rest", end, now, kline=text)

@@ -1,0 +1,190 @@
+"""Klines of the past: paged without a hole, final ones only, published with their heals; and gaps healed while feeds run."""
+
+import threading
+from bisect import bisect_right
+
+import orjson
+import pytest
+
+from infra.backfill import BadPeriod, backfill
+from producers.answers import Kline, RestError
+from producers.backfill import ATTEMPTS, LATENCY, MINUTE, RETRY, SETTLED, Healer, final_until, heals, pages, raw_klines
+from producers.rest import MAX_KLINES
+from schemas.topics import load_schema
+from schemas.wire import compile_encoder
+
+T = 1_722_902_400_000
+
+
+class Vendor:
+    """Answers klines of a market that is closed in the second half of each hour; fails as often as told."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.asked = []
+        self.package = None
+
+    def package_info(self):
+        if self.package:
+            raise self.package
+
+    def klines(self, business, symbol, interval, count, until_ms):
+        self.asked.append((symbol, until_ms))
+        if self.errors:
+            raise self.errors.pop(0)
+        assert count <= MAX_KLINES
+        starts = [start for start in range(T - 2_000 * MINUTE, T + 3_000 * MINUTE, MINUTE) if start // MINUTE % 60 < 30]
+        chosen = starts[: bisect_right(starts, until_ms)][-count:]
+        return [Kline(symbol, interval, start, "1", "2", "0.5", "1.5", "10", "12.5", None, "0%") for start in chosen]
+
+
+class Sink:
+    def __init__(self):
+        self.outputs = []
+        self.changed = threading.Condition()
+
+    def publish(self, outputs, counters):
+        with self.changed:
+            self.outputs += outputs
+            self.changed.notify()
+
+    def serve(self):
+        pass
+
+    def minutes(self, topic, count):
+        """The minutes of the records of a topic, waited for."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self._of(topic)) >= count, 5)
+            return self._of(topic)
+
+    def _of(self, topic):
+        return [
+            ((o.fields[2] if topic == "infoway.raw.kline" else o.control.ts - MINUTE) - T) // MINUTE
+            for o in self.outputs
+            if o.topic == topic
+        ]
+
+
+def test_pages_follow_each_other_without_a_hole_or_a_repeat():
+    found = [kline.ts_start for _, klines in pages(Vendor(), "crypto", "A", "1m", T + 1, T + 1_900 * MINUTE) for kline in klines]
+    assert found == [start for start in range(T, T + 1_900 * MINUTE, MINUTE) if start // MINUTE % 60 < 30]
+
+
+def test_a_period_within_a_closed_market_has_no_klines():
+    assert [klines for _, klines in pages(Vendor(), "crypto", "A", "1m", T + 40 * MINUTE, T + 50 * MINUTE)] == [[]]
+
+
+def test_an_interval_without_a_time_is_refused():
+    with pytest.raises(ValueError, match="1m, 5m"):
+        next(pages(Vendor(), "crypto", "A", "1d", T, T + 1))
+
+
+def test_a_kline_counts_as_final_only_some_seconds_after_its_end():
+    assert final_until(T + SETTLED - 1, "1m") == T - MINUTE
+    assert final_until(T + SETTLED, "1m") == T
+
+
+def test_records_fit_their_schema_and_the_heal_says_the_kline_as_the_vendor_wrote_it():
+    klines = Vendor().klines("crypto", "A", "5m", 2, T)
+    records = raw_klines(klines, "crypto-1", "crypto", "rest-1", 7, 99)
+    encode, names = compile_encoder(load_schema("raw_kline"), 1), [field["name"] for field in load_schema("raw_kline")["fields"]]
+    rows = [dict(zip(names, record.fields, strict=True)) for record in records if encode(*record.fields)]
+    assert [(row["sequence"], row["source"], row["connection"], row["turnover"]) for row in rows] == [
+        (7, "rest", "rest-1", "12.5"),
+        (8, "rest", "rest-1", "12.5"),
+    ]
+    last = heals(klines, "crypto-1", "crypto", "rest-1", 99)[-1]
+    assert (last.key, last.control.kind, last.control.ts, last.control.source) == ("A", "heal", T + 5 * MINUTE, "rest")
+    assert orjson.loads(last.control.kline) == {
+        "interval": "5m", "ts_start": T, "open": "1", "high": "2", "low": "0.5", "close": "1.5", "volume": "10", "turnover": "12.5",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def healing():
+    """Makes a running healer at a time that the test sets."""
+    running = []
+
+    def make(vendor, now, last_life=lambda feed, symbol: None):
+        sink = Sink()
+        healer = Healer(vendor, sink, last_life, lambda: now * 1000).__enter__()
+        running.append(healer)
+        return healer, sink
+
+    yield make
+    for healer in running:
+        healer.__exit__()
+
+
+def test_every_minute_that_a_gap_touches_is_healed(healing):
+    healer, sink = healing(Vendor(), T + 5 * MINUTE)
+    healer.unseen("A", "crypto", "crypto-1", T + MINUTE + LATENCY - 1, T + 3 * MINUTE + 1)
+    assert sink.minutes("infoway.raw.trade", 4) == [0, 1, 2, 3]
+    assert sink.minutes("infoway.raw.kline", 4) == [0, 1, 2, 3]
+    assert {output.control.feed for output in sink.outputs if output.topic == "infoway.raw.trade"} == {"crypto-1"}
+
+
+def test_a_minute_is_not_asked_for_before_it_is_final(healing):
+    vendor = Vendor()
+    healer, sink = healing(vendor, T + 2 * MINUTE + SETTLED - 1)
+    healer.unseen("late", "crypto", "crypto-1", T, T + MINUTE + 1)
+    healer.unseen("done", "crypto", "crypto-1", T, T + MINUTE)
+    assert sink.minutes("infoway.raw.trade", 1) == [0]
+    assert {symbol for symbol, _ in vendor.asked} == {"done"}
+
+
+def test_the_first_begin_of_a_process_reaches_back_to_what_the_log_has_of_the_feed(healing):
+    healer, sink = healing(Vendor(), T + 12 * MINUTE, lambda feed, symbol: T + 5 * MINUTE if (feed, symbol) == ("crypto-1", "A") else None)
+    healer.unseen("B", "crypto", "crypto-1", None, T + 10 * MINUTE)
+    healer.unseen("A", "crypto", "crypto-1", None, T + 8 * MINUTE)
+    assert sink.minutes("infoway.raw.trade", 4) == [4, 5, 6, 7]
+
+
+def test_a_failed_request_is_made_again_and_in_the_end_the_gap_is_named(healing, caplog):
+    busy = RestError("busy", 429, retryable=True)
+    vendor = Vendor(busy, busy)
+    # so late that every wait is over
+    healer, sink = healing(vendor, T + 5 * MINUTE + ATTEMPTS * RETRY)
+    healer.unseen("A", "crypto", "crypto-1", T + LATENCY, T + 1)
+    sink.minutes("infoway.raw.trade", 1)
+    assert len(vendor.asked) == 3
+    vendor.errors = [RestError("no such symbol", 508)]
+    healer.unseen("C", "crypto", "crypto-1", T, T + 1)
+    healer.unseen("D", "crypto", "crypto-1", T, T + 2)
+    sink.minutes("infoway.raw.trade", 2)
+    assert "C: the gap from 2024-08-05T23:59:58Z to 2024-08-06T00:00:00Z is not healed: no such symbol" in caplog.text
+
+
+def test_a_refused_key_is_never_tried_again(healing, caplog):
+    vendor = Vendor(RestError("refused", 401, refused=True))
+    healer, _ = healing(vendor, T + 5 * MINUTE)
+    healer.unseen("A", "crypto", "crypto-1", T, T + 1)
+    healer.unseen("B", "crypto", "crypto-1", T, T + 1)
+    healer._thread.join(5)
+    assert not healer._thread.is_alive()
+    assert len(vendor.asked) == 1
+
+
+def test_an_address_without_rest_heals_nothing_and_says_so_once(healing, caplog):
+    vendor = Vendor()
+    vendor.package = RestError("there is no REST", 404, missing=True)
+    healer, _ = healing(vendor, T)
+    healer._thread.join(5)
+    assert not healer._thread.is_alive()
+    assert "gaps will not be healed: there is no REST" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("period", "interval", "says"),
+    [
+        (("2026-11-20T01:30", None), "1m", "2026-11-20T01:30Z for UTC"),
+        (("yesterday", None), "1m", "write a time like"),
+        (("2026-11-20T02:00Z", "2026-11-20T01:30Z"), "1m", "is not before --to 2026-11-20T01:30Z"),
+        (("2126-11-20T02:00Z", None), "1m", "is not before --to now"),
+        (("2026-11-20T02:00Z", None), "1d", "--interval 1d: the vendor takes a time only for"),
+        (("2026-11-20T02:00Z", None), "7m", "--interval 7m"),
+    ],
+)
+def test_a_period_that_cannot_be_backfilled_says_what_to_write(period, interval, says, tmp_path):
+    with pytest.raises(BadPeriod, match=says.replace("+", r"\+")):
+        backfill(None, "BTCUSDT", period, interval, "http://127.0.0.1:1", "k", tmp_path)
