@@ -23,6 +23,7 @@ from infra.planning import plan_subscriptions
 from infra.record import record
 from infra.recordings import UnreadableRecording
 from infra.replay import ReplayStalled, replay
+from infra.spooling import BadSpoolSize
 from infra.supervisor import WorkerFailed
 from infra.symbols_file import SymbolsFileUnreadable
 from infra.topology import TopologyError
@@ -32,6 +33,7 @@ from producers.answers import RestError
 from producers.plan import PlanTooSmall
 from producers.publish import PublishError
 from producers.recorder import ROTATE_MIB, RecordingFailed
+from producers.spool import SpoolUnusable
 from producers.symbols import BadSymbol, BadSymbols
 from producers.websocket import BadAddress, FeedRefused, KeyRefused
 from schemas.registry import RegistryError
@@ -40,6 +42,7 @@ from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 EXPECTED = (
     BadAddress,
     BadPeriod,
+    BadSpoolSize,
     BadSymbol,
     BadSymbols,
     ClusterUnnamed,
@@ -60,6 +63,7 @@ EXPECTED = (
     RestError,
     ServerFailed,
     SettingsError,
+    SpoolUnusable,
     SymbolsFileUnreadable,
     TopologyError,
     UnreadableRecording,

@@ -16,6 +16,7 @@ from infra.feeding import Feeding, KeyMissing, api_key, endpoint_of
 from infra.planning import feeds_to_run, rest_url_of
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
+from infra.spooling import open_backlog
 from infra.symbols_file import SymbolsFile, read_symbols
 from producers.rest import LIVE_REST
 from producers.symbols import Feed
@@ -59,7 +60,10 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
     source = "live" if live else "simulated"
     deployment = _deployment(names)
     address = rest_url or (LIVE_REST if url is None else rest_url_of(url))
-    with Feeding(deployment, feeds, endpoint, source, healing=healing(deployment, address, endpoint.api_key, remembers=True)) as feeding:
+    heals = healing(deployment, address, endpoint.api_key, remembers=True)
+    with Feeding(
+        deployment, feeds, endpoint, source, healing=heals, backlog=open_backlog(deployment, source, Path("data/spool"))
+    ) as feeding:
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
         file = SymbolsFile(symbols_file, planned, feeding.change) if symbols_file else None
         while not stop.wait(0.5):

@@ -1,5 +1,6 @@
 """What both `up` and `produce` do: the vendor's key, and the producer run in a thread."""
 
+import logging
 import os
 import random
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from infra.deployment import Deployment
 from processors.sessions import BeyondCalendar, Calendars
 from producers.backfill import Healer
+from producers.backlog import Backlog
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, PublishError, Sink, open_producer, raw_partitions
@@ -19,6 +21,8 @@ from producers.symbols import BadSymbol, Feed, business_of
 from producers.websocket import LIVE_URL, Endpoint, run_feeds
 
 FLUSH_TIMEOUT = 3.0
+
+_log = logging.getLogger(__name__)
 
 
 class KeyMissing(ValueError):
@@ -78,17 +82,23 @@ class Feeding:
         source: str,
         recorder: Recorder | None = None,
         healing: Callable[[Sink], Healer] | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
-        """With a recorder everything received is recorded too; with `healing` gaps are healed by the vendor's klines."""
+        """With a recorder everything received is recorded too; with `healing` gaps are healed by the vendor's klines.
+
+        With a backlog a broker that is away is waited for on disk; without one the feeds wait.
+        """
         self.counters = [FeedCounters(feed.name) for feed in feeds]
         self.failure: Exception | None = None
         """Why the producer ended, where it did."""
         self._stop = threading.Event()
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
-        self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop)
+        self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop, backlog)
         self._healer = healing(self._publisher) if healing else None
         unseen = self._healer.unseen if self._healer else None
+        if backlog is not None:
+            backlog.unseen = unseen
         settings, chance = FeedSettings(source=source, is_open=market_hours(feeds), unseen=unseen), random.Random()
         make = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
         self._protocols = [make(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)]
@@ -107,7 +117,9 @@ class Feeding:
         self._thread.join()
         # also after a refusal: what came before it was received, and is owed to the topics
         if not isinstance(self.failure, PublishError):
-            self._publisher.flush(FLUSH_TIMEOUT)
+            waiting = self._publisher.close(FLUSH_TIMEOUT)
+            if waiting:
+                _log.warning("%d records wait on disk for the next start: the broker did not take them", waiting)
 
     def change(self, feeds: Sequence[Feed]) -> None:
         """Have the feeds carry these symbols from now on; raises FeedsDiffer, and changes nothing then."""

@@ -18,6 +18,7 @@ from infra.feeding import Feeding, api_key
 from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
+from infra.spooling import open_backlog
 from infra.supervisor import Supervisor
 from producers.rest import LIVE_REST
 from producers.websocket import LIVE_URL, Endpoint
@@ -56,7 +57,8 @@ def up(
             endpoint, address = Endpoint(simulator.url, "simulator"), simulator.rest_url
         # markets that are made up begin with this run: nothing was missed before
         heals = healing(deployment, address, endpoint.api_key, remembers=bool(key))
-        feeding = running.enter_context(Feeding(deployment, feeds, endpoint, source, healing=heals))
+        backlog = open_backlog(deployment, source, data / source / "spool")
+        feeding = running.enter_context(Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog))
         board = running.enter_context(Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols)))
         _show(console, board, deployment, feeding, supervisor, banner, stop, seconds)
         console.print("ending: feed, processors, registry, broker", highlight=False)

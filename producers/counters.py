@@ -23,12 +23,15 @@ def _metric(kind: Kind, unit: str, meaning: str) -> Any:
 
 @dataclass(slots=True)
 class FeedCounters:
-    """A feed's counters: received = acknowledged + dead_lettered + what is in flight to the broker."""
+    """A feed's counters: received = acknowledged + dead_lettered + spooled + lost + in flight; `queued` is in flight, counted apart."""
 
     feed: str
     received: int = _metric("counter", "frames", "pushes and frames that could not be understood")
     acknowledged: int = _metric("counter", "records", "raw records that the broker has acknowledged")
     dead_lettered: int = _metric("counter", "records", "dead letters that the broker has acknowledged")
+    spooled: int = _metric("gauge", "records", "records on disk that the broker could not take yet")
+    lost: int = _metric("counter", "records", "records lost as the spool was full, each within a gap on record")
+    queued: int = _metric("gauge", "records", "records handed to the Kafka client and not acknowledged yet")
     trades: int = _metric("counter", "frames", "trade pushes understood")
     depth: int = _metric("counter", "frames", "depth pushes understood")
     klines: int = _metric("counter", "frames", "kline pushes understood")
@@ -42,8 +45,8 @@ class FeedCounters:
 
     @property
     def in_flight(self) -> int:
-        """Frames received whose record the broker has not acknowledged yet."""
-        return self.received - self.acknowledged - self.dead_lettered
+        """Frames received whose record the broker has not acknowledged yet, and that are neither on disk nor lost."""
+        return self.received - self.acknowledged - self.dead_lettered - self.spooled - self.lost
 
     def values(self) -> Iterator[tuple[Metric, int]]:
         """Yield every metric with its value."""

@@ -9,14 +9,20 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from producers.backlog import COUNTED, Backlog
 from producers.counters import FeedCounters
-from producers.records import DEAD_LETTER, Output, Record
+from producers.records import DEAD_LETTER, ControlRecord, Output, Record
+from producers.spool import Entry, Segment
 from schemas.topics import Topology, load_schema
 from schemas.wire import compile_encoder
 
 GRACE = 2.0
 """Seconds that a full queue may still take to drain once the producer is told to stop."""
 
+_AHEAD = 5_000
+"""Records of the backlog that the queue may hold: what a crash delivers twice is looked for among the last ones."""
+_ACCOUNTED = 256
+"""Calls between two checks of a feed's counts."""
 _RAW = ("infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline")
 _DELIVERY = {
     "enable.idempotence": True,
@@ -112,86 +118,188 @@ class Unpublished:
         """Nothing waits to be delivered."""
 
 
+class AccountsDiffer(PublishError):
+    """The counts of a feed do not add up: a bug, and some record may be lost."""
+
+    def __init__(self, counters: FeedCounters, pending: int) -> None:
+        super().__init__(
+            f"{counters.feed}: {counters.in_flight} records should be on their way to the broker and {pending} are: please report this"
+        )
+
+
 class Publisher:
     """Publishes for all feeds of a process; its methods may be called from any of their threads.
 
-    A failed delivery is kept and raised by the next call of any method, in every thread.
+    With a backlog nothing ever waits for the broker; without one a full queue is waited for. A failed delivery is kept and
+    raised by the next call of any method, in every thread.
     """
 
-    def __init__(self, producer: Producer, topology: Topology, schema_ids: Mapping[str, int], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        topology: Topology,
+        schema_ids: Mapping[str, int],
+        stop: threading.Event,
+        backlog: Backlog | None = None,
+    ) -> None:
         """`schema_ids` maps the full name of each topic of the producers to the id of its schema in the registry."""
         self._producer = producer
         self._topology = topology
         self._stop = stop
+        self._backlog = backlog
         self._encoders = {
             topology.contract_name(topic.name): compile_encoder(load_schema(topic.schema), schema_ids[topic.name])
             for topic in topology.topics()
             if topic.schema is not None and "producers" in topic.owner
         }
+        self._names = {name: topology.name(name) for name in (*self._encoders, *_RAW)}
         self._failure: DeliveryFailed | None = None
-        self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self._order = threading.RLock()
+        """Held from the choice between queue and spool until the record is in one of them."""
+        self._calls = 0
+        self._purged: list[tuple[int, Entry, FeedCounters]] | None = None
 
     def publish(self, outputs: Iterable[Output], counters: FeedCounters) -> None:
-        """Queue records in their order, waiting where the queue is full; deliveries are counted in the feed's counters."""
-        for output in outputs:
-            topic = self._topology.name(output.topic)
-            if isinstance(output, Record):
-                value = self._encoders[output.topic](*output.fields)
-                self._produce(topic, value=value, key=output.key, on_delivery=self._counting(output.topic, counters))
-            else:
-                partition = -1 if output.partition is None else output.partition
-                self._produce(topic, key=output.key, partition=partition, headers=output.control.headers(), on_delivery=self._delivered)
-        self.serve()
-
-    def serve(self) -> None:
-        """Let deliveries be counted, without waiting; raises DeliveryFailed."""
+        """Hand records on in their order; deliveries are counted in the feed's counters. Raises PublishError."""
+        with self._order:
+            self._calls += 1
+            for output in outputs:
+                if isinstance(output, Record):
+                    self._publish(self._entry(output, counters), counters)
+                else:
+                    self._publish(_control_entry(self._names[output.topic], output), counters)
         self._producer.poll(0)
         if self._failure is not None:
             raise self._failure
+        if self._backlog is not None and not self._backlog.empty:
+            self._drain()
+        if self._calls % _ACCOUNTED == 0:
+            self.account(counters)
 
-    def flush(self, timeout: float = 30.0) -> None:
-        """Wait until the broker has acknowledged everything; raises Undelivered after `timeout` seconds."""
-        left = self._producer.flush(timeout)
+    def serve(self) -> None:
+        """Let deliveries be counted and the backlog drain, without waiting; raises DeliveryFailed."""
+        self._producer.poll(0)
         if self._failure is not None:
             raise self._failure
-        if left:
+        if self._backlog is not None and not self._backlog.empty:
+            self._drain()
+
+    def account(self, counters: FeedCounters) -> None:
+        """Hold a feed's counts against what is under way; to be called by the feed's own thread. Raises AccountsDiffer."""
+        with self._counting:
+            if counters.in_flight != counters.queued:
+                raise AccountsDiffer(counters, counters.queued)
+
+    def flush(self, timeout: float = 30.0) -> None:
+        """Wait until the broker has acknowledged everything; what it has not after `timeout` seconds goes to the backlog.
+
+        Without one, raises Undelivered.
+        """
+        give_up = time.monotonic() + timeout
+        left = self._producer.flush(timeout)
+        while not left and self._backlog is not None and not self._backlog.empty and time.monotonic() < give_up:
+            self._drain()
+            left = self._producer.flush(max(0.0, give_up - time.monotonic()))
+        if self._failure is not None:
+            raise self._failure
+        if left and self._backlog is None:
             raise Undelivered(left, timeout)
 
-    def _produce(self, topic: str, **message: Any) -> None:
+    def close(self, timeout: float) -> int:
+        """Flush and end; return how many records stay in the backlog for the next start. Raises Undelivered without a backlog."""
+        self.flush(timeout)
+        if self._backlog is None:
+            return 0
+        self._purged = []
+        self._producer.purge()
+        self._producer.flush(timeout)
+        # what the queue had came before all that the backlog has, but for what came from there: that is in its place still
+        return self._backlog.close([(entry, counters) for _, entry, counters in sorted(self._purged, key=lambda each: each[0])])
+
+    def _entry(self, record: Record, counters: FeedCounters) -> Entry:
+        value = self._encoders[record.topic](*record.fields)
+        topic = self._names[record.topic]
+        if record.topic in _RAW:
+            _, feed, connection, sequence, received, source, _ = record.fields[-7:]
+            kind = "rest" if source == "rest" else "raw"
+            return Entry(topic, record.key, value, -1, None, kind, feed, connection, sequence, received // 1000)
+        return Entry(topic, record.key, value, -1, None, "dead" if record.topic == DEAD_LETTER else "other", counters.feed)
+
+    def _publish(self, entry: Entry, counters: FeedCounters) -> None:
+        backlog = self._backlog
+        if backlog is None:
+            self._wait_and_produce(entry, counters)
+        elif not (backlog.empty and self._produce(entry, counters, None)):
+            backlog.append(entry, counters)
+
+    def _drain(self) -> None:
+        backlog = self._backlog
+        assert backlog is not None
+        with self._order:
+            while len(self._producer) < _AHEAD and (found := backlog.next()) is not None:
+                segment, entry, counters = found
+                if not self._produce(entry, counters, segment):
+                    backlog.give_back(segment, entry, counters)
+                    return
+
+    def _wait_and_produce(self, entry: Entry, counters: FeedCounters) -> None:
         give_up = None
-        while True:
-            try:
-                self._producer.produce(topic, **message)
-            except BufferError:
-                self._producer.poll(0.1)
-                if self._failure is not None:
-                    raise self._failure from None
-                if self._stop.is_set():
-                    give_up = give_up or time.monotonic() + GRACE
-                    if time.monotonic() > give_up:
-                        raise Undelivered(len(self._producer), GRACE) from None
-            except KafkaException as error:
-                raise DeliveryFailed(topic, error.args[0].str()) from error
-            else:
-                return
+        while not self._produce(entry, counters, None):
+            self._producer.poll(0.1)
+            if self._failure is not None:
+                raise self._failure
+            if self._stop.is_set():
+                give_up = give_up or time.monotonic() + GRACE
+                if time.monotonic() > give_up:
+                    raise Undelivered(len(self._producer), GRACE)
 
-    def _counting(self, topic: str, counters: FeedCounters) -> Any:
-        if topic in _RAW:
-            return partial(self._record_delivered, counters)
-        return partial(self._dead_letter_delivered, counters) if topic == DEAD_LETTER else self._delivered
+    def _produce(self, entry: Entry, counters: FeedCounters, segment: Segment | None) -> bool:
+        """Return whether the queue had room."""
+        topic, key, value, partition, headers, kind, *_ = entry
+        self._calls += 1
+        try:
+            self._producer.produce(
+                topic,
+                value=value,
+                key=key,
+                partition=partition,
+                headers=headers,
+                on_delivery=partial(self._delivered, self._calls, entry, counters, segment),
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            raise DeliveryFailed(topic, error.args[0].str()) from error
+        if kind in COUNTED:
+            with self._counting:
+                counters.queued += 1
+        return True
 
-    def _record_delivered(self, counters: FeedCounters, error: KafkaError | None, message: Message) -> None:
-        self._delivered(error, message)
+    def _delivered(
+        self, number: int, entry: Entry, counters: FeedCounters, segment: Segment | None, error: KafkaError | None, message: Message
+    ) -> None:
+        kind = entry.kind
+        with self._counting:
+            if kind in COUNTED:
+                counters.queued -= 1
+                if error is None and kind == "dead":
+                    counters.dead_lettered += 1
+                elif error is None:
+                    counters.acknowledged += 1
         if error is None:
-            with self._lock:
-                counters.acknowledged += 1
-
-    def _dead_letter_delivered(self, counters: FeedCounters, error: KafkaError | None, message: Message) -> None:
-        self._delivered(error, message)
-        if error is None:
-            with self._lock:
-                counters.dead_lettered += 1
-
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._failure is None:
+            if segment is not None and self._backlog is not None:
+                with self._order:
+                    self._backlog.acknowledge(segment)
+        elif self._purged is not None and error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            if segment is None:
+                self._purged.append((number, entry, counters))
+        elif self._failure is None:
             self._failure = DeliveryFailed(message.topic(), error.str())
+
+
+def _control_entry(topic: str, output: ControlRecord) -> Entry:
+    control = output.control
+    partition = -1 if output.partition is None else output.partition
+    kind = "mark" if control.kind == "mark" else "other"
+    return Entry(topic, output.key, None, partition, control.headers(), kind, control.feed, control.connection, 0, control.ts_recv // 1000)

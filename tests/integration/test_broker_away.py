@@ -1,0 +1,196 @@
+"""A broker that does not answer for a while: what was received is on disk meanwhile, then in the topics, once and in order, or told as lost."""
+
+import os
+import random
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from infra import topology
+from infra.consuming import ValueReader, read_to_end
+from infra.deployment import Deployment
+from infra.spooling import open_backlog
+from producers import publish
+from producers.counters import FeedCounters
+from producers.protocol import FeedProtocol, FeedSettings
+from producers.publish import Publisher, open_producer, raw_partitions
+from producers.symbols import Feed
+from schemas.control import read_control
+from schemas.registry import Registry
+from schemas.topics import Topology
+
+T = 1_722_902_400_000
+
+
+@pytest.fixture
+def deployment(stack, namespace, monkeypatch):
+    monkeypatch.setitem(publish._DELIVERY, "queue.buffering.max.messages", 300)
+    names = Topology(namespace, intervals=("1m",), windows=("1m",), partitions=2)
+    ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
+    return Deployment(stack.bootstrap, stack.registry_url, names, ids, embedded=True)
+
+
+@contextmanager
+def away(stack):
+    """The broker does not answer."""
+    group = next(server.process_group for server in stack.servers if "kafka" in server.name)
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+class Run:
+    """A producer process, but for the socket."""
+
+    def __init__(self, deployment, folder, begin=0):
+        producer = open_producer(deployment.bootstrap)
+        self.partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
+        self.backlog = open_backlog(deployment, "replay", folder, {"INFOWAY_SPOOL_MIB": "1"})
+        self.publisher = Publisher(producer, deployment.topology, deployment.schema_ids, threading.Event(), self.backlog)
+        feed = Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT"))
+        self.core = FeedProtocol(feed, FeedSettings("replay"), self.partitions, FeedCounters(feed.name), random.Random(1))
+        self.counters = self.core.counters
+        self.now = (T + begin) * 1000
+        self.publisher.publish(self.core.connected(self.now), self.counters)
+
+    def receive(self, count):
+        for number in range(count):
+            self.now += 10_000
+            symbol = ("BTCUSDT", "ETHUSDT")[number % 2]
+            frame = b'{"code":10002,"data":{"s":"%b","t":%d,"p":"1.5","v":"2","vw":"3","td":1}}' % (symbol.encode(), self.now // 1000)
+            self.publisher.publish(self.core.receive(frame, self.now), self.counters)
+            self.publisher.account(self.counters)
+
+    def deliver(self):
+        give_up = time.monotonic() + 30
+        while self.counters.in_flight or self.counters.spooled or not self.backlog.empty:
+            assert time.monotonic() < give_up
+            self.publisher.serve()
+            time.sleep(0.005)
+        self.publisher.account(self.counters)
+
+    def kill(self):
+        """Leave everything as a SIGKILL would."""
+        self.publisher._producer.purge()
+        self.publisher._failure = None
+        os.close(self.backlog._spool._lock)
+
+
+def logged(deployment):
+    """Per symbol its records in the topic: (connection, sequence) of trades, kind of controls."""
+    topic = deployment.topology.name("infoway.raw.trade")
+    read, found = ValueReader(Registry(deployment.registry_url)), {}
+    for message in read_to_end(deployment.bootstrap, topic):
+        value = message.value()
+        if value is None:
+            control = read_control(message.headers())
+            found.setdefault(message.key() and message.key().decode(), []).append(control)
+        else:
+            record = read(value)[1]
+            found.setdefault(record["symbol"], []).append((record["connection"], record["sequence"]))
+    return found
+
+
+def sequences(records):
+    return [each for each in records if isinstance(each, tuple)]
+
+
+@pytest.mark.timeout(120)
+def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(stack, deployment, tmp_path):
+    run = Run(deployment, tmp_path / "spool")
+    run.receive(100)
+    run.publisher.flush()
+    with away(stack):
+        run.receive(2_000)
+        assert run.counters.spooled > 1_000
+        assert run.counters.received == run.counters.acknowledged + run.counters.queued + run.counters.spooled == 2_100
+    run.receive(500)
+    run.deliver()
+    assert (run.counters.acknowledged, run.counters.lost) == (2_600, 0)
+    assert run.publisher.close(10) == 0
+    found = logged(deployment)
+    for place, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+        assert sequences(found[symbol]) == [(f"crypto-1-{T * 1000}", number) for number in range(place + 1, 2_601, 2)]
+
+
+@pytest.mark.timeout(120)
+def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment, tmp_path):
+    run = Run(deployment, tmp_path / "spool")
+    run.receive(100)
+    run.publisher.flush()
+    with away(stack):
+        run.receive(1_000)
+        # signs of life between the trades wait too
+        assert run.publisher.close(0.5) >= 1_000
+        assert run.counters.spooled == 1_000
+        run.publisher.account(run.counters)
+    again = Run(deployment, tmp_path / "spool", begin=60_000)
+    assert again.backlog.earlier.spooled + again.backlog.earlier.acknowledged + again.backlog.earlier.queued == 1_000
+    again.receive(10)
+    again.deliver()
+    assert again.publisher.close(10) == 0
+    assert again.backlog.earlier.in_flight == 0
+    found = logged(deployment)
+    first, second = (f"crypto-1-{(T + begin) * 1000}" for begin in (0, 60_000))
+    for place, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+        expected = [(first, number) for number in range(place + 1, 1_101, 2)] + [(second, number) for number in range(place + 1, 11, 2)]
+        assert sequences(found[symbol]) == expected
+        assert [each.kind for each in found[symbol] if not isinstance(each, tuple)] == ["begin", "begin"]
+
+
+@pytest.mark.timeout(120)
+def test_a_kill_while_it_is_away_is_told_as_a_gap_before_what_the_spool_has(stack, deployment, tmp_path):
+    run = Run(deployment, tmp_path / "spool")
+    run.receive(100)
+    run.publisher.flush()
+    with away(stack):
+        run.receive(1_000)
+        run.kill()
+    again = Run(deployment, tmp_path / "spool", begin=60_000)
+    again.deliver()
+    assert again.publisher.close(10) == 0
+    for records in (found := logged(deployment))["BTCUSDT"], found["ETHUSDT"]:
+        kinds = [each.kind if not isinstance(each, tuple) else "" for each in records]
+        gap = kinds.index("gap")
+        before, after = sequences(records[:gap]), sequences(records[gap:])
+        assert before[-1][1] + 2 < after[0][1]
+        assert (records[gap].ts_from, records[gap].connection) == (None, after[0][0])
+        assert [number for _, number in after] == list(range(after[0][1], after[-1][1] + 1, 2))
+        assert after[-1][1] > 1_000
+
+
+@pytest.mark.timeout(120)
+def test_what_the_bound_leaves_no_room_for_is_a_gap_with_counts(stack, deployment, tmp_path):
+    run = Run(deployment, tmp_path / "spool")
+    with away(stack):
+        run.receive(12_000)
+        lost = run.counters.lost
+        assert lost > 1_000
+        assert run.backlog.bytes < (1 << 20) + 1_000
+    run.deliver()
+    run.receive(10)
+    run.deliver()
+    assert run.publisher.close(10) == 0
+    assert run.counters.acknowledged == 12_010 - lost
+    found, missing = logged(deployment), 0
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        (at,) = (place for place, each in enumerate(found[symbol]) if not isinstance(each, tuple) and each.kind == "gap")
+        before, gap, after = found[symbol][at - 1], found[symbol][at], found[symbol][at + 1]
+        missing += (after[1] - before[1]) // 2 - 1
+        first, last = ((T + number * 10) for number in (before[1] + 2, after[1] - 2))
+        assert gap.ts_from <= first - 1_000
+        assert gap.ts >= last
+        assert f"{(after[1] - before[1]) // 2 - 1} records lost" == gap.reason
+    assert missing == lost
+    status = [
+        ValueReader(Registry(deployment.registry_url))(message.value())[1]
+        for message in read_to_end(deployment.bootstrap, deployment.topology.name("infoway.feed.status"))
+    ]
+    assert [row["reason"] for row in status if row["state"] == "degraded"] == [
+        f"{lost} records lost: the broker was away and the spool full"
+    ]
