@@ -66,7 +66,13 @@ def _health(feed: FeedCounters) -> str:
         health = "healthy" if silent < STALE else f"silent for {silent:.0f} s"
     problems = [
         f"{count} {what}"
-        for count, what in ((feed.losses, "losses"), (feed.dead_lettered, "dead letters"), (feed.refusals, "refusals"))
+        for count, what in (
+            (feed.losses, "losses"),
+            (feed.dead_lettered, "dead letters"),
+            (feed.refusals, "refusals"),
+            (feed.spooled, "on disk: the broker is away"),
+            (feed.lost, "records lost"),
+        )
         if count
     ]
     return f"{feed.feed} {health}" + (f" ({', '.join(problems)})" if problems else "")

@@ -1,4 +1,4 @@
-"""A broker that does not answer for a while: what was received is on disk meanwhile, then in the topics, once and in order, or told as lost."""
+"""A broker that does not answer for a while: what was received waits on disk, then is in the topics once and in order, or told as lost."""
 
 import os
 import random

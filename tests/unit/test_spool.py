@@ -64,8 +64,7 @@ def test_any_appends_reads_and_kills_lose_and_swap_nothing(opened, monkeypatch, 
             read += 1
             unacknowledged.append(found)
         elif act < 0.9 and unacknowledged:
-            segment, done = unacknowledged.pop(0)
-            spool.acknowledge(segment)
+            spool.acknowledge(unacknowledged.pop(0)[0])
         elif act < 0.95 and unacknowledged and unacknowledged[-1][1].sequence == read:
             spool.give_back(*unacknowledged.pop())
             read -= 1
