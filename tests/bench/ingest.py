@@ -10,8 +10,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from producers.counters import FeedCounters
 from producers.frames import read_frame
 from producers.protocol import FeedProtocol, FeedSettings
 from producers.publish import Publisher, open_producer, raw_partitions
-from producers.records import Output, Record
+from producers.records import Record
+from producers.spool import Entry
 from producers.symbols import Feed
 from producers.websocket import Endpoint, run_feed
 from schemas.topics import Topology, load_schema
@@ -131,23 +131,19 @@ class TimedPublisher(Publisher):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.delays: list[float] = []
-        self._seen = 0
-        self._stamp = 0
+        self._stamps: dict[int, int] = {}
 
-    def publish(self, outputs: Iterable[Output], counters: FeedCounters) -> None:
-        """Publish, and note the time of the record at hand."""
-        for output in outputs:
-            self._stamp = output.fields[1] if isinstance(output, Record) and output.topic.startswith("infoway.raw") else 0
-            super().publish((output,), counters)
+    def _entry(self, record: Record, counters: FeedCounters) -> Entry:
+        entry = super()._entry(record, counters)
+        if entry.sequence % SAMPLE == 1:
+            self._stamps[entry.sequence] = record.fields[1]
+        return entry
 
-    def _counting(self, topic: str, counters: FeedCounters) -> Any:
-        counting = super()._counting(topic, counters)
-        self._seen += 1
-        return partial(self._timed, counting, self._stamp) if self._stamp and self._seen % SAMPLE == 0 else counting
-
-    def _timed(self, counting: Any, stamp: int, error: Any, message: Any) -> None:
-        self.delays.append(time.time() * 1000 - stamp)
-        counting(error, message)
+    def _delivered(self, number: int, entry: Entry, *rest: Any) -> None:
+        stamp = self._stamps.pop(entry.sequence, None)
+        if stamp is not None:
+            self.delays.append(time.time() * 1000 - stamp)
+        super()._delivered(number, entry, *rest)
 
 
 def serve_frames(tell: Connection, rate: int, seconds: float) -> None:
@@ -171,7 +167,7 @@ def serve_frames(tell: Connection, rate: int, seconds: float) -> None:
         tell.send(sent)
         client.recv(timeout=4 * seconds)  # the unsubscription
 
-    with serve(converse, "127.0.0.1", 0, compression=None) as server:
+    with serve(converse, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
         tell.send(server.socket.getsockname()[1])
         threading.Timer(6 * seconds, server.shutdown).start()
         server.serve_forever()
