@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.consuming import TIMEOUT, ValueReader
+from infra.consuming import TIMEOUT, ValueReader, watermarks
 from infra.deployment import Deployment
 from infra.planning import chosen_feeds
 from producers.answers import RestError
@@ -23,8 +23,9 @@ from producers.counters import FeedCounters
 from producers.partition import partition_of
 from producers.publish import Publisher, Sink, open_producer, raw_partitions
 from producers.rest import MAX_KLINES, Rest
-from schemas.control import KLINE_LENGTHS, read_control
-from schemas.registry import Registry
+from schemas.control import KLINE_LENGTHS, UnreadableControl, read_control
+from schemas.registry import Registry, UnknownSchema
+from schemas.wire import UnreadableValue
 
 _TAIL = 2_000
 """Records of a partition that are looked through for its feeds' last signs of life: marks come every few seconds."""
@@ -152,7 +153,7 @@ def _last_lives(deployment: Deployment) -> dict[tuple[int, str], int]:
     lives: dict[tuple[int, str], int] = {}
     try:
         for partition in consumer.list_topics(topic, TIMEOUT).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT)
+            low, high = watermarks(consumer, TopicPartition(topic, partition))
             if low == high:
                 continue
             consumer.assign([TopicPartition(topic, partition, max(low, high - _TAIL))])
@@ -163,18 +164,23 @@ def _last_lives(deployment: Deployment) -> dict[tuple[int, str], int]:
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
                     ended = ended or error is not None
-                    if error is None:
-                        feed, ts_recv = _sign_of_life(message, read)
+                    sign = None if error is not None else _sign_of_life(message, read)
+                    if sign is not None:
+                        feed, ts_recv = sign
                         lives[partition, feed] = max(lives.get((partition, feed), 0), ts_recv // 1000)
     finally:
         consumer.close()
     return lives
 
 
-def _sign_of_life(message: ck.Message, read: ValueReader) -> tuple[str, int]:
+def _sign_of_life(message: ck.Message, read: ValueReader) -> tuple[str, int] | None:
+    """Return a record's feed and receive time (microseconds UTC); None for what cannot be read: it tells of no life."""
     value = message.value()
-    if value is None:
-        control = read_control(message.headers())
-        return control.feed, control.ts_recv if control.kind != "heal" else 0
-    record = read(value)[1]
-    return record["feed"], record["ts_recv"]
+    try:
+        if value is None:
+            control = read_control(message.headers())
+            return None if control.kind == "heal" else (control.feed, control.ts_recv)
+        record = read(value)[1]
+        return record["feed"], record["ts_recv"]
+    except (KeyError, UnknownSchema, UnreadableControl, UnreadableValue):
+        return None

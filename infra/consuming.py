@@ -85,16 +85,17 @@ def _high_watermarks(bootstrap: str, topic: str) -> dict[int, int]:
     asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
     try:
         partitions = sorted(asking.list_topics(topic, TIMEOUT).topics[topic].partitions)
-        return {each: _end(asking, TopicPartition(topic, each)) for each in partitions}
+        return {each: watermarks(asking, TopicPartition(topic, each))[1] for each in partitions}
     finally:
         asking.close()
 
 
-def _end(asking: ck.Consumer, partition: TopicPartition) -> int:
+def watermarks(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Return the first offset of a partition and the one after its last, once it has a leader."""
     give_up = time.monotonic() + TIMEOUT
     while True:
         try:
-            return asking.get_watermark_offsets(partition, timeout=TIMEOUT)[1]
+            return asking.get_watermark_offsets(partition, timeout=TIMEOUT)
         except KafkaException as error:
             if error.args[0].code() not in LEADER_COMING_UP or time.monotonic() > give_up:
                 raise
@@ -123,7 +124,7 @@ class Lag:
 
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""
-        ends = {self._place(partition): _end(self._asking, partition) for partition in self._partitions}
+        ends = {self._place(partition): watermarks(self._asking, partition)[1] for partition in self._partitions}
         done = self._committed()
         return sum(end - done.get(place, 0) for place, end in ends.items())
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from infra.consuming import TIMEOUT, ValueReader
+from infra.consuming import TIMEOUT, ValueReader, watermarks
 from infra.deployment import Deployment
 from producers.backlog import Backlog
 from producers.records import FEED_STATUS
 from producers.spool import Entry, Spool
-from schemas.registry import Registry
+from schemas.registry import Registry, UnknownSchema
 from schemas.topics import load_schema
-from schemas.wire import compile_encoder
+from schemas.wire import UnreadableValue, compile_encoder
 
 LIMIT_MIB = 1024
 _CLOCKS = 5_000
@@ -62,6 +62,8 @@ def _published(deployment: Deployment, spool: Spool) -> dict[tuple[str, int, str
     try:
         for topic in sorted({entry.topic for entry in spool.unread() if entry.kind == "raw"}):
             places = [TopicPartition(topic, each, since) for each in consumer.list_topics(topic, TIMEOUT).topics[topic].partitions]
+            for place in places:
+                watermarks(consumer, place)  # waits for its leader, where the broker has just started
             for place in consumer.offsets_for_times(places, timeout=TIMEOUT):
                 if place.offset < 0:
                     continue  # nothing so late
@@ -73,10 +75,19 @@ def _published(deployment: Deployment, spool: Spool) -> dict[tuple[str, int, str
                         if error is not None and error.code() != KafkaError._PARTITION_EOF:
                             raise KafkaException(error)
                         ended = ended or error is not None
-                        if error is None and value is not None:
-                            record = read(value)[1]
-                            key = topic, place.partition, record["connection"]
-                            greatest[key] = max(greatest.get(key, 0), record["sequence"])
+                        found = None if error is not None or value is None else _place_of(value, read)
+                        if found is not None:
+                            connection, sequence = found
+                            key = topic, place.partition, connection
+                            greatest[key] = max(greatest.get(key, 0), sequence)
     finally:
         consumer.close()
     return greatest
+
+
+def _place_of(value: bytes, read: ValueReader) -> tuple[str, int] | None:
+    try:
+        record = read(value)[1]
+        return record["connection"], record["sequence"]
+    except (KeyError, UnknownSchema, UnreadableValue):
+        return None  # no record of a producer
