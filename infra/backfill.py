@@ -78,9 +78,9 @@ def backfill(
             try:
                 for until, klines in pages(rest, feed.business, symbol, interval, done.until(symbol), end):
                     now = time.time_ns() // 1000
-                    publisher.publish(raw_klines(klines, feed.name, feed.business, connection, counters.received + 1, now), counters)
-                    publisher.publish(heals(klines, feed.name, feed.business, connection, now), counters)
+                    records = raw_klines(klines, feed.name, feed.business, connection, counters.received + 1, now)
                     counters.received += len(klines)
+                    publisher.publish([*records, *heals(klines, feed.name, feed.business, connection, now)], counters)
                     publisher.flush()
                     done.note(symbol, until)
                     progress.advance(shown)

@@ -157,9 +157,9 @@ class Healer:
         connection = f"rest-{self._clock()}"
         for _, klines in pages(self._rest, outage.business, outage.symbol, "1m", outage.ts_from, _whole(outage.ts_to)):
             now = self._clock()
+            records = raw_klines(klines, outage.feed, outage.business, connection, self.counters.received + 1, now)
             self.counters.received += len(klines)
             self.counters.klines += len(klines)
-            records = raw_klines(klines, outage.feed, outage.business, connection, self.counters.received, now)
             self._sink.publish([*records, *heals(klines, outage.feed, outage.business, connection, now)], self.counters)
 
     def _postpone(self, outage: Outage, error: RestError) -> None:

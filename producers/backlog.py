@@ -67,13 +67,18 @@ class Backlog:
         self._counters: dict[str, FeedCounters] = {}
         self._losses: dict[tuple[str, str], _Loss] = {}
         self._broken = ""
-        left = list(spool.unread())
-        self._left = len(left)
-        self.earlier.received = self.earlier.spooled = sum(entry.kind in COUNTED for entry in left)
-        if spool.unclean:
-            self._own_up(left)
-        if left:
-            _log.warning("%d records of an earlier run wait in %s and go out first", len(left), spool.folder)
+        self._left = 0
+        firsts: dict[tuple[str, str], Entry] = {}
+        for entry in spool.unread():
+            self._left += 1
+            self.earlier.received += entry.kind in COUNTED
+            if entry.kind == "raw" and entry.key is not None:
+                firsts.setdefault((entry.topic, entry.key), entry)
+        self.earlier.spooled = self.earlier.received
+        if self._left:
+            _log.warning("%d records of an earlier run wait in %s and go out first", self._left, spool.folder)
+        if spool.unclean and firsts:
+            self._own_up(list(firsts.values()))
 
     @property
     def empty(self) -> bool:
@@ -194,16 +199,14 @@ class Backlog:
             fields = (feed, last.connection, feed.rpartition("-")[0], "degraded", reason, *times, symbols, last.sequence)
             self._spool.append(self._report(fields))
 
-    def _own_up(self, left: list[Entry]) -> None:
+    def _own_up(self, firsts: list[Entry]) -> None:
         """What an earlier process had in memory is lost: a gap from each symbol's last life in the log to what comes first here."""
-        gaps: dict[tuple[str, str], Entry] = {}
-        for entry in left:
-            if entry.kind == "raw" and entry.key is not None and (entry.topic, entry.key) not in gaps:
-                control = Control(
-                    "gap", entry.feed, entry.feed.rpartition("-")[0], entry.connection, self._source, entry.ts, entry.ts * 1000,
-                    None, "a producer died while the broker was away",
-                )  # fmt: skip
-                gaps[entry.topic, entry.key] = Entry(entry.topic, entry.key, None, -1, control.headers(), "other", entry.feed)
-        if gaps:
-            self._spool.put_first(list(gaps.values()), unread=True)
-            self._left += len(gaps)
+        gaps = []
+        for entry in firsts:
+            control = Control(
+                "gap", entry.feed, entry.feed.rpartition("-")[0], entry.connection, self._source, entry.ts, entry.ts * 1000,
+                None, "a producer died while the broker was away",
+            )  # fmt: skip
+            gaps.append(Entry(entry.topic, entry.key, None, -1, control.headers(), "other", entry.feed))
+        self._spool.put_first(gaps, unread=True)
+        self._left += len(gaps)

@@ -187,7 +187,8 @@ class Publisher:
 
     def account(self, counters: FeedCounters) -> None:
         """Hold a feed's counts against what is under way; to be called by the feed's own thread. Raises AccountsDiffer."""
-        with self._counting:
+        # in the order's lock nobody is between the spool and the queue
+        with self._order, self._counting:
             if counters.in_flight != counters.queued:
                 raise AccountsDiffer(counters, counters.queued)
 

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from producers.counters import METRICS, FeedCounters
 from producers.publish import (
+    AccountsDiffer,
     BrokerUnreachable,
     DeliveryFailed,
     Publisher,
@@ -105,6 +106,19 @@ def test_received_is_acknowledged_and_dead_lettered_and_in_flight():
     assert (counters.acknowledged, counters.dead_lettered, counters.in_flight) == (1, 1, 1)
     target.flush()
     assert (counters.acknowledged, counters.dead_lettered, counters.in_flight) == (2, 1, 0)
+
+
+def test_counts_that_do_not_add_up_end_the_producer(monkeypatch):
+    monkeypatch.setattr("producers.publish._ACCOUNTED", 1)
+    counters = FeedCounters("crypto-1", received=1)
+    target = publisher(FakeProducer())
+    target.publish([TRADE], counters)
+    with pytest.raises(AccountsDiffer, match="crypto-1: 0 records should be on their way to the broker and 1 are"):
+        counters.received -= 1
+        target.account(counters)
+    counters.received += 5  # frames that became no record
+    with pytest.raises(AccountsDiffer):
+        target.publish([TRADE], counters)
 
 
 def test_full_queue_waits_and_drops_nothing():
