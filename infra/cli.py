@@ -30,6 +30,7 @@ from infra.topology import TopologyError
 from infra.up import up
 from processors.settings import SettingsError, check_names
 from producers.answers import RestError
+from producers.backlog import BacklogFull
 from producers.plan import PlanTooSmall
 from producers.publish import PublishError
 from producers.recorder import ROTATE_MIB, RecordingFailed
@@ -40,6 +41,7 @@ from schemas.registry import RegistryError
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
 EXPECTED = (
+    BacklogFull,
     BadAddress,
     BadPeriod,
     BadSpoolSize,

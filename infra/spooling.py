@@ -43,11 +43,10 @@ def open_backlog(deployment: Deployment, source: str, default: Path, environment
 
 
 def _published(deployment: Deployment, spool: Spool) -> dict[tuple[str, int, str], int]:
-    """Return, by topic, partition and connection, the greatest sequence of the topics' records since the spool was begun."""
-    segments = list(spool.folder.glob("*.spool"))
-    if not segments:
-        return {}
-    since = int(min(segment.stat().st_mtime for segment in segments) * 1000) - _CLOCKS
+    """Return, by topic, partition and connection, the greatest sequence of the topics' records since the spool's oldest."""
+    raw = [(entry.topic, entry.ts) for entry in spool.unread() if entry.kind == "raw"]
+    # a record of Kafka bears the time at which it was handed on: never before its receipt
+    since = max(0, min((ts for _, ts in raw), default=0) - _CLOCKS)
     read = ValueReader(Registry(deployment.registry_url))
     greatest: dict[tuple[str, int, str], int] = {}
     consumer = ck.Consumer(
@@ -60,7 +59,7 @@ def _published(deployment: Deployment, spool: Spool) -> dict[tuple[str, int, str
         }
     )
     try:
-        for topic in sorted({entry.topic for entry in spool.unread() if entry.kind == "raw"}):
+        for topic in sorted({topic for topic, _ in raw}):
             places = [TopicPartition(topic, each, since) for each in consumer.list_topics(topic, TIMEOUT).topics[topic].partitions]
             for place in places:
                 watermarks(consumer, place)  # waits for its leader, where the broker has just started

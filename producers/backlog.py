@@ -4,6 +4,7 @@ Used by one publisher under its lock; a record that is not lost comes out of `ne
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ COUNTED = frozenset(("raw", "rest", "dead"))
 """Kinds of entries that stand for something received."""
 RESERVE = 16 * 1024 * 1024
 """Bytes beyond the bound for what must not be dropped: begins, ends, gaps, reports."""
+HELD = 100_000
+"""Such records that are held in memory while the disk takes nothing."""
 _LATENCY = 2_000
 """Milliseconds by which a lost trade may be older than its receipt."""
 _DROPPABLE = frozenset(("raw", "rest", "mark"))
@@ -23,8 +26,14 @@ _DROPPABLE = frozenset(("raw", "rest", "mark"))
 _log = logging.getLogger(__name__)
 
 
-class BacklogFull(OSError):
-    """Not even a record that must not be dropped has room in the spool."""
+class BacklogFull(Exception):
+    """Not even what must not be dropped has room any more."""
+
+    def __init__(self, spool: Spool, reason: str) -> None:
+        super().__init__(
+            f"the spool {spool.folder} takes nothing ({reason}) and the broker is away: make room, or name another by INFOWAY_SPOOL"
+        )
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -66,6 +75,9 @@ class Backlog:
         self._published = published
         self._counters: dict[str, FeedCounters] = {}
         self._losses: dict[tuple[str, str], _Loss] = {}
+        self._reports: dict[str, list[tuple[str, _Loss]]] = {}
+        """Losses whose gaps are on record, by feed: its status is to tell of them."""
+        self._held: deque[Entry] = deque()
         self._broken = ""
         self._left = 0
         firsts: dict[tuple[str, str], Entry] = {}
@@ -83,7 +95,7 @@ class Backlog:
     @property
     def empty(self) -> bool:
         """Whether nothing waits, and no loss waits to be told."""
-        return self._spool.empty and not self._losses
+        return self._spool.empty and not self._untold
 
     @property
     def bytes(self) -> int:
@@ -92,34 +104,19 @@ class Backlog:
 
     def append(self, entry: Entry, counters: FeedCounters) -> None:
         """Take a record at the end, or count it as lost. Raises BacklogFull where it must not be dropped."""
-        if self._losses and self._spool.size < self._spool.limit * 3 // 4:
-            self._tell()
         self._counters[entry.feed] = counters
-        if entry.kind in _DROPPABLE and (self._losses or self._spool.size >= self._spool.limit):
-            self._lose(entry, counters)
-            return
-        try:
-            if self._spool.size >= self._spool.limit + RESERVE:
-                raise BacklogFull(28, "no room in its reserve")
-            self._spool.append(entry)
-        except OSError as error:
-            if not self._broken:
-                _log.error(
-                    "the spool %s cannot be written (%s): what comes until it can is lost, and told as gaps", self._spool.folder, error
-                )
-            self._broken = str(error)
-            if entry.kind not in _DROPPABLE and entry.kind != "dead":
-                raise BacklogFull(28, f"the spool {self._spool.folder}: {error.strerror or error}") from error
-            self._lose(entry, counters)
-            return
-        self._broken = ""
-        if entry.kind in COUNTED:
+        if self._untold and self._spool.size < self._spool.limit * 3 // 4:
+            self._tell()
+        bound = self._spool.limit + (0 if entry.kind in _DROPPABLE else RESERVE)
+        if self._untold or self._spool.size >= bound or not self._spooled(entry):
+            self._keep_or_lose(entry, counters)
+        elif entry.kind in COUNTED:
             counters.spooled += 1
 
     def next(self) -> tuple[Segment, Entry, FeedCounters] | None:
         """Return the oldest record that waits, with where it is to be acknowledged and counted."""
         while True:
-            if self._spool.empty and self._losses:
+            if self._spool.empty and self._untold:
                 self._tell()
             found = self._spool.read()
             if found is None:
@@ -147,16 +144,53 @@ class Backlog:
         self._spool.acknowledge(segment)
 
     def close(self, undelivered: list[tuple[Entry, FeedCounters]]) -> int:
-        """Keep what the broker did not take, before all else that waits, and end; return how many records wait."""
-        if undelivered:
-            self._spool.put_first([entry for entry, _ in undelivered])
-            for entry, counters in undelivered:
-                counters.spooled += entry.kind in COUNTED
-        if self._losses:
+        """Keep what the broker did not take, before all that waits still, and end; return how many records wait."""
+        whole = True
+        try:
+            self._spool.put_back([entry for entry, _ in undelivered])
+        except OSError as error:
+            whole = False
+            _log.error(
+                "the spool %s cannot be written (%s): %d records are lost with this process", self._spool.folder, error, len(undelivered)
+            )
+        for entry, counters in undelivered:
+            if entry.kind in COUNTED and whole:
+                counters.spooled += 1
+            elif entry.kind in COUNTED:
+                counters.lost += 1
+        if self._untold:
             self._tell()
         left = self._spool.left
-        self._spool.close()
+        self._spool.close(whole and not self._untold)
         return left
+
+    @property
+    def _untold(self) -> bool:
+        return bool(self._losses or self._reports or self._held)
+
+    def _spooled(self, entry: Entry) -> bool:
+        """Return whether the spool has taken an entry."""
+        try:
+            self._spool.append(entry)
+        except OSError as error:
+            if not self._broken:
+                _log.error(
+                    "the spool %s cannot be written (%s): what comes until it can is lost, and told as gaps", self._spool.folder, error
+                )
+            self._broken = str(error)
+            return False
+        self._broken = ""
+        return True
+
+    def _keep_or_lose(self, entry: Entry, counters: FeedCounters) -> None:
+        if entry.kind in _DROPPABLE or entry.kind == "dead":
+            self._lose(entry, counters)
+        elif not self._broken and self._spool.size < self._spool.limit + RESERVE and not self._held and self._spooled(entry):
+            pass
+        elif len(self._held) < HELD:
+            self._held.append(entry)
+        else:
+            raise BacklogFull(self._spool, self._broken or "it is full")
 
     def _is_published(self, entry: Entry) -> bool:
         if entry.kind != "raw" or not self._published or entry.key is None:
@@ -179,25 +213,32 @@ class Backlog:
             loss.count += 1
 
     def _tell(self) -> None:
-        """Put the gaps on record, in their place in the order."""
-        losses, self._losses = self._losses, {}
-        feeds: dict[str, list[tuple[str, _Loss]]] = {}
-        for (topic, symbol), loss in losses.items():
+        """Put on record, as far as the disk takes it, what was held and what was lost."""
+        while self._held and self._spooled(self._held[0]):
+            self._held.popleft()
+        while self._losses and not self._held:
+            (topic, symbol), loss = next(iter(self._losses.items()))
             business, since = loss.feed.rpartition("-")[0], loss.first - _LATENCY
             control = Control(
                 "gap", loss.feed, business, loss.connection, self._source, loss.last, loss.last * 1000, since, f"{loss.count} records lost"
             )
-            self._spool.append(Entry(topic, symbol, None, -1, control.headers(), "other", loss.feed))
-            feeds.setdefault(loss.feed, []).append((symbol, loss))
+            if not self._spooled(Entry(topic, symbol, None, -1, control.headers(), "other", loss.feed)):
+                return
+            del self._losses[topic, symbol]
+            self._reports.setdefault(loss.feed, []).append((symbol, loss))
             if self.unseen is not None and topic.endswith("raw.trade"):
                 self.unseen(symbol, business, loss.feed, since, loss.last)
-        for feed, found in feeds.items():
+        while self._reports and not self._losses:
+            feed, found = next(iter(self._reports.items()))
             count, symbols = sum(loss.count for _, loss in found), sorted({symbol for symbol, _ in found})
             last = max((loss for _, loss in found), key=lambda loss: loss.sequence)
             times = (min(loss.first for _, loss in found), max(loss.last for _, loss in found))
             reason = f"{count} records lost: the broker was away and the spool full"
-            fields = (feed, last.connection, feed.rpartition("-")[0], "degraded", reason, *times, symbols, last.sequence)
-            self._spool.append(self._report(fields))
+            if not self._spooled(
+                self._report((feed, last.connection, feed.rpartition("-")[0], "degraded", reason, *times, symbols, last.sequence))
+            ):
+                return
+            del self._reports[feed]
 
     def _own_up(self, firsts: list[Entry]) -> None:
         """What an earlier process had in memory is lost: a gap from each symbol's last life in the log to what comes first here."""

@@ -215,7 +215,7 @@ class Publisher:
         self._purged = []
         self._producer.purge()
         self._producer.flush(timeout)
-        # what the queue had came before all that the backlog has, but for what came from there: that is in its place still
+        # what the queue had, from disk or not, came before all that waits there
         return self._backlog.close([(entry, counters) for _, entry, counters in sorted(self._purged, key=lambda each: each[0])])
 
     def _entry(self, record: Record, counters: FeedCounters) -> Entry:
@@ -293,8 +293,7 @@ class Publisher:
                 with self._order:
                     self._backlog.acknowledge(segment)
         elif self._purged is not None and error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            if segment is None:
-                self._purged.append((number, entry, counters))
+            self._purged.append((number, entry, counters))
         elif self._failure is None:
             self._failure = DeliveryFailed(message.topic(), error.str())
 

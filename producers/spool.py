@@ -102,6 +102,18 @@ class Spool:
         """Entries that have not been acknowledged."""
         return sum(segment.left for segment in self._segments)
 
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Put what was read or never here, and not delivered, before what is unread, for the next process; what was read leaves
+        with it. Raises OSError."""
+        left = [*entries, *(_entry(blob) for _, blob in self._next)]
+        read = [segment for segment in self._segments if segment not in self._unread]
+        if left:
+            self.put_first(left)
+        self._next.clear()
+        for segment in read:
+            segment.path.unlink()
+            self._segments.remove(segment)
+
     def put_first(self, entries: Sequence[Entry], unread: bool = False) -> None:
         """Put entries before all others, in their order: for the next process, or with `unread` for this one. Raises OSError."""
         before = int(self._segments[0].path.stem) if self._segments else _FIRST
@@ -109,6 +121,9 @@ class Spool:
         file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             self._write(file, segment, entries)
+        except OSError:
+            segment.path.unlink()
+            raise
         finally:
             os.close(file)
         self._segments.appendleft(segment)
@@ -143,10 +158,11 @@ class Spool:
             segment.path.unlink()
             self._segments.remove(segment)
 
-    def close(self) -> None:
-        """End in order: all that was taken is delivered, or stands in the segments."""
+    def close(self, whole: bool) -> None:
+        """End: `whole` says that all that was taken is delivered or stands in the segments."""
         self._end()
-        (self.folder / "closed").touch()
+        if whole:
+            (self.folder / "closed").touch()
         os.close(self._lock)
 
     def _take_over(self, identity: str) -> bool:

@@ -84,8 +84,8 @@ def test_what_was_not_delivered_comes_before_what_waited(opened):
     spool = opened()
     for number in (3, 4):
         spool.append(entry(number))
-    spool.put_first([entry(1), entry(2)])
-    spool.close()
+    spool.put_back([entry(1), entry(2)])
+    spool.close(whole=True)
     assert numbers(Spool(spool.folder, LIMIT, "me")) == [1, 2, 3, 4]
 
 
@@ -116,7 +116,7 @@ def test_a_damaged_entry_ends_its_segment(opened):
 def test_an_orderly_end_is_told_from_a_kill(opened):
     spool = opened()
     spool.append(entry(1))
-    spool.close()
+    spool.close(whole=True)
     again = Spool(spool.folder, LIMIT, "me")
     assert not again.unclean
 
@@ -126,7 +126,7 @@ def test_a_folder_has_one_owner_and_one_source(opened, tmp_path):
     with pytest.raises(SpoolUnusable, match="belongs to another producer that runs"):
         Spool(spool.folder, LIMIT, "me")
     spool.append(entry(1))
-    spool.close()
+    spool.close(whole=True)
     with pytest.raises(SpoolUnusable, match="holds records of me, not of another"):
         Spool(spool.folder, LIMIT, "another")
     (tmp_path / "file").touch()

@@ -1,0 +1,148 @@
+"""What waits for the broker: in order over outages and ends, and told as lost where the disk takes nothing."""
+
+import errno
+import threading
+
+import pytest
+from confluent_kafka import KafkaError
+
+from producers.backlog import Backlog, BacklogFull
+from producers.counters import FeedCounters
+from producers.publish import Publisher
+from producers.records import Record
+from producers.spool import Entry, Spool
+from schemas.control import read_control
+from schemas.topics import Topology
+
+TOPOLOGY = Topology(prefix="t.")
+IDS = {topic.name: number for number, topic in enumerate(TOPOLOGY.topics(), 1) if topic.schema}
+
+
+def trade(n):
+    return Record(
+        "infoway.raw.trade", "X", ("X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", n, n * 1000, "simulated", None)
+    )
+
+
+class Queue:
+    def __init__(self, room):
+        self.room, self.queue = room, []
+
+    def produce(self, topic, **message):
+        if len(self.queue) >= self.room:
+            raise BufferError
+        self.queue.append(message)
+
+    def poll(self, timeout):
+        return 0
+
+    def done(self, error=None):
+        queue, self.queue = self.queue, []
+        for each in queue:
+            each["on_delivery"](error, None)
+
+    def flush(self, timeout):
+        return len(self.queue)
+
+    def purge(self):
+        self.done(KafkaError(KafkaError._PURGE_QUEUE))
+
+    def __len__(self):
+        return len(self.queue)
+
+
+def opened(folder):
+    def report(fields):
+        return Entry("status", fields[0], fields[4].encode(), -1, None, "other", fields[0])
+
+    return Backlog(Spool(folder, 1 << 30, "me"), "simulated", report, {"t.infoway.raw.trade": 1}, {})
+
+
+def entry(number, kind="raw"):
+    return Entry("t.infoway.raw.trade", "X", b"v", -1, None, kind, "crypto-1", "c", number, number)
+
+
+def taken(backlog):
+    found = []
+    while (each := backlog.next()) is not None:
+        segment, read, _ = each
+        found.append(read)
+        backlog.acknowledge(segment)
+    return found
+
+
+def test_what_came_from_disk_and_what_followed_it_keep_their_order_at_an_end(tmp_path):
+    queue, backlog, counters = Queue(3), opened(tmp_path / "s"), FeedCounters("crypto-1")
+    target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
+    counters.received = 7
+    target.publish([trade(number) for number in range(1, 6)], counters)  # three in the queue, two on disk
+    queue.done()  # the broker is back
+    target.serve()
+    assert (backlog.empty, len(queue)) == (True, 2)
+    queue.room = 10
+    target.publish([trade(6), trade(7)], counters)  # directly, behind those from disk
+    assert target.close(0) == 4  # away again
+    target.account(counters)
+    assert counters.spooled == 4
+    again = opened(tmp_path / "s")
+    assert [each.sequence for each in taken(again)] == [4, 5, 6, 7]
+    assert again.bytes == 0
+
+
+def test_a_segment_that_is_half_delivered_at_an_end_is_not_delivered_twice(tmp_path):
+    queue, backlog, counters = Queue(2), opened(tmp_path / "s"), FeedCounters("crypto-1")
+    target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
+    counters.received = 9
+    target.publish([trade(number) for number in range(1, 10)], counters)
+    for _ in range(2):
+        queue.done()
+        target.serve()
+    assert target.close(0) == 5
+    target.account(counters)
+    assert [each.sequence for each in taken(opened(tmp_path / "s"))] == [5, 6, 7, 8, 9]
+
+
+def test_a_disk_that_takes_nothing_is_a_loss_on_record_and_no_end_of_the_producer(tmp_path, monkeypatch):
+    backlog, counters = opened(tmp_path / "s"), FeedCounters("crypto-1")
+    backlog.append(entry(1), counters)
+
+    def full(file, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("producers.spool.os.write", full)
+    for number in range(2, 6):
+        backlog.append(entry(number), counters)
+    backlog.append(entry(0, "other"), counters)
+    assert not backlog.empty
+    monkeypatch.undo()
+    backlog.append(entry(6), counters)
+    assert (counters.lost, counters.spooled) == (4, 2)
+    first, held, gap, status, last = taken(backlog)
+    assert (first, held.kind, last) == (entry(1), "other", entry(6))
+    control = read_control(gap.headers)
+    assert (control.kind, control.ts_from, control.ts, control.reason) == ("gap", 2 - 2_000, 5, "4 records lost")
+    assert status.value == b"4 records lost: the broker was away and the spool full"
+
+
+def test_an_end_on_a_full_disk_counts_what_is_lost_and_the_next_start_owns_up(tmp_path, monkeypatch):
+    queue, backlog, counters = Queue(3), opened(tmp_path / "s"), FeedCounters("crypto-1")
+    target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
+    counters.received = 5
+    target.publish([trade(number) for number in range(1, 6)], counters)
+    monkeypatch.setattr("producers.spool.os.write", lambda file, data: 0)
+    assert target.close(0) == 2
+    monkeypatch.undo()
+    target.account(counters)
+    assert (counters.lost, counters.spooled) == (3, 2)
+    gap, *rest = taken(opened(tmp_path / "s"))
+    assert (read_control(gap.headers).kind, [each.sequence for each in rest]) == ("gap", [4, 5])
+
+
+def test_what_must_not_be_dropped_has_an_end_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("producers.backlog.HELD", 2)
+    backlog, counters = opened(tmp_path / "s"), FeedCounters("crypto-1")
+    monkeypatch.setattr("producers.spool.os.write", lambda file, data: 0)
+    for number in range(2):
+        backlog.append(entry(number, "other"), counters)
+    with pytest.raises(BacklogFull, match="make room, or name another by INFOWAY_SPOOL"):
+        backlog.append(entry(2, "other"), counters)
