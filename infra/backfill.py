@@ -4,24 +4,23 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import confluent_kafka as ck
 import orjson
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.consuming import TIMEOUT, ValueReader, watermarks
+from infra.consuming import ValueReader, read_to_end
 from infra.deployment import Deployment
 from infra.planning import chosen_feeds
 from producers.answers import RestError
-from producers.backfill import RAW_TRADE, Healer, final_until, heals, pages, raw_klines
+from producers.backfill import RAW_TRADE, Healer, final_until, pages, publish_klines
 from producers.counters import FeedCounters
 from producers.partition import partition_of
-from producers.publish import Publisher, Sink, open_producer, raw_partitions
+from producers.publish import Publisher, Sink, open_producer
 from producers.rest import MAX_KLINES, Rest
 from schemas.control import KLINE_LENGTHS, UnreadableControl, read_control
 from schemas.registry import Registry, UnknownSchema
@@ -43,7 +42,10 @@ def healing(deployment: Deployment, address: str, key: str, remembers: bool) -> 
     def last_life(feed: str, symbol: str) -> int | None:
         return lives.get((partition_of(symbol.encode(), count), feed))
 
-    return partial(_healer, address, key, last_life)
+    def heals(sink: Sink) -> Healer:
+        return Healer(Rest(address, key), sink, last_life)
+
+    return heals
 
 
 def backfill(
@@ -63,9 +65,8 @@ def backfill(
         raise BadPeriod(f"--from {period[0]} is not before --to {period[1] or 'now'}, or no {interval} kline between them is final yet")
     feeds = chosen_feeds(symbols, live=True)
     chosen = [(feed, symbol) for feed in feeds for symbol in feed.symbols]
-    producer = open_producer(deployment.bootstrap)
-    raw_partitions(producer, deployment.topology, deployment.bootstrap)
-    publisher, counters = Publisher(producer, deployment.topology, deployment.schema_ids, threading.Event()), FeedCounters("rest")
+    publisher = Publisher(open_producer(deployment.bootstrap), deployment.topology, deployment.schema_ids, threading.Event())
+    counters = FeedCounters("rest")
     done = _Done(state, deployment.topology.prefix, interval, start, period[1] or "now")
     span = MAX_KLINES * KLINE_LENGTHS[interval]
     missing: list[str] = []
@@ -77,10 +78,7 @@ def backfill(
             connection = f"backfill-{time.time_ns() // 1000}"
             try:
                 for until, klines in pages(rest, feed.business, symbol, interval, done.until(symbol), end):
-                    now = time.time_ns() // 1000
-                    records = raw_klines(klines, feed.name, feed.business, connection, counters.received + 1, now)
-                    counters.received += len(klines)
-                    publisher.publish([*records, *heals(klines, feed.name, feed.business, connection, now)], counters)
+                    publish_klines(publisher, counters, klines, feed.name, feed.business, connection, time.time_ns() // 1000)
                     publisher.flush()
                     done.note(symbol, until)
                     progress.advance(shown)
@@ -124,52 +122,25 @@ class _Done:
         self._path.unlink(missing_ok=True)
 
 
-def _healer(address: str, key: str, last_life: Callable[[str, str], int | None], sink: Sink) -> Healer:
-    return Healer(Rest(address, key), sink, last_life)
-
-
 def _time(option: str, text: str) -> int:
     try:
-        time = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadPeriod(f"{option} {text}: write a time like 2026-11-20T01:30Z or 2026-11-20T09:30+08:00") from error
-    if time.tzinfo is None:
+    if moment.tzinfo is None:
         raise BadPeriod(f"{option} {text}: say in which offset, as {text}Z for UTC or {text}+08:00")
-    return int(time.astimezone(UTC).timestamp()) * 1000
+    return int(moment.astimezone(UTC).timestamp()) * 1000
 
 
 def _last_lives(deployment: Deployment) -> dict[tuple[int, str], int]:
     """Return per partition of the raw trades and feed the last sign of life that the log has of it, in ms UTC."""
-    topic, read = deployment.topology.name(RAW_TRADE), ValueReader(Registry(deployment.registry_url))
-    consumer = ck.Consumer(
-        {
-            "bootstrap.servers": deployment.bootstrap,
-            "group.id": "backfill",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
+    read = ValueReader(Registry(deployment.registry_url))
     lives: dict[tuple[int, str], int] = {}
-    try:
-        for partition in consumer.list_topics(topic, TIMEOUT).topics[topic].partitions:
-            low, high = watermarks(consumer, TopicPartition(topic, partition))
-            if low == high:
-                continue
-            consumer.assign([TopicPartition(topic, partition, max(low, high - _TAIL))])
-            ended = False
-            while not ended:
-                for message in consumer.consume(_TAIL, 0.05):
-                    error = message.error()
-                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                        raise KafkaException(error)
-                    ended = ended or error is not None
-                    sign = None if error is not None else _sign_of_life(message, read)
-                    if sign is not None:
-                        feed, ts_recv = sign
-                        lives[partition, feed] = max(lives.get((partition, feed), 0), ts_recv // 1000)
-    finally:
-        consumer.close()
+    for message in read_to_end(deployment.bootstrap, deployment.topology.name(RAW_TRADE), last=_TAIL):
+        sign = _sign_of_life(message, read)
+        if sign is not None:
+            place, ts_recv = (cast(int, message.partition()), sign[0]), sign[1]
+            lives[place] = max(lives.get(place, 0), ts_recv // 1000)
     return lives
 
 

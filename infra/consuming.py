@@ -44,9 +44,10 @@ class ValueReader:
         return schema, decode(value)
 
 
-def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
+def read_to_end(bootstrap: str, topic: str, since_ms: int | None = None, last: int | None = None) -> Iterator[ck.Message]:
     """Yield every committed record of a topic, partition after partition, each in its order, up to its end now.
 
+    With `since_ms` only those that Kafka has stamped at or after that time (UTC), with `last` only so many of each partition.
     A transaction's offsets may show before its records do, and an open one holds the reading back: so the end is where the
     high watermark is now, not where the consumer first runs dry. What a dead worker left open the broker aborts in 10 s.
     """
@@ -65,8 +66,13 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
     try:
         # a consumer that knows the topic's leaders reads at once: without, the first fetch comes 0.5 s later
         consumer.list_topics(topic, TIMEOUT)
-        for partition, end in _high_watermarks(bootstrap, topic).items():
-            consumer.assign([TopicPartition(topic, partition, ck.OFFSET_BEGINNING)])
+        for partition, (low, end) in _watermarks(bootstrap, topic).items():
+            start = ck.OFFSET_BEGINNING if last is None else max(low, end - last)
+            if since_ms is not None:
+                # below 0 where there is nothing so late
+                found = consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], timeout=TIMEOUT)[0].offset
+                start = max(start, end if found < 0 else found)
+            consumer.assign([TopicPartition(topic, partition, start)])
             ended = False
             while not ended:
                 for message in consumer.consume(10_000, 0.02):
@@ -81,16 +87,16 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[ck.Message]:
         consumer.close()
 
 
-def _high_watermarks(bootstrap: str, topic: str) -> dict[int, int]:
+def _watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
     asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
     try:
         partitions = sorted(asking.list_topics(topic, TIMEOUT).topics[topic].partitions)
-        return {each: watermarks(asking, TopicPartition(topic, each))[1] for each in partitions}
+        return {each: _watermarks_of(asking, TopicPartition(topic, each)) for each in partitions}
     finally:
         asking.close()
 
 
-def watermarks(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, int]:
+def _watermarks_of(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, int]:
     """Return the first offset of a partition and the one after its last, once it has a leader."""
     give_up = time.monotonic() + TIMEOUT
     while True:
@@ -124,7 +130,7 @@ class Lag:
 
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""
-        ends = {self._place(partition): watermarks(self._asking, partition)[1] for partition in self._partitions}
+        ends = {self._place(partition): _watermarks_of(self._asking, partition)[1] for partition in self._partitions}
         done = self._committed()
         return sum(end - done.get(place, 0) for place, end in ends.items())
 
@@ -133,7 +139,7 @@ class Lag:
         transactions bears their markers too, which no consumer ever gets."""
         done = self._committed()
         topics = {partition.topic for partition in self._partitions}
-        unread = {(topic, part): end for topic in topics for part, end in _high_watermarks(self._bootstrap, topic).items()}
+        unread = {(topic, part): end for topic in topics for part, (_, end) in _watermarks(self._bootstrap, topic).items()}
         left = 0
         self._asking.assign([TopicPartition(*place, done.get(place, 0)) for place in unread])
         try:

@@ -1,13 +1,12 @@
 """The producer's spool on this machine: where it is, and what of it the topics have already; the queue itself is in producers."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
+from typing import cast
 
-import confluent_kafka as ck
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-
-from infra.consuming import TIMEOUT, ValueReader, watermarks
+from infra.consuming import ValueReader, read_to_end
 from infra.deployment import Deployment
 from producers.backlog import Backlog
 from producers.records import FEED_STATUS
@@ -39,48 +38,22 @@ def open_backlog(deployment: Deployment, source: str, default: Path, environment
         return Entry(status, str(fields[0]), encode(*fields), -1, None, "other", str(fields[0]))
 
     partitions = {names.name(name): count for name, count in deployment.partitions.items()}
-    return Backlog(spool, source, report, partitions, _published(deployment, spool))
+    return Backlog(spool, source, report, partitions, partial(_published, deployment))
 
 
-def _published(deployment: Deployment, spool: Spool) -> dict[tuple[str, int, str], int]:
-    """Return, by topic, partition and connection, the greatest sequence of the topics' records since the spool's oldest."""
-    raw = [(entry.topic, entry.ts) for entry in spool.unread() if entry.kind == "raw"]
-    # a record of Kafka bears the time at which it was handed on: never before its receipt
-    since = max(0, min((ts for _, ts in raw), default=0) - _CLOCKS)
+def _published(deployment: Deployment, topics: Collection[str], oldest_ms: int) -> dict[tuple[str, int, str], int]:
+    """Return, by topic, partition and connection, the greatest sequence of the records handed on since a time (ms UTC)."""
     read = ValueReader(Registry(deployment.registry_url))
     greatest: dict[tuple[str, int, str], int] = {}
-    consumer = ck.Consumer(
-        {
-            "bootstrap.servers": deployment.bootstrap,
-            "group.id": "spool",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        for topic in sorted({topic for topic, _ in raw}):
-            places = [TopicPartition(topic, each, since) for each in consumer.list_topics(topic, TIMEOUT).topics[topic].partitions]
-            for place in places:
-                watermarks(consumer, place)  # waits for its leader, where the broker has just started
-            for place in consumer.offsets_for_times(places, timeout=TIMEOUT):
-                if place.offset < 0:
-                    continue  # nothing so late
-                consumer.assign([place])
-                ended = False
-                while not ended:
-                    for message in consumer.consume(10_000, 0.05):
-                        error, value = message.error(), message.value()
-                        if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                            raise KafkaException(error)
-                        ended = ended or error is not None
-                        found = None if error is not None or value is None else _place_of(value, read)
-                        if found is not None:
-                            connection, sequence = found
-                            key = topic, place.partition, connection
-                            greatest[key] = max(greatest.get(key, 0), sequence)
-    finally:
-        consumer.close()
+    for topic in sorted(topics):
+        # a record of Kafka bears the time at which it was handed on: never before its receipt
+        for message in read_to_end(deployment.bootstrap, topic, since_ms=max(0, oldest_ms - _CLOCKS)):
+            value = message.value()
+            found = None if value is None else _place_of(value, read)
+            if found is not None:
+                connection, sequence = found
+                key = topic, cast(int, message.partition()), connection
+                greatest[key] = max(greatest.get(key, 0), sequence)
     return greatest
 
 

@@ -57,9 +57,9 @@ class Bars:
         self._grid = MINUTE if finest.is_session else finest.length
         # bars are dropped when the watermark crosses the grid, so one may outlive the horizon by as much
         self._reach = _HEALABLE + (_LONGEST_SESSION if coarsest.is_session else coarsest.length) + self._grid
-        self._places = {interval.name: place for place, interval in enumerate(self._ladder.intervals)}
         self._above = ladder(intervals).coarser
         self._names = [interval.name for interval in self._ladder.intervals]
+        self._places = {name: place for place, name in enumerate(self._names)}
         self._topics = [f"infoway.bars.{name}" for name in self._names]
         self._calendars = calendars
         self._event_time = event_time

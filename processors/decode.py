@@ -13,6 +13,7 @@ from schemas.decimals import LIMIT, SCALE, UNIT, NotADecimal, to_units
 MAX_FUTURE_MS = 60_000
 """How far ahead of its receipt an event time may lie: more would drag the watermark along."""
 
+_KLINE_FIGURES = ("open", "high", "low", "close", "volume", "turnover")
 _MOST_TURNOVER = (LIMIT - 1) * UNIT
 
 # prices and sizes repeat: a hit costs 0.1 us, the parsing 1
@@ -80,11 +81,7 @@ def book_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTURE
 def kline_of(offset: int, raw: Mapping[str, Any]) -> Kline:
     """Return the kline of a raw record (physical values of `raw_kline.avsc`); raises Undecodable."""
     symbol = raw["symbol"]
-    try:
-        prices = _units(raw["open"]), _units(raw["high"]), _units(raw["low"]), _units(raw["close"])
-        volume, turnover = _units(raw["volume"]), _units(raw["turnover"])
-    except NotADecimal as error:
-        raise Undecodable(symbol, "a number of the kline", error.text, error.reason) from error
+    prices, volume, turnover = _kline_figures(symbol, raw)
     return Kline(
         offset,
         symbol,
@@ -108,21 +105,19 @@ def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
     try:
         kline = orjson.loads(control.kline or "")
         interval, start = kline["interval"], kline["ts_start"]
-        texts = [kline[field] for field in ("open", "high", "low", "close", "volume", "turnover")]
         length = None if symbol is None else KLINE_LENGTHS.get(interval)
-        sound = length is not None and type(start) is int and start > 0 and start % length == 0 and all(type(text) is str for text in texts)
+        texts = all(type(kline[name]) is str for name in _KLINE_FIGURES)
+        sound = length is not None and type(start) is int and start > 0 and start % length == 0 and texts
     except (orjson.JSONDecodeError, KeyError, TypeError):
         sound = False
     if not sound:
         raise Undecodable(name, "kline", control.kline, f"is no kline of {', '.join(KLINE_LENGTHS)} with a key: it heals nothing")
-    try:
-        opened, high, low, close, volume, turnover = map(_units, texts)
-    except NotADecimal as error:
-        raise Undecodable(name, "a number of the kline", error.text, error.reason) from error
+    prices, volume, turnover = _kline_figures(name, kline)
+    opened, high, low, close = prices
     if volume < 0 or not low <= min(opened, close) <= max(opened, close) <= high:
         raise Undecodable(name, "kline", control.kline, "has a negative volume, or a price beyond its high or low")
     end = start + KLINE_LENGTHS[interval]
-    return Heal(offset, name, interval, start, end, (opened, high, low, close), volume, turnover, control.business, control.ts_recv)
+    return Heal(offset, name, interval, start, end, prices, volume, turnover, control.business, control.ts_recv)
 
 
 def bar_revision_of(offset: int, record: Mapping[str, Any]) -> BarRevision:
@@ -154,6 +149,14 @@ def turnover_mismatch(raw: Mapping[str, Any], trade: Trade) -> bool:
     except NotADecimal:
         return True
     return turnover != trade.price * trade.volume
+
+
+def _kline_figures(symbol: str, kline: Mapping[str, Any]) -> tuple[tuple[int, int, int, int], int, int]:
+    try:
+        opened, high, low, close, volume, turnover = (_units(kline[name]) for name in _KLINE_FIGURES)
+    except NotADecimal as error:
+        raise Undecodable(symbol, "a number of the kline", error.text, error.reason) from error
+    return (opened, high, low, close), volume, turnover
 
 
 def _side(symbol: str, side: str, prices: list[str], sizes: list[str]) -> list[tuple[int, int]]:

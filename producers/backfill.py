@@ -82,6 +82,16 @@ def raw_klines(klines: Sequence[Kline], feed: str, business: str, connection: st
     ]
 
 
+def publish_klines(
+    sink: Sink, counters: FeedCounters, klines: Sequence[Kline], feed: str, business: str, connection: str, now: int
+) -> None:
+    """Publish klines and then their heals, counted as received; `now` as in `heals`. Raises PublishError."""
+    records = raw_klines(klines, feed, business, connection, counters.received + 1, now)
+    counters.received += len(klines)
+    counters.klines += len(klines)
+    sink.publish([*records, *heals(klines, feed, business, connection, now)], counters)
+
+
 class Healer:
     """Heals what the feeds report as not seen, in a thread of its own, a symbol at a time, within the package's requests a second."""
 
@@ -156,11 +166,7 @@ class Healer:
     def _heal(self, outage: Outage) -> None:
         connection = f"rest-{self._clock()}"
         for _, klines in pages(self._rest, outage.business, outage.symbol, "1m", outage.ts_from, _whole(outage.ts_to)):
-            now = self._clock()
-            records = raw_klines(klines, outage.feed, outage.business, connection, self.counters.received + 1, now)
-            self.counters.received += len(klines)
-            self.counters.klines += len(klines)
-            self._sink.publish([*records, *heals(klines, outage.feed, outage.business, connection, now)], self.counters)
+            publish_klines(self._sink, self.counters, klines, outage.feed, outage.business, connection, self._clock())
 
     def _postpone(self, outage: Outage, error: RestError) -> None:
         if error.retryable and outage.attempts < ATTEMPTS:

@@ -5,11 +5,12 @@ Used by one publisher under its lock; a record that is not lost comes out of `ne
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from producers.counters import FeedCounters
 from producers.partition import partition_of
+from producers.protocol import Unseen
 from producers.spool import Entry, Segment, Spool
 from schemas.control import Control
 
@@ -57,22 +58,21 @@ class Backlog:
         source: str,
         report: Callable[[tuple[object, ...]], Entry],
         partitions: Mapping[str, int],
-        published: Mapping[tuple[str, int, str], int],
+        published: Callable[[Collection[str], int], Mapping[tuple[str, int, str], int]],
     ) -> None:
         """`source` is that of the feeds; `report` makes an entry of the fields of a feed's status; `partitions` is by full topic name.
 
-        `published` is what the topics have already, where an earlier process may have died between delivery and deletion: by
-        topic, partition and connection the greatest sequence.
+        `published` tells what topics have got since a time (ms UTC), by topic, partition and connection the greatest sequence: an
+        earlier process may have died between delivery and deletion.
         """
         self.earlier = FeedCounters("earlier")
         """Counts what an earlier process left."""
-        self.unseen: Callable[[str, str, str, int | None, int], None] | None = None
-        """Told of what is lost: symbol, business, feed, from, to (ms UTC)."""
+        self.unseen: Unseen | None = None
+        """Told of what is lost."""
         self._spool = spool
         self._source = source
         self._report = report
         self._partitions = partitions
-        self._published = published
         self._counters: dict[str, FeedCounters] = {}
         self._losses: dict[tuple[str, str], _Loss] = {}
         self._reports: dict[str, list[tuple[str, _Loss]]] = {}
@@ -81,14 +81,17 @@ class Backlog:
         self._broken = ""
         self._left = 0
         firsts: dict[tuple[str, str], Entry] = {}
+        oldest = 0
         for entry in spool.unread():
             self._left += 1
             self.earlier.received += entry.kind in COUNTED
             if entry.kind == "raw" and entry.key is not None:
                 firsts.setdefault((entry.topic, entry.key), entry)
+                oldest = min(oldest or entry.ts, entry.ts)
         self.earlier.spooled = self.earlier.received
+        self._published = published({topic for topic, _ in firsts}, oldest) if firsts else {}
         if self._left:
-            _log.warning("%d records of an earlier run wait in %s and go out first", self._left, spool.folder)
+            _log.warning("%d records of an earlier run wait in %s and go out first; %d were torn", self._left, spool.folder, spool.torn)
         if spool.unclean and firsts:
             self._own_up(list(firsts.values()))
 
@@ -107,11 +110,19 @@ class Backlog:
         self._counters[entry.feed] = counters
         if self._untold and self._spool.size < self._spool.limit * 3 // 4:
             self._tell()
+        keeps = entry.kind == "other"
         bound = self._spool.limit + (0 if entry.kind in _DROPPABLE else RESERVE)
-        if self._untold or self._spool.size >= bound or not self._spooled(entry):
-            self._keep_or_lose(entry, counters)
-        elif entry.kind in COUNTED:
-            counters.spooled += 1
+        # nothing overtakes what is held; and once something was lost, so is what follows, until the loss is told
+        waits = self._held if keeps else self._untold
+        if not waits and self._spool.size < bound and self._spooled(entry):
+            if entry.kind in COUNTED:
+                counters.spooled += 1
+        elif not keeps:
+            self._lose(entry, counters)
+        elif len(self._held) < HELD:
+            self._held.append(entry)
+        else:
+            raise BacklogFull(self._spool, self._broken or "it is full")
 
     def next(self) -> tuple[Segment, Entry, FeedCounters] | None:
         """Return the oldest record that waits, with where it is to be acknowledged and counted."""
@@ -182,16 +193,6 @@ class Backlog:
         self._broken = ""
         return True
 
-    def _keep_or_lose(self, entry: Entry, counters: FeedCounters) -> None:
-        if entry.kind in _DROPPABLE or entry.kind == "dead":
-            self._lose(entry, counters)
-        elif not self._broken and self._spool.size < self._spool.limit + RESERVE and not self._held and self._spooled(entry):
-            pass
-        elif len(self._held) < HELD:
-            self._held.append(entry)
-        else:
-            raise BacklogFull(self._spool, self._broken or "it is full")
-
     def _is_published(self, entry: Entry) -> bool:
         if entry.kind != "raw" or not self._published or entry.key is None:
             return False
@@ -204,7 +205,7 @@ class Backlog:
         if entry.kind == "raw" and entry.key is not None:
             loss = self._losses.get((entry.topic, entry.key))
             if loss is None:
-                if not self._losses:
+                if not self._losses and not self._broken:
                     _log.error(
                         "the spool %s is full (%d MiB): records are lost, and told as gaps", self._spool.folder, self._spool.limit >> 20
                     )
@@ -218,16 +219,13 @@ class Backlog:
             self._held.popleft()
         while self._losses and not self._held:
             (topic, symbol), loss = next(iter(self._losses.items()))
-            business, since = loss.feed.rpartition("-")[0], loss.first - _LATENCY
-            control = Control(
-                "gap", loss.feed, business, loss.connection, self._source, loss.last, loss.last * 1000, since, f"{loss.count} records lost"
-            )
-            if not self._spooled(Entry(topic, symbol, None, -1, control.headers(), "other", loss.feed)):
+            since = loss.first - _LATENCY
+            if not self._spooled(self._gap(topic, symbol, loss.feed, loss.connection, since, loss.last, f"{loss.count} records lost")):
                 return
             del self._losses[topic, symbol]
             self._reports.setdefault(loss.feed, []).append((symbol, loss))
             if self.unseen is not None and topic.endswith("raw.trade"):
-                self.unseen(symbol, business, loss.feed, since, loss.last)
+                self.unseen(symbol, _business(loss.feed), loss.feed, since, loss.last)
         while self._reports and not self._losses:
             feed, found = next(iter(self._reports.items()))
             count, symbols = sum(loss.count for _, loss in found), sorted({symbol for symbol, _ in found})
@@ -235,19 +233,22 @@ class Backlog:
             times = (min(loss.first for _, loss in found), max(loss.last for _, loss in found))
             reason = f"{count} records lost: the broker was away and the spool full"
             if not self._spooled(
-                self._report((feed, last.connection, feed.rpartition("-")[0], "degraded", reason, *times, symbols, last.sequence))
+                self._report((feed, last.connection, _business(feed), "degraded", reason, *times, symbols, last.sequence))
             ):
                 return
             del self._reports[feed]
 
     def _own_up(self, firsts: list[Entry]) -> None:
         """What an earlier process had in memory is lost: a gap from each symbol's last life in the log to what comes first here."""
-        gaps = []
-        for entry in firsts:
-            control = Control(
-                "gap", entry.feed, entry.feed.rpartition("-")[0], entry.connection, self._source, entry.ts, entry.ts * 1000,
-                None, "a producer died while the broker was away",
-            )  # fmt: skip
-            gaps.append(Entry(entry.topic, entry.key, None, -1, control.headers(), "other", entry.feed))
-        self._spool.put_first(gaps, unread=True)
+        reason = "a producer died while the broker was away"
+        gaps = [self._gap(entry.topic, entry.key, entry.feed, entry.connection, None, entry.ts, reason) for entry in firsts]
+        self._spool.put_first(gaps)
         self._left += len(gaps)
+
+    def _gap(self, topic: str, symbol: str | None, feed: str, connection: str, ts_from: int | None, ts: int, reason: str) -> Entry:
+        control = Control("gap", feed, _business(feed), connection, self._source, ts, ts * 1000, ts_from, reason)
+        return Entry(topic, symbol, None, -1, control.headers(), "other", feed)
+
+
+def _business(feed: str) -> str:
+    return feed.rpartition("-")[0]

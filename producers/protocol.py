@@ -27,6 +27,7 @@ SILENCE = 60_000_000
 
 
 Unseen = Callable[[str, str, str, int | None, int], None]
+"""Told of a symbol's time without a feed: symbol, business, feed, from (None: the feed's first begin), to (ms UTC)."""
 
 
 class State(Enum):
@@ -50,7 +51,7 @@ class FeedSettings:
     has_acks        whether a replay has the vendor's acks among its frames: then its symbols begin with them, as on a live feed
     silence_ms      time without data after an ack, its market open, after which a symbol is reported
     is_open         whether a symbol's market is open at a time (microseconds)
-    unseen          told of a symbol's time without this feed: symbol, business, feed, from (None: its first begin), to (ms UTC)
+    unseen          told of what this feed did not see, if anyone wants to know
     """
 
     source: str

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -20,7 +21,7 @@ GRACE = 2.0
 """Seconds that a full queue may still take to drain once the producer is told to stop."""
 
 _AHEAD = 5_000
-"""Records of the backlog that the queue may hold: what a crash delivers twice is looked for among the last ones."""
+"""Records that the queue may hold while the backlog drains: the rest is as well off on disk."""
 _ACCOUNTED = 256
 """Calls between two checks of a feed's counts."""
 _RAW = ("infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline")
@@ -144,7 +145,6 @@ class Publisher:
     ) -> None:
         """`schema_ids` maps the full name of each topic of the producers to the id of its schema in the registry."""
         self._producer = producer
-        self._topology = topology
         self._stop = stop
         self._backlog = backlog
         self._encoders = {
@@ -152,12 +152,13 @@ class Publisher:
             for topic in topology.topics()
             if topic.schema is not None and "producers" in topic.owner
         }
-        self._names = {name: topology.name(name) for name in (*self._encoders, *_RAW)}
+        self._names = {name: topology.name(name) for name in self._encoders}
         self._failure: DeliveryFailed | None = None
         self._counting = threading.Lock()
         self._order = threading.RLock()
         """Held from the choice between queue and spool until the record is in one of them."""
         self._calls = 0
+        self._numbers = count(1)
         self._purged: list[tuple[int, Entry, FeedCounters]] | None = None
 
     def publish(self, outputs: Iterable[Output], counters: FeedCounters) -> None:
@@ -169,11 +170,7 @@ class Publisher:
                     self._publish(self._entry(output, counters), counters)
                 else:
                     self._publish(_control_entry(self._names[output.topic], output), counters)
-        self._producer.poll(0)
-        if self._failure is not None:
-            raise self._failure
-        if self._backlog is not None and not self._backlog.empty:
-            self._drain()
+        self.serve()
         if self._calls % _ACCOUNTED == 0:
             self.account(counters)
 
@@ -258,7 +255,6 @@ class Publisher:
     def _produce(self, entry: Entry, counters: FeedCounters, segment: Segment | None) -> bool:
         """Return whether the queue had room."""
         topic, key, value, partition, headers, kind, *_ = entry
-        self._calls += 1
         try:
             self._producer.produce(
                 topic,
@@ -266,7 +262,7 @@ class Publisher:
                 key=key,
                 partition=partition,
                 headers=headers,
-                on_delivery=partial(self._delivered, self._calls, entry, counters, segment),
+                on_delivery=partial(self._delivered, next(self._numbers), entry, counters, segment),
             )
         except BufferError:
             return False

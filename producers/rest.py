@@ -11,6 +11,7 @@ from producers.answers import Kline, RestError, one_line, read_envelope, read_kl
 from producers.codes import KLINE_TYPES
 from producers.plan import FREE, Package
 from producers.symbols import BUSINESSES
+from schemas.control import KLINE_LENGTHS
 
 LIVE_REST = "https://data.infoway.io"
 MAX_KLINES = 500
@@ -19,8 +20,6 @@ ATTEMPTS = 4
 
 _TIMEOUT = 10.0
 _BACKOFF_BASE = 1.0
-_UNTIL = ("1m", "5m", "15m", "30m", "1h", "2h", "4h")
-"""Intervals for which the vendor takes an end time."""
 
 
 class Pace:
@@ -96,8 +95,8 @@ class Rest:
             raise ValueError(f"{count} klines of {business} {symbol} {interval}: name a business, an interval, 1 to {MAX_KLINES}")
         body: dict[str, Any] = {"codes": symbol, "klineType": KLINE_TYPES[interval], "klineNum": count}
         if until_ms is not None:
-            if interval not in _UNTIL:
-                raise ValueError(f"klines of {interval} until a time: the vendor takes a time for {', '.join(_UNTIL)} only")
+            if interval not in KLINE_LENGTHS:
+                raise ValueError(f"klines of {interval} until a time: the vendor takes a time for {', '.join(KLINE_LENGTHS)} only")
             body["timestamp"] = until_ms // 1000
         # {market} of the protocol's notes is the business: infoway-sdk has the same seven names in its paths
         path = f"/{business}/v2/batch_kline"

@@ -114,8 +114,8 @@ class Spool:
             segment.path.unlink()
             self._segments.remove(segment)
 
-    def put_first(self, entries: Sequence[Entry], unread: bool = False) -> None:
-        """Put entries before all others, in their order: for the next process, or with `unread` for this one. Raises OSError."""
+    def put_first(self, entries: Sequence[Entry]) -> None:
+        """Put entries before all others, in their order; raises OSError."""
         before = int(self._segments[0].path.stem) if self._segments else _FIRST
         segment = Segment(self.folder / f"{before - 1:09d}.spool")
         file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -127,8 +127,7 @@ class Spool:
         finally:
             os.close(file)
         self._segments.appendleft(segment)
-        if unread:
-            self._unread.appendleft(segment)
+        self._unread.appendleft(segment)
 
     def read(self) -> tuple[Segment, Entry] | None:
         """Return the next entry, and the segment to acknowledge it to; None where all have been read."""

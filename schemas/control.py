@@ -14,7 +14,8 @@ Kind = Literal["begin", "end", "mark", "gap", "heal"]
 KLINE_LENGTHS = {
     "1m": 60_000, "5m": 300_000, "15m": 900_000, "30m": 1_800_000, "1h": 3_600_000, "2h": 7_200_000, "4h": 14_400_000,
 }  # fmt: skip
-"""Milliseconds of the kline intervals that can heal: epoch-aligned ones. Where the vendor's days, weeks and months begin is not known."""
+"""Milliseconds of the kline intervals that can heal: epoch-aligned ones, for which the vendor takes an end time. Where its days,
+weeks and months begin is not known."""
 
 Headers = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 

@@ -81,6 +81,14 @@ class Run:
         os.close(self.backlog._spool._lock)
 
 
+def started(deployment, folder):
+    """A run whose first hundred frames the broker has."""
+    run = Run(deployment, folder)
+    run.receive(100)
+    run.publisher.flush()
+    return run
+
+
 def logged(deployment):
     """Per symbol its records in the topic: (connection, sequence) of trades, kind of controls."""
     topic = deployment.topology.name("infoway.raw.trade")
@@ -102,9 +110,7 @@ def sequences(records):
 
 @pytest.mark.timeout(120)
 def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(stack, deployment, tmp_path):
-    run = Run(deployment, tmp_path / "spool")
-    run.receive(100)
-    run.publisher.flush()
+    run = started(deployment, tmp_path / "spool")
     with away(stack):
         run.receive(2_000)
         assert run.counters.spooled > 1_000
@@ -120,9 +126,7 @@ def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(stack, d
 
 @pytest.mark.timeout(120)
 def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment, tmp_path):
-    run = Run(deployment, tmp_path / "spool")
-    run.receive(100)
-    run.publisher.flush()
+    run = started(deployment, tmp_path / "spool")
     with away(stack):
         run.receive(1_000)
         # signs of life between the trades wait too
@@ -145,9 +149,7 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
 
 @pytest.mark.timeout(120)
 def test_a_kill_while_it_is_away_is_told_as_a_gap_before_what_the_spool_has(stack, deployment, tmp_path):
-    run = Run(deployment, tmp_path / "spool")
-    run.receive(100)
-    run.publisher.flush()
+    run = started(deployment, tmp_path / "spool")
     with away(stack):
         run.receive(1_000)
         run.kill()

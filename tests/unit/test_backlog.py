@@ -55,7 +55,7 @@ def opened(folder):
     def report(fields):
         return Entry("status", fields[0], fields[4].encode(), -1, None, "other", fields[0])
 
-    return Backlog(Spool(folder, 1 << 30, "me"), "simulated", report, {"t.infoway.raw.trade": 1}, {})
+    return Backlog(Spool(folder, 1 << 30, "me"), "simulated", report, {"t.infoway.raw.trade": 1}, lambda topics, oldest: {})
 
 
 def entry(number, kind="raw"):
