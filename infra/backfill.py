@@ -36,11 +36,12 @@ class BadPeriod(ValueError):
 
 def healing(deployment: Deployment, address: str, key: str, remembers: bool) -> Callable[[Sink], Healer]:
     """Return what makes the healer of a producer; where it remembers, gaps reach back to what the log has of its predecessor."""
-    lives = _last_lives(deployment) if remembers else {}
+    lives, carriers = _last_lives(deployment) if remembers else ({}, {})
     count = deployment.partitions[RAW_TRADE]
 
     def last_life(feed: str, symbol: str) -> int | None:
-        return lives.get((partition_of(symbol.encode(), count), feed))
+        # changes of the list may have put the symbol on another feed than a fresh plan does
+        return lives.get((partition_of(symbol.encode(), count), carriers.get(symbol, feed)))
 
     def heals(sink: Sink) -> Healer:
         return Healer(Rest(address, key), sink, last_life)
@@ -132,16 +133,20 @@ def _time(option: str, text: str) -> int:
     return int(moment.astimezone(UTC).timestamp()) * 1000
 
 
-def _last_lives(deployment: Deployment) -> dict[tuple[int, str], int]:
-    """Return per partition of the raw trades and feed the last sign of life that the log has of it, in ms UTC."""
+def _last_lives(deployment: Deployment) -> tuple[dict[tuple[int, str], int], dict[str, str]]:
+    """Return per partition of the raw trades and feed the last sign of life that the log has of it, in ms UTC; and each symbol's feed."""
     read = ValueReader(Registry(deployment.registry_url))
     lives: dict[tuple[int, str], int] = {}
+    carriers: dict[str, str] = {}
     for message in read_to_end(deployment.bootstrap, deployment.topology.name(RAW_TRADE), last=_TAIL):
         sign = _sign_of_life(message, read)
         if sign is not None:
             place, ts_recv = (cast(int, message.partition()), sign[0]), sign[1]
             lives[place] = max(lives.get(place, 0), ts_recv // 1000)
-    return lives
+            key = message.key()
+            if key is not None:
+                carriers[key.decode() if isinstance(key, bytes) else key] = sign[0]
+    return lives, carriers
 
 
 def _sign_of_life(message: ck.Message, read: ValueReader) -> tuple[str, int] | None:

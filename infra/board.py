@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from infra.consuming import Lag, ValueReader
 from infra.deployment import Deployment
 from schemas.decimals import to_text
 from schemas.registry import Registry
+from schemas.security import client
 
 RAW_TRADE, IMBALANCE = "infoway.raw.trade", "infoway.depth.imbalance"
 RAW = (RAW_TRADE, "infoway.raw.depth", "infoway.raw.kline")
@@ -55,6 +57,11 @@ class Board:
         self._stopping.set()
         self._thread.join()
 
+    def show(self, symbols: Iterable[str]) -> None:
+        """Show these symbols from now on; what is known of those that stay is kept."""
+        # in one piece: the board's thread and whoever draws it read it meanwhile
+        self.symbols = {symbol: self.symbols.get(symbol) or SymbolBoard() for symbol in symbols}
+
     def check(self) -> None:
         """Raise what ended the board, where something did."""
         if self.failure is not None:
@@ -80,9 +87,7 @@ class Board:
         topics = [names.name(RAW_TRADE), *(topic.name for topic in names.derived())]
         read = ValueReader(Registry(self._deployment.registry_url))
         lag = Lag(self._deployment.bootstrap, f"{names.prefix}infoway-processors", map(names.name, RAW))
-        consumer = ck.Consumer(
-            {"bootstrap.servers": self._deployment.bootstrap, "group.id": "board", "enable.auto.commit": False, "log_level": 0}
-        )
+        consumer = ck.Consumer({**client(self._deployment.bootstrap), "group.id": "board", "enable.auto.commit": False, "log_level": 0})
         try:
             described = consumer.list_topics(timeout=10).topics
             consumer.assign([TopicPartition(topic, part, ck.OFFSET_END) for topic in topics for part in described[topic].partitions])

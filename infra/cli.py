@@ -12,21 +12,28 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from infra.backfill import BadPeriod
-from infra.commands import ClusterUnnamed, apply_topology, backfill_period, plan_topology, produce, simulate, tail
-from infra.deployment import HalfNamed
+from infra.commands import backfill_period, produce, simulate, tail
+from infra.dead_letters import NoSuchLetter, add_dead_letter_options, list_letters, redrive
+from infra.deployment import ClusterUnnamed, HalfNamed
 from infra.embedded.artifacts import DownloadFailed
 from infra.embedded.java import JavaMissing
 from infra.embedded.process import ServerFailed
 from infra.embedded.stack import FolderInUse, PortInUse
+from infra.export import ExportFailed, add_export_options, export_topics
 from infra.feeding import KeyMissing, KeyUnreadable, api_key
+from infra.health import HttpUnusable
 from infra.planning import plan_subscriptions
 from infra.record import record
 from infra.recordings import UnreadableRecording
 from infra.replay import ReplayStalled, replay
+from infra.simulator.protocol import PACKAGES
+from infra.simulator.script import BadScript
 from infra.spooling import BadSpoolSize
 from infra.supervisor import WorkerFailed
-from infra.symbols_file import SymbolsFileUnreadable
+from infra.symbols_file import SymbolsFileUnreadable, add_symbols_to
 from infra.topology import TopologyError
+from infra.topology.command import add_options, apply_plan, show_plan
+from infra.topology.wanted import WantedWrong
 from infra.up import up
 from processors.settings import SettingsError, check_names
 from producers.answers import RestError
@@ -37,25 +44,32 @@ from producers.recorder import ROTATE_MIB, RecordingFailed
 from producers.spool import SpoolUnusable
 from producers.symbols import BadSymbol, BadSymbols
 from producers.websocket import BadAddress, FeedRefused, KeyRefused
+from schemas.cluster import NotApplied, TopicHidden
 from schemas.registry import RegistryError
+from schemas.security import SecurityError
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
 EXPECTED = (
     BacklogFull,
     BadAddress,
     BadPeriod,
+    BadScript,
     BadSpoolSize,
     BadSymbol,
     BadSymbols,
     ClusterUnnamed,
     DownloadFailed,
+    ExportFailed,
     FeedRefused,
     FolderInUse,
     HalfNamed,
+    HttpUnusable,
     JavaMissing,
     KeyMissing,
     KeyRefused,
     KeyUnreadable,
+    NoSuchLetter,
+    NotApplied,
     PlanTooSmall,
     PortInUse,
     PublishError,
@@ -63,20 +77,23 @@ EXPECTED = (
     RegistryError,
     ReplayStalled,
     RestError,
+    SecurityError,
     ServerFailed,
     SettingsError,
     SpoolUnusable,
     SymbolsFileUnreadable,
+    TopicHidden,
     TopologyError,
     UnreadableRecording,
+    WantedWrong,
     WorkerFailed,
 )
 """Errors whose message is for the user; anything else is a bug and shows its traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 where it did what was asked, 1 after an error, 2 for wrong options, 130 for Ctrl-C in a batch job,
-    141 where nobody reads the output any more."""
+    """Run a command and exit: 0 where it did what was asked, 1 after an error, 2 for wrong options and where
+    `topology plan --detailed-exitcode` found a difference, 130 for Ctrl-C in a batch job, 141 where nobody reads the output any more."""
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -104,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, "up", _up, "run everything on this machine, with a live view")
-    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    add_symbols_to(command)
     command.add_argument("--data", type=Path, default=Path("data"), help="folder of the embedded broker's data (default: data)")
     command.add_argument("--workers", type=_positive, default=1, help="processor workers (default: 1)")
     command.add_argument("--kafka-port", type=_port, default=0, help="the broker's port (default: a free one)")
@@ -121,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _topology_options(command)
 
     command = _command(commands, "record", _record, "connect to the vendor and write what comes into files, for replay")
-    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    add_symbols_to(command)
     command.add_argument("--out", type=Path, required=True, help="folder for infoway-<UTC time>.jsonl.gz")
     command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
     command.add_argument(
@@ -131,13 +148,12 @@ def _parser() -> argparse.ArgumentParser:
     _rest_option(command)
 
     command = _command(commands, "produce", _produce, "connect to the vendor and publish raw topics on a named cluster")
-    command.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
-    command.add_argument(
-        "--symbols-file", type=Path, help="file of symbols in place of --symbols; read again when it changes and on SIGHUP"
-    )
+    add_symbols_to(command)
     command.add_argument("--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)")
     _rest_option(command)
     _topology_options(command)
+
+    _command(commands, "worker", _worker, "compute what INFOWAY_* say on a named cluster, one of any number of workers")
 
     command = _command(commands, "backfill", _backfill, "publish the vendor's klines of a period, and heal bars that an outage cut")
     command.add_argument("--symbols", required=True, help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
@@ -162,11 +178,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     command.add_argument("--speed", type=float, default=1.0, help="speed of a recording; 0: as fast as possible (default: 1)")
     command.add_argument("--rate", type=float, default=5.0, help="trades a second and symbol of synthetic markets (default: 5)")
+    command.add_argument("--package", choices=PACKAGES, default="pro", help="whose quotas hold (default: pro)")
+    command.add_argument("--script", type=Path, help="YAML: what goes wrong and when, as `- {at: 5, do: stall, seconds: 10}`")
 
     command = _command(commands, "topology", None, "the topics and schemas of a named cluster")
     actions = command.add_subparsers(required=True, metavar="ACTION")
-    _topology_options(_command(actions, "plan", lambda options: plan_topology(_topology(options)), "show what apply would do"))
-    _topology_options(_command(actions, "apply", lambda options: apply_topology(_topology(options)), "create topics, register schemas"))
+    planning = _command(actions, "plan", lambda options: show_plan(_topology(options), options), "show what apply would do")
+    applying = _command(actions, "apply", lambda options: apply_plan(_topology(options), options), "create, alter, register; never delete")
+    add_options(planning, applying)
+    _topology_options(planning)
+    _topology_options(applying)
+
+    command = _command(commands, "dead-letter", None, "what could not be read on a named cluster")
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    listing = _command(actions, "list", lambda options: list_letters(_topology(options), options), "print every dead letter")
+    redriving = _command(actions, "redrive", lambda options: redrive(_topology(options), options), "publish anew to their raw topics")
+    add_dead_letter_options(listing, redriving)
+    _topology_options(listing)
+    _topology_options(redriving)
+
+    command = _command(commands, "export", _export, "write derived topics of a named cluster into files, from where the last export ended")
+    add_export_options(command)
+    _topology_options(command)
 
     command = _command(commands, "tail", _tail, "print a topic of a named cluster as JSON lines")
     command.add_argument("topic", help="the topic's name in the contract, such as infoway.bars.1m")
@@ -201,7 +234,12 @@ def _topology_options(command: argparse.ArgumentParser) -> None:
         "--activity", default=environment("INFOWAY_ACTIVITY", ""), help="activity bars: tick-1000,volume-50000,turnover-1000000"
     )
     command.add_argument("--windows", default=environment("INFOWAY_WINDOWS") or ",".join(DEFAULT_WINDOWS), help="VWAP windows")
-    command.add_argument("--partitions", type=_positive, help="partitions of every topic (default: as in topics.yaml)")
+    command.add_argument(
+        "--partitions",
+        type=_positive,
+        default=environment("INFOWAY_PARTITIONS") or None,
+        help="partitions of every topic (default: as in topics.yaml)",
+    )
 
 
 def _topology(options: argparse.Namespace) -> Topology:
@@ -216,7 +254,8 @@ def _topology(options: argparse.Namespace) -> Topology:
 
 def _up(options: argparse.Namespace) -> int:
     ports = (options.kafka_port, options.registry_port)
-    return up(_topology(options), options.symbols, options.data, options.workers, ports, options.rate, options.seconds, options.rest_url)
+    more = (options.rate, options.seconds, options.rest_url, options.symbols_file)
+    return up(_topology(options), options.symbols, options.data, options.workers, ports, *more)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -226,11 +265,20 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    return record(options.symbols, options.out, options.url, options.rest_url, options.rotate_mib, options.seconds)
+    more = (options.rotate_mib, options.seconds, options.symbols_file)
+    return record(options.symbols, options.out, options.url, options.rest_url, *more)
 
 
 def _produce(options: argparse.Namespace) -> int:
     return produce(_topology(options), options.symbols, options.url, options.rest_url, options.symbols_file)
+
+
+def _worker(_: argparse.Namespace) -> int:
+    # Faust takes a second to import, which no other command needs
+    from infra.worker import work
+
+    work()
+    return 0
 
 
 def _backfill(options: argparse.Namespace) -> int:
@@ -243,7 +291,11 @@ def _plan_subscriptions(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    return simulate(options.files, options.host, options.port, options.speed, options.rate)
+    return simulate(options.files, options.host, options.port, options.speed, options.rate, options.package, options.script)
+
+
+def _export(options: argparse.Namespace) -> int:
+    return export_topics(_topology(options), options)
 
 
 def _tail(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The commands that need a line or two each: topology, produce, simulate, tail, all on a cluster that is named."""
+"""The commands that need a line or two each: produce, backfill, simulate, tail, all on a cluster that is named."""
 
 import json
 import os
@@ -8,43 +8,25 @@ from pathlib import Path
 import confluent_kafka as ck
 from confluent_kafka import KafkaException, TopicPartition
 
-from infra import topology
 from infra.backfill import backfill, healing
 from infra.consuming import ValueReader
-from infra.deployment import Deployment
+from infra.deployment import ClusterUnnamed, existing, named_cluster
+from infra.feed_health import FeedHealth
 from infra.feeding import Feeding, KeyMissing, api_key, endpoint_of
+from infra.health import serving
 from infra.planning import feeds_to_run, rest_url_of
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
+from infra.simulator.protocol import PACKAGES
+from infra.simulator.script import read_script
 from infra.spooling import open_backlog
-from infra.symbols_file import SymbolsFile, read_symbols
+from infra.symbols_file import read_symbols, watch
 from producers.rest import LIVE_REST
 from producers.symbols import Feed
 from schemas.registry import Registry
+from schemas.security import client
 from schemas.topics import Topology
 from schemas.wire import to_json
-
-
-class ClusterUnnamed(ValueError):
-    """A command needs a cluster, and none is named."""
-
-
-def plan_topology(names: Topology) -> int:
-    """Print what apply would do; 0 where nothing is to be done, else 1."""
-    planned = topology.plan(_cluster()[0], names)
-    for topic in planned.missing:
-        print(f"create {topic.name}: {topic.partitions} partitions, {json.dumps(dict(topic.config))}")
-    for difference in planned.different:
-        print(f"cannot change: {difference}")
-    print("nothing to do" if not (planned.missing or planned.different) else "run `infoway-streams topology apply`")
-    return int(bool(planned.missing or planned.different))
-
-
-def apply_topology(names: Topology) -> int:
-    """Create what is missing and register the schemas."""
-    deployment = _deployment(names)
-    print(f"{len(names.topics())} topics and {len(deployment.schema_ids)} schemas are in place")
-    return 0
 
 
 def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None, symbols_file: Path | None = None) -> int:
@@ -52,24 +34,22 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
     key, live = api_key(), url is None
     endpoint = endpoint_of(key, url)
 
-    def planned(chosen: str | None) -> list[Feed]:
-        return feeds_to_run(chosen, live, key, url, rest_url)
+    def planned(chosen: str | None, running: Sequence[Feed] = ()) -> list[Feed]:
+        return feeds_to_run(chosen, live, key, url, rest_url, running)
 
     feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
     stop = stop_on_signals()
     source = "live" if live else "simulated"
-    deployment = _deployment(names)
+    deployment = existing(names)
     address = rest_url or (LIVE_REST if url is None else rest_url_of(url))
     heals = healing(deployment, address, endpoint.api_key, remembers=True)
-    with Feeding(
-        deployment, feeds, endpoint, source, healing=heals, backlog=open_backlog(deployment, source, Path("data/spool"))
-    ) as feeding:
+    feeding = Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=open_backlog(deployment, source, Path("data/spool")))
+    with feeding, serving(os.environ, FeedHealth(feeding)):
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
-        file = SymbolsFile(symbols_file, planned, feeding.change) if symbols_file else None
+        take_up = watch(symbols_file, lambda chosen: planned(chosen, feeding.feeds), feeding.change)
         while not stop.wait(0.5):
             feeding.check()
-            if file:
-                file.poll()
+            take_up()
     return 0
 
 
@@ -78,13 +58,15 @@ def backfill_period(names: Topology, symbols: str, period: tuple[str, str | None
     key = api_key()
     if not key and rest_url is None:
         raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --rest-url http://HOST:PORT")
-    return backfill(_deployment(names), symbols, period, interval, rest_url or LIVE_REST, key or "simulator", state)
+    return backfill(existing(names), symbols, period, interval, rest_url or LIVE_REST, key or "simulator", state)
 
 
-def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float) -> int:
+def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float, package: str, script: Path | None) -> int:
     """Serve the vendor's WebSocket and REST until Ctrl-C or SIGTERM."""
     stop = stop_on_signals()
-    with running_simulator(files=files, host=host, port=port, speed=speed, rate=rate) as simulator:
+    faults = read_script(script) if script else []
+    limits = PACKAGES[package]
+    with running_simulator(files=files, host=host, port=port, speed=speed, rate=rate, limits=limits, script=faults) as simulator:
         print(f"simulator at {simulator.url}, REST at {simulator.rest_url}; any key but 'bad-key' is taken", flush=True)
         stop.wait()
     return 0
@@ -92,9 +74,9 @@ def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: fl
 
 def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
     """Print a topic's committed records as JSON lines until Ctrl-C."""
-    bootstrap, registry_url = _cluster()
+    bootstrap, registry_url = named_cluster()
     read = ValueReader(Registry(registry_url))
-    consumer = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "tail", "enable.auto.commit": False, "log_level": 0})
+    consumer = ck.Consumer({**client(bootstrap), "group.id": "tail", "enable.auto.commit": False, "log_level": 0})
     topic = names.name(contract_name)
     stop = stop_on_signals()
     try:
@@ -113,16 +95,3 @@ def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
     finally:
         consumer.close()
     return 0
-
-
-def _cluster() -> tuple[str, str]:
-    bootstrap, registry_url = os.environ.get("INFOWAY_BOOTSTRAP"), os.environ.get("INFOWAY_REGISTRY")
-    if not bootstrap or not registry_url:
-        raise ClusterUnnamed("name the cluster: INFOWAY_BOOTSTRAP=HOST:PORT INFOWAY_REGISTRY=http://HOST:PORT/apis/ccompat/v7")
-    return bootstrap, registry_url
-
-
-def _deployment(names: Topology) -> Deployment:
-    bootstrap, registry_url = _cluster()
-    ids = topology.apply(bootstrap, Registry(registry_url), names)
-    return Deployment(bootstrap, registry_url, names, ids, embedded=False)

@@ -1,13 +1,14 @@
 """Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from schemas.registry import Registry
+from schemas.security import client
 from schemas.wire import Decoder, Record, Schema, compile_decoder, schema_id_of
 
 TIMEOUT = 30.0
@@ -44,20 +45,25 @@ class ValueReader:
         return schema, decode(value)
 
 
-def read_to_end(bootstrap: str, topic: str, since_ms: int | None = None, last: int | None = None) -> Iterator[ck.Message]:
+def read_to_end(
+    bootstrap: str, topic: str, since_ms: int | None = None, last: int | None = None, starts: Mapping[int, int] | None = None
+) -> Iterator[ck.Message]:
     """Yield every committed record of a topic, partition after partition, each in its order, up to its end now.
 
-    With `since_ms` only those that Kafka has stamped at or after that time (UTC), with `last` only so many of each partition.
+    With `since_ms` only those that Kafka has stamped at or after that time (UTC), with `last` only so many of each partition,
+    with `starts` each partition that it names from that offset on, or from the first that retention has left.
     A transaction's offsets may show before its records do, and an open one holds the reading back: so the end is where the
     high watermark is now, not where the consumer first runs dry. What a dead worker left open the broker aborts in 10 s.
     """
     consumer = ck.Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **client(bootstrap),
             "group.id": "read-to-end",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            # what retention takes while it is read is an error, not passed over
+            "auto.offset.reset": "error",
             "fetch.wait.max.ms": 20,
             "fetch.queue.backoff.ms": 10,
             "log_level": 0,
@@ -66,8 +72,10 @@ def read_to_end(bootstrap: str, topic: str, since_ms: int | None = None, last: i
     try:
         # a consumer that knows the topic's leaders reads at once: without, the first fetch comes 0.5 s later
         consumer.list_topics(topic, TIMEOUT)
-        for partition, (low, end) in _watermarks(bootstrap, topic).items():
+        for partition, (low, end) in watermarks(bootstrap, topic).items():
             start = ck.OFFSET_BEGINNING if last is None else max(low, end - last)
+            if starts is not None:
+                start = max(start, starts.get(partition, low))
             if since_ms is not None:
                 # below 0 where there is nothing so late
                 found = consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], timeout=TIMEOUT)[0].offset
@@ -87,8 +95,9 @@ def read_to_end(bootstrap: str, topic: str, since_ms: int | None = None, last: i
         consumer.close()
 
 
-def _watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
-    asking = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
+def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
+    """Return the first offset of each partition and the one after its last; nothing of a topic that is not there."""
+    asking = ck.Consumer({**client(bootstrap), "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
     try:
         partitions = sorted(asking.list_topics(topic, TIMEOUT).topics[topic].partitions)
         return {each: _watermarks_of(asking, TopicPartition(topic, each)) for each in partitions}
@@ -117,7 +126,7 @@ class Lag:
         # crashed on the answers of a broker just started, and does not wait for a new topic's leader
         self._asking = ck.Consumer(
             {
-                "bootstrap.servers": bootstrap,
+                **client(bootstrap),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
@@ -139,7 +148,7 @@ class Lag:
         transactions bears their markers too, which no consumer ever gets."""
         done = self._committed()
         topics = {partition.topic for partition in self._partitions}
-        unread = {(topic, part): end for topic in topics for part, (_, end) in _watermarks(self._bootstrap, topic).items()}
+        unread = {(topic, part): end for topic in topics for part, (_, end) in watermarks(self._bootstrap, topic).items()}
         left = 0
         self._asking.assign([TopicPartition(*place, done.get(place, 0)) for place in unread])
         try:

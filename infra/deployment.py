@@ -16,6 +16,10 @@ class HalfNamed(ValueError):
     """Only one of broker and registry was named."""
 
 
+class ClusterUnnamed(ValueError):
+    """A command needs a cluster, and none is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One namespace on one cluster."""
@@ -24,6 +28,7 @@ class Deployment:
     registry_url: str
     topology: Topology
     schema_ids: dict[str, int]
+    """By full name, at least of the topics that producers write."""
     embedded: bool
 
     @property
@@ -56,6 +61,24 @@ def deployed(names: Topology, data: Path, kafka_port: int = 0, registry_port: in
         return
     with Stack(data, kafka_port, registry_port) as stack:
         yield _on(stack.bootstrap, stack.registry_url, names, embedded=True)
+
+
+def named_cluster() -> tuple[str, str]:
+    """Return the addresses of broker and registry that the environment names; raises ClusterUnnamed."""
+    bootstrap, registry_url = os.environ.get("INFOWAY_BOOTSTRAP"), os.environ.get("INFOWAY_REGISTRY")
+    if not bootstrap or not registry_url:
+        raise ClusterUnnamed("name the cluster: INFOWAY_BOOTSTRAP=HOST:PORT INFOWAY_REGISTRY=http://HOST:PORT/apis/ccompat/v7")
+    return bootstrap, registry_url
+
+
+def existing(names: Topology) -> Deployment:
+    """Return what `topology apply` has made for producers on the named cluster, and make nothing.
+
+    Raises ClusterUnnamed, NotApplied, TopologyError, TopicHidden and RegistryError.
+    """
+    bootstrap, registry_url = named_cluster()
+    ids = topology.looked_up(bootstrap, Registry(registry_url), names)
+    return Deployment(bootstrap, registry_url, names, ids, embedded=False)
 
 
 def _on(bootstrap: str, registry_url: str, names: Topology, embedded: bool) -> Deployment:

@@ -13,12 +13,14 @@ from processors.sessions import BeyondCalendar, Calendars
 from producers.backfill import Healer
 from producers.backlog import Backlog
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.publish import Publisher, PublishError, Sink, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
+from producers.running import RunningFeeds
+from producers.settings import FeedSettings
 from producers.silence import IsOpen
-from producers.symbols import BadSymbol, Feed, business_of
-from producers.websocket import LIVE_URL, Endpoint, run_feeds
+from producers.symbols import BadSymbol, Feed
+from producers.websocket import LIVE_URL, Endpoint
 
 FLUSH_TIMEOUT = 3.0
 
@@ -27,10 +29,6 @@ _log = logging.getLogger(__name__)
 
 class KeyMissing(ValueError):
     """The vendor's feed is asked for without a key."""
-
-
-class FeedsDiffer(ValueError):
-    """A new list of symbols needs a connection more or one less: only a restart makes or ends connections."""
 
 
 class KeyUnreadable(ValueError):
@@ -55,14 +53,13 @@ def endpoint_of(key: str, url: str | None) -> Endpoint:
     return Endpoint(url or LIVE_URL, key or "simulator")
 
 
-def market_hours(feeds: Sequence[Feed]) -> IsOpen:
+def market_hours() -> IsOpen:
     """Return a function that tells whether a symbol's market trades at a time; beyond the exchange calendars none is."""
     calendars = Calendars()
-    chosen = {symbol: feed.business for feed in feeds for symbol in feed.symbols}
 
-    def is_open(symbol: str, now: int) -> bool:
+    def is_open(business: str, symbol: str, now: int) -> bool:
         try:
-            session = calendars.session_of(chosen.get(symbol) or business_of(symbol), symbol, now // 1000)
+            session = calendars.session_of(business, symbol, now // 1000)
         except (BeyondCalendar, BadSymbol):
             return False
         # not in a lunch break, nor in an auction
@@ -72,7 +69,7 @@ def market_hours(feeds: Sequence[Feed]) -> IsOpen:
 
 
 class Feeding:
-    """The producer of a deployment, running in a thread of its own until it is closed or fails."""
+    """The producer of a deployment, running in threads of its own until it is closed or fails."""
 
     def __init__(
         self,
@@ -88,55 +85,67 @@ class Feeding:
 
         With a backlog a broker that is away is waited for on disk; without one the feeds wait.
         """
-        self.counters = [FeedCounters(feed.name) for feed in feeds]
-        self.failure: Exception | None = None
-        """Why the producer ended, where it did."""
-        self._stop = threading.Event()
+        stop = threading.Event()
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
-        self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, self._stop, backlog)
+        self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, stop, backlog)
         self._healer = healing(self._publisher) if healing else None
         unseen = self._healer.unseen if self._healer else None
         if backlog is not None:
             backlog.unseen = unseen
-        settings, chance = FeedSettings(source=source, is_open=market_hours(feeds), unseen=unseen), random.Random()
-        make = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
-        self._protocols = [make(feed, settings, partitions, counters, chance) for feed, counters in zip(feeds, self.counters, strict=True)]
-        self._thread = threading.Thread(target=self._run, args=(self._protocols, endpoint, chance), name="producer", daemon=True)
+        settings, chance = FeedSettings(source=source, is_open=market_hours(), unseen=unseen), random.Random()
+        protocol = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
+
+        def make(feed: Feed, counters: FeedCounters) -> FeedProtocol:
+            return protocol(feed, settings, partitions, counters, chance)
+
+        self._feeds = RunningFeeds(feeds, make, endpoint, self._publisher, stop, chance)
 
     def __enter__(self) -> "Feeding":
         if self._healer:
             self._healer.__enter__()
-        self._thread.start()
+        self._feeds.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._healer:
             self._healer.__exit__()
-        self._stop.set()
-        self._thread.join()
+        self._feeds.__exit__()
         # also after a refusal: what came before it was received, and is owed to the topics
         if not isinstance(self.failure, PublishError):
             waiting = self._publisher.close(FLUSH_TIMEOUT)
             if waiting:
                 _log.warning("%d records wait on disk for the next start: the broker did not take them", waiting)
 
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        """The feeds that are wanted, with their symbols."""
+        return self._feeds.feeds
+
+    @property
+    def counters(self) -> list[FeedCounters]:
+        """The counters of every feed that there was."""
+        return self._feeds.counters
+
+    @property
+    def wanted_counters(self) -> list[FeedCounters]:
+        """The counters of the feeds that are wanted."""
+        return self._feeds.wanted_counters
+
+    @property
+    def not_subscribed(self) -> list[str]:
+        """The names of the feeds that are wanted and do not carry all their symbols now."""
+        return self._feeds.not_subscribed
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the producer ended, where it did."""
+        return self._feeds.failure
+
     def change(self, feeds: Sequence[Feed]) -> None:
-        """Have the feeds carry these symbols from now on; raises FeedsDiffer, and changes nothing then."""
-        symbols = {feed.name: feed.symbols for feed in feeds}
-        running = [protocol.feed.name for protocol in self._protocols]
-        if symbols.keys() != set(running):
-            raise FeedsDiffer(f"they need the connections {', '.join(sorted(symbols))}, there are {', '.join(running)}: restart for that")
-        for protocol in self._protocols:
-            protocol.wanted_symbols = symbols[protocol.feed.name]
+        """Have these feeds and their symbols from now on; a feed that keeps its name keeps its connection."""
+        self._feeds.change(feeds)
 
     def check(self) -> None:
         """Raise what ended the producer, where something did."""
-        if self.failure is not None:
-            raise self.failure
-
-    def _run(self, protocols: list[FeedProtocol], endpoint: Endpoint, chance: random.Random) -> None:
-        try:
-            run_feeds(protocols, endpoint, self._publisher, self._stop, chance)
-        except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends with it
-            self.failure = error
+        self._feeds.check()

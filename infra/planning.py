@@ -1,12 +1,13 @@
 """How `--symbols` are spread over connections, by what the vendor sells with the key: settled before anything connects."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from producers.answers import RestError
-from producers.plan import FREE, Package, Plan, PlanTooSmall, plan
+from producers.plan import FREE, Package, Plan, PlanTooSmall, plan, settled
 from producers.requests import FRAMES
 from producers.rest import LIVE_REST, Rest
 from producers.symbols import Feed, plan_feeds
@@ -21,13 +22,19 @@ def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
     return plan_feeds(*_chosen(symbols, live))
 
 
-def feeds_to_run(symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None) -> list[Feed]:
+def feeds_to_run(
+    symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None, running: Sequence[Feed] = ()
+) -> list[Feed]:
     """Return the feeds of `--symbols` within the package of the key, where there is one; raises as feeds_within_package does."""
-    return feeds_within_package(symbols, live, key, url, rest_url) if key else chosen_feeds(symbols, live)
+    return feeds_within_package(symbols, live, key, url, rest_url, running) if key else settled(chosen_feeds(symbols, live), running)
 
 
-def feeds_within_package(symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None) -> list[Feed]:
+def feeds_within_package(
+    symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None, running: Sequence[Feed] = ()
+) -> list[Feed]:
     """Return the feeds that the key's package allows. `url`: the WebSocket of a simulator; None: the vendor's.
+
+    What is `running` already is disturbed as little as the package allows.
 
     Raises BadSymbols, PlanTooSmall and RestError. Where the address has no /package/info, or it was only guessed from `url` and
     gives nothing that can be used, there is a warning, and a package that is not known keeps no feed from its start.
@@ -42,12 +49,12 @@ def feeds_within_package(symbols: str | None, live: bool, key: str, url: str | N
             raise
         _log.warning("the package of the key is not known (%s): %s", error, _stated(FREE))
     else:
-        return list(_planned(symbols, live, package).feeds)
+        return list(_planned(symbols, live, package, running).feeds)
     try:
-        return list(_planned(symbols, live, FREE).feeds)
+        return list(_planned(symbols, live, FREE, running).feeds)
     except PlanTooSmall as small:
         _log.warning("starting in spite of this: %s", small)
-        return feeds
+        return settled(feeds, running)
 
 
 def plan_subscriptions(symbols: str | None, key: str, rest_url: str | None) -> int:
@@ -82,9 +89,9 @@ def _chosen(symbols: str | None, live: bool) -> tuple[list[str], dict[str, str]]
     return [symbol for symbol, _, _ in pairs], {symbol: business for symbol, colon, business in pairs if colon}
 
 
-def _planned(symbols: str | None, live: bool, package: Package) -> Plan:
+def _planned(symbols: str | None, live: bool, package: Package, running: Sequence[Feed] = ()) -> Plan:
     wanted, overrides = _chosen(symbols, live)
-    return plan(wanted, package, overrides)
+    return plan(wanted, package, overrides, running=running)
 
 
 def _package_of(key: str, address: str) -> Package:

@@ -3,14 +3,15 @@ of frames that were recorded without."""
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
 from infra.recordings import Entry, RecordedEvent, RecordedFrame, Recording
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings, State
+from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
+from producers.settings import FeedSettings
 from producers.symbols import BUSINESSES, BadSymbol, Feed, business_of
 
 
@@ -43,6 +44,8 @@ class Player:
             self._frame(entry)
         elif entry.event == "connected":
             self._connected(entry)
+        elif entry.event == "changed":
+            self._changed(entry)
         elif entry.event == "pong":
             played = self._played.get(entry.feed)
             if played is not None and played.core.state is State.OPEN:
@@ -80,6 +83,19 @@ class Player:
         else:
             # the first, or one of another process: the one before had ended, or was killed
             self._open(_feed(event), event.recv_us, has_acks=True)
+
+    def _changed(self, event: RecordedEvent) -> None:
+        played = self._played.get(event.feed)
+        if played is None or played.core.state is State.ENDED:
+            # a feed that the change began
+            played = self._begin(replace(_feed(event), symbols=()), has_acks=True)
+        played.last = event.recv_us
+        taken = {
+            symbol: self._played[name].core.left[symbol]
+            for symbol, name in event.taken_from.items()
+            if name in self._played and symbol in self._played[name].core.left
+        }
+        self._sink.publish(played.core.change_symbols(event.symbols, taken, event.recv_us), played.core.counters)
 
     def _lost(self, event: RecordedEvent) -> None:
         played = self._played.get(event.feed)

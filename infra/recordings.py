@@ -9,14 +9,14 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import orjson
 
-EVENTS = frozenset(("connected", "subscribed", "pong", "disconnected", "ended"))
+EVENTS = frozenset(("connected", "subscribed", "changed", "pong", "disconnected", "ended"))
 
 _CUT = re.compile(
     rb'\s*\{\s*"(?P<unit>recv_ms|recv_us)"\s*:\s*(?P<received>\d{1,18})\s*,\s*(?:"feed"\s*:\s*"(?P<feed>[^"\\\x00-\x1f\x7f-\xff]+)"\s*,\s*)?'
@@ -50,7 +50,10 @@ class RecordedFrame:
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """What became of a feed's connection; `since` is when it was made, where a file begins with one that is open already."""
+    """What became of a feed's connection; `since` is when it was made, where a file begins with one that is open already.
+
+    `taken_from` names, where the symbols changed, by symbol the feed that carried it until then.
+    """
 
     recv_us: int
     feed: str
@@ -59,6 +62,7 @@ class RecordedEvent:
     symbols: tuple[str, ...] = ()
     reason: str = ""
     since: int | None = None
+    taken_from: Mapping[str, str] = field(default_factory=dict)
 
 
 Entry = RecordedFrame | RecordedEvent
@@ -174,8 +178,11 @@ def _event(received: int, feed: str, document: dict[str, Any]) -> RecordedEvent:
         raise _NoEntry("symbols are no list of texts")
     if since is not None and not _is_time(since):
         raise _NoEntry("since is no positive integer")
+    taken_from = document.get("from", {})
+    if not isinstance(taken_from, dict) or not all(isinstance(name, str) for name in taken_from.values()):
+        raise _NoEntry("from names no feeds by symbol")
     business, reason = str(document.get("business") or ""), str(document.get("reason") or "")
-    return RecordedEvent(received, feed, event, business, tuple(symbols), reason, since)
+    return RecordedEvent(received, feed, event, business, tuple(symbols), reason, since, taken_from)
 
 
 def _of_ms(received: int, frame: bytes) -> RecordedFrame:

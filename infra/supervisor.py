@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from processors.engine.exits import Exit
+from schemas.security import without
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,11 @@ class Supervisor:
     """Workers of one namespace."""
 
     def __init__(self, environment: Mapping[str, str], slots: int, logs: Path) -> None:
-        # the processors have no business with the vendor's key
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_API_KEY")} | dict(
-            environment
-        )
+        # the processors have no business with the vendor's key, and the address of INFOWAY_HTTP is the producer's
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INFOWAY_API_KEY", "INFOWAY_HTTP"))}
+        if environment.get("INFOWAY_BOOTSTRAP") != os.environ.get("INFOWAY_BOOTSTRAP"):
+            inherited = without(inherited)  # they are another cluster's, not the embedded one's
+        self._environment = inherited | dict(environment)
         self._logs = logs
         self._slots = [_Slot(str(number)) for number in range(slots)]
         self._stopping = threading.Event()

@@ -1,5 +1,6 @@
-"""A file of symbols that may change while the producer runs: read again on SIGHUP and when its time of change moves."""
+"""A file of symbols that may change while feeds run: read again on SIGHUP and when its time of change moves."""
 
+import argparse
 import logging
 import signal
 import threading
@@ -7,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infra.feeding import FeedsDiffer
 from producers.answers import RestError
 from producers.plan import PlanTooSmall
 from producers.symbols import BadSymbols, Feed
@@ -31,6 +31,20 @@ def read_symbols(path: Path) -> str:
     if not symbols.replace(",", "").strip():
         raise SymbolsFileUnreadable(f"--symbols-file {path}: it names no symbol")
     return symbols
+
+
+def add_symbols_to(command: argparse.ArgumentParser) -> None:
+    """Add the options that name what is subscribed, one of which a command takes."""
+    options = command.add_mutually_exclusive_group()
+    options.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
+    options.add_argument(
+        "--symbols-file", type=Path, help="file of symbols in place of --symbols; read again when it changes and on SIGHUP"
+    )
+
+
+def watch(path: Path | None, plan: Callable[[str], Sequence[Feed]], change: Callable[[Sequence[Feed]], None]) -> Callable[[], None]:
+    """Return what takes up a changed file, to be called at least every second; without a file it does nothing."""
+    return SymbolsFile(path, plan, change).poll if path else lambda: None
 
 
 class SymbolsFile:
@@ -58,7 +72,7 @@ class SymbolsFile:
         self._asked.clear()
         try:
             self._change(self._plan(read_symbols(self._path)))
-        except (SymbolsFileUnreadable, BadSymbols, FeedsDiffer, PlanTooSmall, RestError) as error:
+        except (SymbolsFileUnreadable, BadSymbols, PlanTooSmall, RestError) as error:
             _log.warning("the symbols stay as they are: %s", error)
 
     def _stamp(self) -> tuple[int, int] | None:

@@ -1,8 +1,10 @@
 """`infoway-streams up`: broker, registry, feed, producer, processors and live view on one machine, all ended together."""
 
+import math
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +16,17 @@ from infra import view
 from infra.backfill import healing
 from infra.board import Board
 from infra.deployment import Deployment, deployed
+from infra.feed_health import FeedHealth
 from infra.feeding import Feeding, api_key
+from infra.health import serving
 from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
 from infra.simulator import running_simulator
 from infra.spooling import open_backlog
 from infra.supervisor import Supervisor
+from infra.symbols_file import read_symbols, watch
 from producers.rest import LIVE_REST
+from producers.symbols import Feed
 from producers.websocket import LIVE_URL, Endpoint
 from schemas.topics import Topology
 
@@ -37,12 +43,17 @@ def up(
     rate: float,
     seconds: float | None,
     rest_url: str | None,
+    symbols_file: Path | None = None,
 ) -> int:
     """Run everything until Ctrl-C, SIGTERM or `seconds` have passed; returns the exit code."""
     console = Console()
     key = api_key()
     source = "live" if key else "simulated"
-    feeds = feeds_to_run(symbols, bool(key), key, None, rest_url)
+
+    def planned(chosen: str | None, running: Sequence[Feed] = ()) -> list[Feed]:
+        return feeds_to_run(chosen, bool(key), key, None, rest_url, running)
+
+    feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
     banner = "LIVE data of Infoway" if key else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
     console.print(f"{banner}; starting broker and registry", highlight=False)
     with ExitStack() as running:
@@ -59,8 +70,15 @@ def up(
         heals = healing(deployment, address, endpoint.api_key, remembers=bool(key))
         backlog = open_backlog(deployment, source, data / source / "spool")
         feeding = running.enter_context(Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog))
+        running.enter_context(serving(os.environ, FeedHealth(feeding)))
         board = running.enter_context(Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols)))
-        _show(console, board, deployment, feeding, supervisor, banner, stop, seconds)
+
+        def change(changed: Sequence[Feed]) -> None:
+            feeding.change(changed)
+            board.show(symbol for feed in changed for symbol in feed.symbols)
+
+        take_up = watch(symbols_file, lambda chosen: planned(chosen, feeding.feeds), change)
+        _show(console, board, deployment, feeding, supervisor, banner, stop, seconds, take_up)
         console.print("ending: feed, processors, registry, broker", highlight=False)
     return 0
 
@@ -81,21 +99,26 @@ def _show(
     banner: str,
     stop: threading.Event,
     seconds: float | None,
+    take_up: Callable[[], None],
 ) -> None:
-    ends_at = time.monotonic() + seconds if seconds else None
+    ends_at = time.monotonic() + seconds if seconds else math.inf
 
     def going_on(period: float) -> bool:
-        stopped = stop.wait(min(period, max(0.0, ends_at - time.monotonic())) if ends_at else period)
-        for part in (feeding, supervisor, board):
-            part.check()
-        return not stopped and (ends_at is None or time.monotonic() < ends_at)
+        until = min(time.monotonic() + period, ends_at)
+        stopped = False
+        while not stopped and (left := until - time.monotonic()) > 0:
+            stopped = stop.wait(min(left, REFRESH))
+            for part in (feeding, supervisor, board):
+                part.check()
+            take_up()
+        return not stopped and time.monotonic() < ends_at
 
     if console.is_terminal:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while going_on(REFRESH):
-                live.update(view.table(board, deployment, feeding.counters, banner), refresh=True)
+                live.update(view.table(board, deployment, feeding.wanted_counters, banner), refresh=True)
         return
     console.print(view.addresses(deployment), highlight=False, soft_wrap=True)
     while going_on(PLAIN_PERIOD):
-        for line in (banner, *view.lines(board, deployment, feeding.counters)):
+        for line in (banner, *view.lines(board, deployment, feeding.wanted_counters)):
             console.print(line, highlight=False, soft_wrap=True)

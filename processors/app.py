@@ -5,12 +5,16 @@ import sys
 from functools import partial
 from typing import Any
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from processors.activity import ActivityBars
 from processors.bars import Bars
 from processors.decode import bar_revision_of, book_of, heal_of, kline_of, trade_of
 from processors.depth import Imbalance
 from processors.engine.app import create_app
 from processors.engine.engine import Agent, Engine
+from processors.engine.exits import Exit
 from processors.engine.group import Member, check_metadata_format
 from processors.engine.outputs import Outputs
 from processors.engine.overrides import EngineApp
@@ -20,9 +24,10 @@ from processors.records import Computation, Heal, Trade
 from processors.sessions import Calendars
 from processors.settings import Settings, SettingsError
 from processors.vwap import Vwap
+from schemas.cluster import NotApplied, TopicHidden, require
 from schemas.control import Control
 from schemas.registry import Registry, RegistryError
-from schemas.topics import load_schema
+from schemas.security import SecurityError, client
 
 RAW_TRADE = "infoway.raw.trade"
 RAW_DEPTH = "infoway.raw.depth"
@@ -30,7 +35,10 @@ RAW_KLINE = "infoway.raw.kline"
 
 
 def build(settings: Settings) -> EngineApp:
-    """Return the app: connects to the registry for the schema ids, to the broker only once it runs."""
+    """Return the app: asks broker and registry for the topics and schemas that it needs, and makes none.
+
+    Raises NotApplied, TopicHidden, RegistryError, and KafkaException where no broker answers.
+    """
     check_metadata_format()
     topology, registry = settings.topology, Registry(settings.registry)
     bar_topics = [f"infoway.bars.{interval}" for interval in topology.intervals]
@@ -48,7 +56,13 @@ def build(settings: Settings) -> EngineApp:
         names = tuple(map(topology.name, sources))
         first = not any(set(names) & set(agent.sources) for agent in agents)
         agents.append(Agent(computation, names, topology.name(f"infoway.state.{computation.name}"), dead_letters=first))
-    ids = {topic.name: registry.id_of(topic.subject, load_schema(topic.schema)) for topic in topology.derived() if topic.schema is not None}
+    read = {name for agent in agents for name in agent.sources}
+    admin = AdminClient({**client(settings.bootstrap), "log_level": 0})
+    written = [topic for topic in topology.topics() if "processors" in topic.owner]
+    try:
+        ids = require(admin, registry, writes=written, reads=[topic for topic in topology.topics() if topic.name in read])
+    finally:
+        admin.poll(0)  # logs why the broker lets nobody in
     engine = Engine(
         settings.bootstrap,
         settings.transactional_id,
@@ -88,5 +102,8 @@ def _heals_within(calendars: Calendars) -> HealOf:
 
 try:
     app = build(Settings.from_environment(os.environ))
-except (SettingsError, RegistryError) as error:
+except (NotApplied, RegistryError, SecurityError, SettingsError, TopicHidden) as error:
     sys.exit(f"processors: {error}")
+except KafkaException as error:
+    print(f"processors: no answer from the broker ({error.args[0].str()})", file=sys.stderr)
+    sys.exit(Exit.READING_FAILED)

@@ -1,6 +1,6 @@
 """From a Kafka message of a source topic to a record of the computation; what cannot be read becomes Unreadable, never an exception."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import confluent_kafka as ck
@@ -8,7 +8,7 @@ import confluent_kafka as ck
 from processors.decode import Undecodable, heal_of
 from processors.records import BarRevision, Book, ControlRecord, Heal, Kline, Record, Trade, Unreadable
 from processors.sessions import BeyondCalendar
-from schemas.control import Control, UnreadableControl, read_control
+from schemas.control import Control, Headers, UnreadableControl, read_control
 from schemas.registry import Registry, UnknownSchema
 from schemas.wire import Decoder, UnreadableValue, compile_decoder, schema_id_of
 
@@ -39,10 +39,14 @@ class RawReader:
                 return self._heal_of(offset, symbol, control) if control.kind == "heal" else ControlRecord(offset, symbol, control)
             return self._record_of(offset, self._decoder(schema_id_of(value))(value))
         except (BeyondCalendar, Undecodable, UnknownSchema, UnreadableControl, UnreadableValue, UnicodeDecodeError, KeyError) as error:
-            return Unreadable(offset, key, value or b"", type(error).__name__, str(error))
+            return Unreadable(offset, key, value or b"", type(error).__name__, str(error), _pairs(message.headers()))
 
     def _decoder(self, schema_id: int) -> Decoder:
         decoder = self._decoders.get(schema_id)
         if decoder is None:
             decoder = self._decoders[schema_id] = compile_decoder(self._registry.schema(schema_id))
         return decoder
+
+
+def _pairs(headers: Headers | None) -> tuple[tuple[str, str | bytes | None], ...]:
+    return tuple(headers.items() if isinstance(headers, Mapping) else headers or ())

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from processors.comparison import Figures, Market, compare, session_of_day, touches_auction
 from processors.feeds import FOREVER, EventTime, Feeds
-from processors.intervals import DAY, ladder
+from processors.intervals import DAY, MINUTE, ladder
 from processors.reconciliation_state import BarSide, Day, KlineSide, Pair, ReconciliationState, Stream
 from processors.records import BarRevision, ControlRecord, Kline, Record, Row, SourcesMixed
 from processors.rolling import span_ms
@@ -19,7 +19,7 @@ from schemas.decimals import UNIT, divide_half_even
 TOPIC = "infoway.reconciliation"
 
 UNPAIRED = 4
-"""Bars that are kept of a stream without any kline yet: the vendor's klines may be read a little later than the trades."""
+"""Bars that are kept at least of a stream without any kline yet: klines may be read later than the bars; of short ones, an hour's."""
 BEHIND = 1440
 """Bars that are kept where klines were seen and then came no more."""
 
@@ -117,7 +117,7 @@ class Reconciliation:
             if pair.status is not None:
                 stream.expired = max(stream.expired, pair.end)
                 state.drop(stream, pair)
-        waiting = BEHIND if stream.business else UNPAIRED
+        waiting = BEHIND if stream.business else max(UNPAIRED, min(60, 60 * MINUTE // self._lengths[stream.interval]))
         alone = [start for start, pair in stream.pairs.items() if pair.kline is None]
         for start in sorted(alone)[: max(len(alone) - waiting, 0)]:
             stream.expired = max(stream.expired, stream.pairs[start].end)

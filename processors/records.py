@@ -127,6 +127,8 @@ class Unreadable:
     value: bytes
     error_class: str
     error_text: str
+    headers: tuple[tuple[str, str | bytes | None], ...] = ()
+    """The raw record's, which the dead letter keeps."""
 
 
 Record = Trade | Book | Kline | BarRevision | Heal | ControlRecord | Unreadable

@@ -14,6 +14,7 @@ import orjson
 
 from producers.answers import Kline, RestError
 from producers.counters import FeedCounters
+from producers.coverage import LATENCY
 from producers.publish import PublishError, Sink
 from producers.records import ControlRecord, Output, Record
 from producers.rest import MAX_KLINES, Rest
@@ -24,8 +25,6 @@ RAW_KLINE = "infoway.raw.kline"
 MINUTE = KLINE_LENGTHS["1m"]
 SETTLED = 5_000
 """Milliseconds after its end at which a kline counts as final."""
-LATENCY = 2_000
-"""Milliseconds before a feed's last sign of life in which something may have been lost with it: more than the agents' feed latency."""
 LONGEST = 2 * 24 * 60 * MINUTE
 """Agents remember a gap for two days: no outage is followed further back."""
 RETRY = 60_000

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from producers.counters import FeedCounters
+from producers.coverage import Unseen
 from producers.partition import partition_of
-from producers.protocol import Unseen
 from producers.spool import Entry, Segment, Spool
 from schemas.control import Control
 

@@ -43,6 +43,9 @@ class FeedCounters:
     losses: int = _metric("counter", "connections", "connections lost, not ended in order")
     last_frame: int = _metric("gauge", "us UTC", "receipt of the last frame, 0 before the first")
 
+    turned_at: float = 0.0
+    """When the feed's thread last began anew with its work (monotonic seconds), 0 before the first; no metric."""
+
     @property
     def in_flight(self) -> int:
         """Frames received whose record the broker has not acknowledged yet, and that are neither on disk nor lost."""

@@ -12,7 +12,7 @@ MAX_FRAME = 512 * 1024
 
 _CHANNEL_OF_PUSH = {channel.push: channel for channel in Channel}
 _CHANNEL_OF_ACK = {channel.ack: channel for channel in Channel}
-_NOTICES = (WELCOME, UNSUBSCRIBED, HEARTBEAT, HEARTBEAT_REPLY)
+_NOTICES = (WELCOME, HEARTBEAT, HEARTBEAT_REPLY)
 
 
 class NotJson(UnreadableFrame):
@@ -37,7 +37,14 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A frame that asks for nothing: a welcome, the ack of an unsubscription."""
+    """A frame that asks for nothing, such as a welcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The vendor took an unsubscription; `trace` is that of the request, if said."""
+
+    trace: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Refusal:
     trace: str | None
 
 
-Frame = Push | Ack | Notice | Refusal
+Frame = Push | Ack | Unsubscribed | Notice | Refusal
 
 
 def read_frame(data: bytes, latest: int, greeting: bool) -> Frame:
@@ -76,6 +83,8 @@ def read_frame(data: bytes, latest: int, greeting: bool) -> Frame:
             return read_push(_CHANNEL_OF_PUSH[code], parse_exactly(data), latest, exact=True)
     if code in _CHANNEL_OF_ACK:
         return Ack(_CHANNEL_OF_ACK[code], _trace(document))
+    if code == UNSUBSCRIBED:
+        return Unsubscribed(_trace(document))
     if is_error(code):
         return _refusal(code, document)
     if code in _NOTICES:

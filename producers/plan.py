@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from producers.requests import FRAMES, RESERVED, channels_of
 from producers.symbols import MAX_SYMBOLS, Feed, plan_feeds
@@ -72,8 +73,14 @@ class Plan:
     frames: int
 
 
-def plan(symbols: Iterable[str], package: Package, overrides: Mapping[str, str] | None = None, klines: Sequence[str] = ("1m",)) -> Plan:
-    """Return which connection carries which symbols: one business each, in the order given.
+def plan(
+    symbols: Iterable[str],
+    package: Package,
+    overrides: Mapping[str, str] | None = None,
+    klines: Sequence[str] = ("1m",),
+    running: Sequence[Feed] = (),
+) -> Plan:
+    """Return which connection carries which symbols: one business each, in the order given; what runs is disturbed as `settled` says.
 
     Raises BadSymbols with every mistake in the symbols, and PlanTooSmall with every limit that they exceed.
     """
@@ -83,7 +90,49 @@ def plan(symbols: Iterable[str], package: Package, overrides: Mapping[str, str] 
     shortages = [shortage for shortage in _shortages(feeds, package, limit, frames) if shortage.needed > shortage.allowed]
     if shortages:
         raise PlanTooSmall(package, feeds, shortages)
-    return Plan(package, tuple(feeds), frames)
+    return Plan(package, tuple(settled(feeds, running, limit, package.connections)), frames)
+
+
+def settled(planned: Sequence[Feed], running: Sequence[Feed], limit: int = MAX_SYMBOLS, connections: int | None = None) -> list[Feed]:
+    """Return the planned symbols on the feeds that run, as far as the plan allows: a symbol stays where it is.
+
+    A feed is given up where no symbol is left on it, or where there are more than `connections` (None: any number): then the one
+    with the fewest symbols of those that a fresh plan would do without. What has no place fills up feeds of its business, with at
+    most `limit` symbols each, and then begins new ones under names that are free. `planned` fits into `limit` and `connections`.
+    """
+    found: list[Feed] = []
+    for business in dict.fromkeys(feed.business for feed in planned):
+        wanted = [symbol for feed in planned if feed.business == business for symbol in feed.symbols]
+        kept = [_reduced(feed, set(wanted), limit) for feed in running if feed.business == business]
+        found += _placed(wanted, business, [feed for feed in kept if feed.symbols], limit)
+    while connections is not None and len(found) > connections:
+        needed = Counter(feed.business for feed in planned)
+        there = Counter(feed.business for feed in found)
+        spare = min((feed for feed in found if there[feed.business] > needed[feed.business]), key=lambda feed: len(feed.symbols))
+        others = [feed for feed in found if feed.business == spare.business and feed is not spare]
+        moved = _placed([symbol for feed in (*others, spare) for symbol in feed.symbols], spare.business, others, limit)
+        found = [feed for feed in found if feed.business != spare.business] + moved
+    return found
+
+
+def _reduced(feed: Feed, wanted: set[str], limit: int) -> Feed:
+    return replace(feed, symbols=tuple(symbol for symbol in feed.symbols if symbol in wanted)[:limit])
+
+
+def _placed(wanted: Sequence[str], business: str, feeds: Sequence[Feed], limit: int) -> list[Feed]:
+    """Return the feeds of a business with all of the wanted symbols: those that have none yet go where there is room."""
+    placed = {symbol for feed in feeds for symbol in feed.symbols}
+    left = [symbol for symbol in wanted if symbol not in placed]
+    found = []
+    for feed in feeds:
+        room = limit - len(feed.symbols)
+        found.append(replace(feed, symbols=(*feed.symbols, *left[:room])))
+        left = left[room:]
+    names = {feed.name for feed in feeds}
+    numbers = (number for number in count(1) if f"{business}-{number}" not in names)
+    return found + [
+        Feed(f"{business}-{next(numbers)}", business, tuple(left[start : start + limit])) for start in range(0, len(left), limit)
+    ]
 
 
 def _shortages(feeds: Sequence[Feed], package: Package, limit: int, frames: int) -> list[Shortage]:

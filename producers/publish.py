@@ -14,6 +14,7 @@ from producers.backlog import COUNTED, Backlog
 from producers.counters import FeedCounters
 from producers.records import DEAD_LETTER, ControlRecord, Output, Record
 from producers.spool import Entry, Segment
+from schemas.security import client
 from schemas.topics import Topology, load_schema
 from schemas.wire import compile_encoder
 
@@ -77,10 +78,10 @@ class Undelivered(PublishError):
         self.count = count
 
 
-def open_producer(bootstrap: str, security: Mapping[str, str] | None = None) -> Producer:
-    """Return librdkafka's producer with the project's delivery settings; `security` are its TLS and SASL settings."""
+def open_producer(bootstrap: str) -> Producer:
+    """Return librdkafka's producer with the project's delivery settings."""
     # librdkafka would write to stderr by itself
-    config: dict[str, Any] = {**_DELIVERY, **(security or {}), "bootstrap.servers": bootstrap}
+    config: dict[str, Any] = {**_DELIVERY, **client(bootstrap)}
     return Producer({**config, "logger": logging.getLogger("librdkafka")})
 
 

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import BufferedWriter
 from pathlib import Path
@@ -20,9 +20,10 @@ from typing import Any
 import orjson
 
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol, Left
 from producers.records import Output
 from producers.requests import Send
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 
 FLUSH_PERIOD = 1.0
@@ -107,6 +108,13 @@ class Recorder:
                 self._connections[feed.name] = (feed, now)
             elif event in ("disconnected", "ended"):
                 self._connections.pop(feed.name, None)
+
+    def change(self, feed: Feed, taken_from: Mapping[str, str], now: int) -> None:
+        """Record that a feed carries its symbols from now on; `taken_from` names the feeds that carried some of them until now."""
+        with self._lock:
+            self._write(_event_line(feed, "changed", now, {"from": taken_from} if taken_from else {}), now)
+            if feed.name in self._connections:
+                self._connections[feed.name] = (feed, self._connections[feed.name][1])
 
     def close(self) -> None:
         """End the file; nothing may be recorded after."""
@@ -214,6 +222,11 @@ class RecordedFeed(FeedProtocol):
         """End a connection that was lost, or note that none could be made."""
         self._recorder.event(self.feed, "disconnected", now, reason)
         return super().disconnected(now, reason)
+
+    def change_symbols(self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int) -> list[Output]:
+        """Carry these symbols from now on."""
+        self._recorder.change(replace(self.feed, symbols=symbols), {symbol: left.feed for symbol, left in taken.items()}, now)
+        return super().change_symbols(symbols, taken, now)
 
     def ended(self, now: int) -> tuple[list[Output], list[Send]]:
         """End the feed in order."""

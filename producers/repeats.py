@@ -8,13 +8,16 @@ MEMORY = 60_000_000
 Trade = tuple[int, str, str, int]
 """ts_event, price, volume, direction: all that identifies a trade, and two real ones can be equal in it."""
 
+Delivered = deque[tuple[int, Trade]]
+"""Trades of a symbol with their receipt (microseconds), oldest first."""
+
 
 class Repeats:
     """Remembers per symbol what was delivered in the last minute of a connection, as a multiset."""
 
     def __init__(self) -> None:
-        self._delivered: dict[str, deque[tuple[int, Trade]]] = {}
-        self._before: dict[str, deque[tuple[int, Trade]]] = {}
+        self._delivered: dict[str, Delivered] = {}
+        self._before: dict[str, Delivered] = {}
         self._unmatched: dict[str, Counter[Trade]] = {}
 
     def seen(self, symbol: str, trade: Trade, now: int) -> bool:
@@ -32,19 +35,30 @@ class Repeats:
         unmatched[trade] -= 1
         return True
 
+    def of(self, symbol: str) -> Delivered:
+        """Return what was delivered of a symbol and by no later connection again; what is still delivered joins it."""
+        left, kept = self._unmatched.pop(symbol, Counter[Trade]()), Delivered()
+        for received, trade in self._before.pop(symbol, ()):
+            if left[trade]:
+                left[trade] -= 1
+                kept.append((received, trade))
+        delivered = self._delivered.setdefault(symbol, Delivered())
+        delivered.extendleft(reversed(kept))
+        return delivered
+
+    def take_over(self, symbol: str, delivered: Delivered) -> None:
+        """Take what another feed delivered of a symbol for what a connection before has delivered."""
+        self._before[symbol] = delivered.copy()
+        self._delivered.pop(symbol, None)
+        self._unmatched[symbol] = Counter(trade for _, trade in self._before[symbol])
+
     def reconnect(self, now: int) -> None:
         """Begin a new connection, `now` being the end of the one before.
 
         What no connection has delivered again yet stays remembered, so that a connection that dies at once forgets nothing.
         """
-        for symbol, delivered in self._before.items():
-            left = self._unmatched[symbol]
-            kept: deque[tuple[int, Trade]] = deque()
-            for received, trade in delivered:
-                if left[trade]:
-                    left[trade] -= 1
-                    kept.append((received, trade))
-            self._delivered[symbol] = kept + self._delivered.get(symbol, deque())
+        for symbol in list(self._before):
+            self.of(symbol)
         self._before = {
             symbol: deque((received, trade) for received, trade in delivered if received >= now - MEMORY)
             for symbol, delivered in self._delivered.items()

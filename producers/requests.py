@@ -24,6 +24,9 @@ PING_PERIOD = 2_000_000
 PATIENCE = 60_000_000
 """Microseconds to wait before a request goes out again that met a quota or a rate limit: the vendor counts by the minute."""
 
+ANSWER = 5_000_000
+"""Microseconds in which the vendor answers a request; after that, no answer is waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -78,6 +81,7 @@ class Requests:
         self._unasked: list[Channel] = []
         self._asked: dict[str, Asked] = {}
         self._acked: set[Channel] = set()
+        self._unanswered: dict[str, int] = {}
         self._next_heartbeat = now + HEARTBEAT_PERIOD
         self._pinged = now
         self._budget = FrameBudget()
@@ -87,19 +91,32 @@ class Requests:
         """Whether every channel's subscription is acked."""
         return self._acked.issuperset(self._channels)
 
+    @property
+    def settled(self) -> bool:
+        """Whether no unsubscription is left to send, and what was sent is answered, or has waited long enough."""
+        return not self._unasked and not self._unanswered
+
+    def answered(self, trace: str | None) -> None:
+        """Note that the vendor has answered a request; without its trace, the oldest."""
+        self._unanswered.pop(trace or next(iter(self._unanswered), ""), None)
+
     def due(self, now: int, life: int) -> list[Send]:
         """Return what may be sent at `now`, heartbeats first; `life` is the connection's last sign of life."""
         frames: list[Send] = []
         if now >= self._next_heartbeat and self._budget.take(now, reserved=0):
-            frames.append(self._text(HEARTBEAT, None))
+            frames.append(self._text(HEARTBEAT, None, now))
             self._next_heartbeat = now + HEARTBEAT_PERIOD
+        if self._unanswered:
+            self._unanswered = {trace: asked for trace, asked in self._unanswered.items() if now - asked < ANSWER}
         while self._unasked and self._budget.take(now):
-            frames.append(self._unsubscribe(self._unasked.pop(0), self._removed))
-        while self._wanted and now >= self._ask_from and self._budget.take(now):
-            frames.append(self._subscribe(self._wanted.pop(0), self._feed.symbols, whole=True))
+            frames.append(self._unsubscribe(self._unasked[0], self._removed, now))
+            # only now: from another thread it must not look settled in between
+            del self._unasked[0]
+        while self._wanted and self._feed.symbols and now >= self._ask_from and self._budget.take(now):
+            frames.append(self._subscribe(self._wanted.pop(0), self._feed.symbols, now, whole=True))
         while self._added and now >= self._ask_from and self._budget.take(now):
             channel = next(iter(self._added))
-            frames.append(self._subscribe(channel, self._added.pop(channel), whole=False))
+            frames.append(self._subscribe(channel, self._added.pop(channel), now, whole=False))
         if now - max(life, self._pinged) >= PING_PERIOD and self._budget.take(now):
             frames.append(Send("ping", b""))
             self._pinged = now
@@ -107,7 +124,9 @@ class Requests:
 
     def farewell(self, now: int) -> list[Send]:
         """Return the unsubscriptions that may be sent at `now`, so that the account's quota is free at once."""
-        return [self._unsubscribe(channel, self._feed.symbols) for channel in self._channels if self._budget.take(now)]
+        if not self._feed.symbols:
+            return []
+        return [self._unsubscribe(channel, self._feed.symbols, now) for channel in self._channels if self._budget.take(now)]
 
     def change(self, feed: Feed) -> None:
         """Ask for the symbols that the feed has gained and no more for those it has lost; changes not sent yet are merged."""
@@ -126,6 +145,7 @@ class Requests:
 
     def acked(self, channel: Channel, trace: str | None) -> Asked:
         """Note that a subscription was taken, and return it: the request of this trace, else all symbols of the channel given."""
+        self.answered(trace)
         taken = self._asked.get(trace or "") or Asked(channel, self._feed.symbols, whole=True)
         if taken.whole:
             self._acked.add(taken.channel)
@@ -144,23 +164,26 @@ class Requests:
         self._wanted += [channel for channel in refused if channel not in self._wanted]
         self._ask_from = now + PATIENCE
 
-    def _subscribe(self, channel: Channel, symbols: tuple[str, ...], whole: bool) -> Send:
+    def _subscribe(self, channel: Channel, symbols: tuple[str, ...], now: int, whole: bool) -> Send:
         codes = ",".join(symbols)
         data: dict[str, Any] = {"codes": codes}
         if channel is Channel.KLINE:
             data = {"arr": [{"type": KLINE_TYPES[interval], "codes": codes} for interval in self._klines]}
         elif channel is Channel.TRADE and self._feed.business == "stock":
             data["includeTy"] = True
-        return self._text(channel.subscribe, data, Asked(channel, symbols, whole))
+        return self._text(channel.subscribe, data, now, Asked(channel, symbols, whole))
 
-    def _unsubscribe(self, channel: Channel, symbols: tuple[str, ...]) -> Send:
+    def _unsubscribe(self, channel: Channel, symbols: tuple[str, ...], now: int) -> Send:
         data = {"codes": ",".join(symbols)}
         if channel is Channel.KLINE:
             data["klineTypes"] = ",".join(str(KLINE_TYPES[interval]) for interval in self._klines)
-        return self._text(channel.unsubscribe, data)
+        return self._text(channel.unsubscribe, data, now)
 
-    def _text(self, code: int, data: dict[str, Any] | None, asks: Asked | None = None) -> Send:
+    def _text(self, code: int, data: dict[str, Any] | None, now: int, asks: Asked | None = None) -> Send:
         trace = f"{self._chance.getrandbits(48):012x}"
         if asks is not None:
             self._asked[trace] = asks
+        if data is not None:
+            # a heartbeat has no answer
+            self._unanswered[trace] = now
         return Send("text", orjson.dumps({"code": code, "trace": trace} | ({"data": data} if data else {})))

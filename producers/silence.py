@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-IsOpen = Callable[[str, int], bool]
-"""Whether a symbol's market is open at a time (microseconds UTC)."""
+IsOpen = Callable[[str, str, int], bool]
+"""Whether the market of a business's symbol is open at a time (microseconds UTC)."""
 
 
-def always_open(symbol: str, now: int) -> bool:
+def always_open(business: str, symbol: str, now: int) -> bool:
     """Take every market for open at any time."""
     return True
 
@@ -14,9 +14,10 @@ def always_open(symbol: str, now: int) -> bool:
 class Silence:
     """The symbols of a feed that are waited for: acked on this connection, without data on it. Times are microseconds."""
 
-    def __init__(self, period: int, is_open: IsOpen) -> None:
+    def __init__(self, period: int, is_open: IsOpen, business: str) -> None:
         self._period = period
         self._is_open = is_open
+        self._business = business
         self._waiting: dict[str, int] = {}
         self._heard: set[str] = set()
         self._next = 0
@@ -59,7 +60,7 @@ class Silence:
         self._next = now + self._period // 10
         found = []
         for symbol, since in self._waiting.items():
-            if not self._is_open(symbol, now):
+            if not self._is_open(self._business, symbol, now):
                 self._waiting[symbol] = now
             elif now - since >= self._period:
                 found.append(symbol)

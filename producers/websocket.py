@@ -4,8 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -117,18 +116,6 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-def run_feeds(protocols: Sequence[FeedProtocol], endpoint: Endpoint, publisher: Sink, stop: threading.Event, chance: random.Random) -> None:
-    """Run every feed in a thread of its own until `stop` is set; the first failure of one ends all and is raised."""
-    with ThreadPoolExecutor(len(protocols), thread_name_prefix="feed") as threads:
-        running = [threads.submit(run_feed, protocol, endpoint, publisher, stop, chance) for protocol in protocols]
-        try:
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-    for feed in [*done, *running]:
-        feed.result()
-
-
 def run_feed(
     protocol: FeedProtocol,
     endpoint: Endpoint,
@@ -144,6 +131,7 @@ def run_feed(
     """
     attempt = 0
     while not stop.is_set():
+        _take_up(protocol, publisher, clock)
         opened = time.monotonic()
         try:
             reason = _connect_and_converse(protocol, endpoint, publisher, stop, _never_back(clock))
@@ -160,7 +148,7 @@ def run_feed(
         # 2^5 is past the cap already
         attempt = min(attempt + 1, 5)
         _log.warning("%s: %s; next try in %.1f s", protocol.feed.name, reason, delay)
-        _pause(delay, publisher, stop)
+        _pause(delay, protocol, publisher, stop, clock)
     outputs, _ = protocol.ended(clock())
     publisher.publish(outputs, protocol.counters)
 
@@ -216,8 +204,7 @@ def _converse(
     keys = [written.encode() for written in endpoint.spellings()]
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
-        if protocol.wanted_symbols != protocol.feed.symbols:
-            publisher.publish(protocol.change_symbols(protocol.wanted_symbols), protocol.counters)
+        _take_up(protocol, publisher, clock)
         for send in protocol.frames_to_send(clock()):
             socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
         try:
@@ -240,6 +227,12 @@ def _converse(
         if protocol.state is not State.OPEN:
             return protocol.reason
     return "told to stop"
+
+
+def _take_up(protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
+    protocol.counters.turned_at = time.monotonic()
+    if protocol.wanted_symbols is not protocol.feed.symbols:
+        publisher.publish(protocol.take_up(clock()), protocol.counters)
 
 
 def _end(socket: websocket.WebSocket, protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
@@ -266,7 +259,8 @@ def _never_back(clock: Clock) -> Clock:
     return steady
 
 
-def _pause(seconds: float, publisher: Sink, stop: threading.Event) -> None:
+def _pause(seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: Clock) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
+        _take_up(protocol, publisher, clock)
         publisher.serve()

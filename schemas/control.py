@@ -17,6 +17,53 @@ KLINE_LENGTHS = {
 """Milliseconds of the kline intervals that can heal: epoch-aligned ones, for which the vendor takes an end time. Where its days,
 weeks and months begin is not known."""
 
+KINDS: dict[Kind, str] = {
+    "begin": "A symbol is subscribed on the feed from ts on.",
+    "end": "The symbol's subscription ended in order at ts.",
+    "mark": "The feed lived at ts; it has no key and stands in each partition that the feed writes.",
+    "gap": "A loss until ts: of the key's symbol, or without a key of all that the feed has in the partition.",
+    "heal": "The vendor's kline stands in for what an outage cut.",
+}
+"""What each kind of control record says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One header of control records: what it says, and which kinds bear it always and which where it is known."""
+
+    name: str
+    doc: str
+    always: tuple[Kind, ...] = get_args(Kind)
+    where_known: tuple[Kind, ...] = ()
+
+
+HEADERS = (
+    Header("control", "The kind of the record."),
+    Header("feed", "Name of the feed."),
+    Header("business", "The vendor's business that the feed carries."),
+    Header("connection", "Id of the connection; of a heal an id of the REST call's, that of no connection."),
+    Header("source", "live, simulated, replay or rest; of a heal always rest."),
+    Header(
+        "ts",
+        "By the producer's clock at receipt; of a mark the vendor's time: that of the feed's last push, and what has passed since; "
+        "of a heal the kline's end. Unit: ms since 1970-01-01 UTC.",
+    ),
+    Header("ts_recv", "When it was made, by the producer's clock. Unit: us since 1970-01-01 UTC."),
+    Header(
+        "ts_from",
+        "Start of the loss; of a begin the feed's last sign of life that is known. Unit: ms since 1970-01-01 UTC.",
+        always=(),
+        where_known=("begin", "gap"),
+    ),
+    Header("reason", "Why, in words.", always=(), where_known=("gap",)),
+    Header(
+        "kline",
+        "JSON object: interval, ts_start (ms since 1970-01-01 UTC), and as decimal strings open, high, low, close, volume, turnover.",
+        always=("heal",),
+    ),
+)
+"""The headers of control records, all of them text in UTF-8, numbers in decimal digits."""
+
 Headers = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 
 

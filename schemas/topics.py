@@ -29,6 +29,8 @@ class Topic:
     config: Mapping[str, str]
     owner: str
     description: str
+    consumers: tuple[str, ...]
+    """The project's own readers."""
 
     @property
     def subject(self) -> str:
@@ -63,23 +65,26 @@ class Topology:
     def topics(self) -> list[Topic]:
         """Return every topic of the deployment, in the order of `topics.yaml`."""
         values = {"{interval}": self.intervals, "{activity}": self.activity, "{window}": self.windows, "{agent}": self.agents}
-        document = _document()
-        defaults = document["defaults"]
         found: list[Topic] = []
-        for entry in document["topics"]:
+        for entry in _document()["topics"]:
             placeholder = next((mark for mark in values if mark in entry["name"]), None)
             names = [entry["name"].replace(placeholder, value) for value in values[placeholder]] if placeholder else [entry["name"]]
-            partitions = entry.get("partitions") or self.partitions or defaults["partitions"]
-            config = {key: str(value) for key, value in {**defaults["config"], **entry["config"]}.items()}
-            found += [
-                Topic(self.name(name), entry.get("schema"), entry["key"], partitions, config, entry["owner"], entry["description"])
-                for name in names
-            ]
+            found += [_topic(entry, self.name(name), self.partitions) for name in names]
         return found
 
     def derived(self) -> list[Topic]:
         """Return the topics that the processors write for others: all of theirs that have a schema."""
         return [topic for topic in self.topics() if "processors" in topic.owner and topic.schema is not None]
+
+
+def contract() -> list[Topic]:
+    """Return the topics as `topics.yaml` lists them: a family, `infoway.bars.{interval}`, is one."""
+    return [_topic(entry, entry["name"], None) for entry in _document()["topics"]]
+
+
+def placeholders() -> dict[str, str]:
+    """Return what each placeholder of a family's name stands for."""
+    return cast(dict[str, str], _document()["placeholders"])
 
 
 @cache
@@ -92,6 +97,21 @@ def load_schema(name: str) -> Schema:
 def load_example(name: str) -> dict[str, Any]:
     """Return the example payload of a schema, as JSON shows it."""
     return cast(dict[str, Any], json.loads(files("schemas").joinpath("examples", f"{name}.json").read_text(encoding="utf-8")))
+
+
+def _topic(entry: dict[str, Any], name: str, partitions: int | None) -> Topic:
+    defaults = _document()["defaults"]
+    config = {key: str(value) for key, value in {**defaults["config"], **entry["config"]}.items()}
+    return Topic(
+        name=name,
+        schema=entry.get("schema"),
+        key=entry["key"],
+        partitions=entry.get("partitions") or partitions or defaults["partitions"],
+        config=config,
+        owner=entry["owner"],
+        description=entry["description"],
+        consumers=tuple(entry["consumers"]),
+    )
 
 
 @cache

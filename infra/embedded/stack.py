@@ -4,6 +4,7 @@ import base64
 import socket
 import subprocess
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from infra.embedded.process import Server, ServerFailed
 
 __all__ = ["FolderInUse", "PortInUse", "Stack"]
 
+Properties = dict[str, object]
+"""The broker's configuration, name to value."""
+
 READY_TIMEOUT = 120.0
 """Seconds: seven are enough on an idle machine, a busy one has taken many times that."""
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.io.tmpdir=tmp")
@@ -29,8 +33,12 @@ _REGISTRY_JVM = (*_JVM, "-Xmx256m")
 class Stack:
     """A running broker and registry."""
 
-    def __init__(self, folder: Path, kafka_port: int = 0, registry_port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, kafka_port: int = 0, registry_port: int = 0, properties: Callable[[Properties], Properties] = dict
+    ) -> None:
         """Start both over `folder` and return once both answer; 0 takes a free port.
+
+        `properties` returns the broker's configuration from ours: a test adds listeners by it.
 
         Raises FolderInUse, PortInUse, JavaMissing, DownloadFailed, ServerFailed.
         """
@@ -38,6 +46,7 @@ class Stack:
         self.folder = folder.resolve()
         self._lock = lock_folder(self.folder)
         self._servers: list[Server] = []
+        self._properties = properties
         try:
             java = find_java()
             classpath, home = kafka_classpath(), registry_home()
@@ -81,7 +90,8 @@ class Stack:
 
     def _kafka_command(self, java: Path, classpath: list[Path], port: int, controller_port: int) -> list[str | Path]:
         properties = self.folder / "kafka.properties"
-        properties.write_text("".join(f"{name}={value}\n" for name, value in _kafka_properties(port, controller_port).items()))
+        settings = self._properties(_kafka_properties(port, controller_port))
+        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         command: list[str | Path] = [java, *_KAFKA_JVM, "-cp", ":".join(map(str, classpath))]
         if not (self.folder / "kafka" / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -128,7 +138,7 @@ def _registry_command(java: Path, home: Path, port: int) -> list[str | Path]:
     return [java, *_REGISTRY_JVM, *(f"-D{name}={value}" for name, value in settings.items()), "-jar", home / REGISTRY_MAIN]
 
 
-def _kafka_properties(port: int, controller_port: int) -> dict[str, object]:
+def _kafka_properties(port: int, controller_port: int) -> Properties:
     return {
         "process.roles": "broker,controller",
         "node.id": 1,

@@ -1,6 +1,7 @@
 """The vendor's side of one connection, without I/O: request texts in, reply frames out, and what is subscribed; no markets."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,10 +20,8 @@ _KLINE_TYPE_NAMES = frozenset(str(number) for number in KLINE_TYPES)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the vendor allows: frames a minute on a connection (None: any number), and seconds without a heartbeat.
-
-    The others are only told, by /package/info: REST requests a second, connections, symbols on one and on all of them.
-    """
+    """What the vendor allows: frames a minute on a connection (None: any number), seconds without a heartbeat, and of a package
+    REST requests a second, connections at a time, symbols on one connection and on all of them."""
 
     frames: int | None = 60
     heartbeat: float = 60.0
@@ -32,6 +31,15 @@ class Limits:
     symbols: int = 5000
 
 
+PACKAGES = {
+    "free": Limits(requests=1, connections=1, a_connection=10, symbols=10),
+    "basic": Limits(requests=2, connections=1, a_connection=200, symbols=200),
+    "premium": Limits(requests=10, connections=2, symbols=800),
+    "pro": Limits(),
+}
+"""By the vendor's page on its plans; at most 600 symbols a connection."""
+
+
 @dataclass
 class Session:
     """One connection of a client, opened at `opened` (seconds, any clock that the caller keeps to)."""
@@ -39,6 +47,8 @@ class Session:
     business: str
     opened: float
     limits: Limits = field(default_factory=Limits)
+    elsewhere: Callable[[], int] = lambda: 0
+    """Counts the symbols on the account's other connections."""
     trades: set[str] = field(default_factory=set)
     with_type: set[str] = field(default_factory=set)
     """Symbols whose trades bear their type (includeTy)."""
@@ -90,6 +100,11 @@ class Session:
         self.closing = True
         return [_error(513, "heartbeat timeout", None)]
 
+    def refuse(self) -> list[str]:
+        """Return the last word to a client with more connections than its package has."""
+        self.closing = True
+        return [_error(512, f"more than {self.limits.connections} connections", None)]
+
     def wants(self, channel: Channel, symbol: str, kline_type: int | None = None) -> bool:
         """Return whether a push goes to this client; without a kline type any interval counts."""
         if channel == "kline":
@@ -110,15 +125,29 @@ class Session:
             pairs = _kline_pairs(data["arr"])
             if pairs is None:
                 return [_error(506, "arr must list {type: 1 to 12, codes}", trace)]
+            if refused := self._over_quota({symbol for symbol, _ in pairs}, trace):
+                return refused
+            if len(self.klines | pairs) > self.limits.a_connection:
+                return [_error(503, f"more than {self.limits.a_connection} klines on a connection", trace)]
             self.klines |= pairs
         else:
             symbols = _codes(data.get("codes"))
             if symbols is None:
                 return [_error(507, "codes are missing", trace)]
+            if refused := self._over_quota(symbols, trace):
+                return refused
             (self.trades if channel == "trade" else self.depth).update(symbols)
             if channel == "trade" and data.get("includeTy") is True:
                 self.with_type |= symbols
         return [_frame(code=ack, msg="ok", trace=trace)]
+
+    def _over_quota(self, more: set[str], trace: Any) -> list[str]:
+        count = len(self.symbols() | more)
+        if count > self.limits.a_connection:
+            return [_error(505, f"more than {self.limits.a_connection} symbols on a connection", trace)]
+        if count + self.elsewhere() > self.limits.symbols:
+            return [_error(516, f"more than {self.limits.symbols} symbols of the account", trace)]
+        return []
 
     def _unsubscribe(self, channel: Channel, trace: Any, data: Any) -> list[str]:
         symbols = _codes(data.get("codes")) if isinstance(data, dict) else None

@@ -1,5 +1,6 @@
 """The vendor's side of REST, without I/O: a request in, its own envelope or error code out; the markets are in `history.py`."""
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -49,6 +50,8 @@ class RestService:
         self._history = history
         self._refused_keys = refused_keys
         self._limits = limits
+        self._asked: dict[str, deque[int]] = {}
+        """By key, when its last requests came (ms)."""
 
     def answer(self, request: PlainRequest, now_ms: int) -> tuple[int, bytes]:
         """Return the HTTP status and the JSON; the vendor's status is in `ret`, HTTP is 200 wherever its service answers."""
@@ -67,6 +70,10 @@ class RestService:
             raise _Refusal(500, "apiKey is required")  # both as the vendor's page on /package/info has them
         if key in self._refused_keys:
             raise _Refusal(500, "Apikey not exists")
+        asked = self._asked.setdefault(key, deque(maxlen=self._limits.requests))
+        if len(asked) == self._limits.requests and now_ms - asked[0] < 1000:
+            raise _Refusal(501, f"Too many requests：{self._limits.requests} a second")
+        asked.append(now_ms)
         query = {name: values[0] for name, values in parse_qs(request.query).items()}
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["package", "info"]:

@@ -17,11 +17,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from infra.recordings import Recording, read_recordings
+from infra.simulator.faults import Faults
 from infra.simulator.history import MadeUp, Played
 from infra.simulator.http import PlainRequest, connection_of
 from infra.simulator.playback import AddressedFrame, addressed, paced
 from infra.simulator.protocol import PUSH, Channel, Limits, Session
 from infra.simulator.rest import BUSINESSES, RestService
+from infra.simulator.script import Fault
 from infra.simulator.synthetic import Market, trades_on
 
 CODES: dict[Channel, int] = {channel: code for code, channel in PUSH.items()}
@@ -45,11 +47,12 @@ class Simulator:
         limits: Limits | None = None,
         refused_keys: Collection[str] = BAD_KEYS,
         wait_for_subscribers: bool = True,
+        script: Sequence[Fault] = (),
     ) -> None:
         """speed: of the recordings, 0 as fast as the clients read; rate: trades a second and symbol of made-up markets.
 
         Without `wait_for_subscribers` a recording is played from the start on, to whoever is there.
-        A missing key is refused like `refused_keys`. Raises UnreadableRecording.
+        A missing key is refused like `refused_keys`; `script`: what goes wrong, from the start on. Raises UnreadableRecording.
         """
         self.recording: Recording | None = read_recordings(files) if files else None
         for broken in self.recording.broken if self.recording else ():
@@ -61,6 +64,8 @@ class Simulator:
         self._limits = limits or Limits()
         self._refused_keys, self._wait_for_subscribers = frozenset(refused_keys), wait_for_subscribers
         self._sessions: dict[ServerConnection, Session] = {}
+        self._keys: dict[ServerConnection, str] = {}
+        self._faults = Faults(script, lambda: self._sessions)
         self._markets: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._frames = addressed(self.recording.frames if self.recording else ())
         self._played = Played(self._frames)
@@ -102,7 +107,7 @@ class Simulator:
             ping_interval=None,
             create_connection=connection_of(self._answer),
         )
-        self._tasks.append(asyncio.create_task(self._watch_heartbeats()))
+        self._tasks += [asyncio.create_task(self._watch_heartbeats()), asyncio.create_task(self._faults.run())]
         if self.recording is not None:
             self._tasks.append(asyncio.create_task(self._play()))
 
@@ -144,8 +149,18 @@ class Simulator:
 
     async def _converse(self, connection: ServerConnection) -> None:
         assert connection.request is not None
-        session = Session(_query(connection.request, "business"), time.monotonic(), self._limits)
-        self._sessions[connection] = session
+        key = _query(connection.request, "apikey")
+        others = [other for other, its_key in self._keys.items() if its_key == key]
+
+        def elsewhere() -> int:
+            mine = [other for other, its_key in self._keys.items() if its_key == key and other is not connection]
+            return sum(len(self._sessions[other].symbols()) for other in mine)
+
+        session = Session(_query(connection.request, "business"), time.monotonic(), self._limits, elsewhere)
+        if len(others) >= self._limits.connections:
+            await _end(connection, session.refuse())
+            return
+        self._sessions[connection], self._keys[connection] = session, key
         with suppress(ConnectionClosed):
             for text in session.greeting():
                 await connection.send(text)
@@ -155,7 +170,7 @@ class Simulator:
                 if session.closing:
                     await connection.close()
                 self._subscribed(session)
-        del self._sessions[connection]
+        del self._sessions[connection], self._keys[connection]
 
     def _subscribed(self, session: Session) -> None:
         self._changed.set()
@@ -173,8 +188,7 @@ class Simulator:
             for connection, session in list(self._sessions.items()):
                 # a frame that names no channel or symbol goes to all: clients must cope
                 if frame.channel is None or session.wants(frame.channel, frame.symbol):
-                    with suppress(ConnectionClosed):
-                        await connection.send(frame.frame, text=True)
+                    await self._faults.deliver(connection, frame.frame)
         self.finished.set()
 
     async def _subscribers(self, frames: Sequence[AddressedFrame]) -> None:
@@ -204,8 +218,7 @@ class Simulator:
             if session.business == market.business and session.wants(channel, market.symbol, number):
                 typed = channel == "trade" and market.symbol in session.with_type
                 frame = orjson.dumps({"code": CODES[channel], "data": {**data, "ty": ""}}) if typed else plain
-                with suppress(ConnectionClosed):
-                    await connection.send(frame, text=True)
+                await self._faults.deliver(connection, frame)
 
     async def _watch_heartbeats(self) -> None:
         while True:
@@ -215,9 +228,11 @@ class Simulator:
             await asyncio.gather(*(_end(connection, texts) for connection, texts in overdue if texts))
 
     def _answer(self, request: PlainRequest) -> tuple[int, bytes]:
-        return self._rest.answer(request, time.time_ns() // 1_000_000)
+        return self._faults.rest(*self._rest.answer(request, time.time_ns() // 1_000_000))
 
     def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
+        if fault := self._faults.active("refuse"):
+            return connection.respond(HTTPStatus(fault.status), "by script\n")
         key = _query(request, "apikey")
         if not key or key in self._refused_keys:
             return connection.respond(HTTPStatus.UNAUTHORIZED, "api key refused\n")
@@ -237,6 +252,7 @@ def running_simulator(
     limits: Limits | None = None,
     refused_keys: Collection[str] = BAD_KEYS,
     wait_for_subscribers: bool = True,
+    script: Sequence[Fault] = (),
 ) -> Iterator[Simulator]:
     """Run a simulator in a thread of its own."""
     loop = asyncio.new_event_loop()
@@ -244,7 +260,7 @@ def running_simulator(
     thread.start()
 
     async def make() -> Simulator:
-        simulator = Simulator(files, host, port, speed, rate, seed, limits, refused_keys, wait_for_subscribers)
+        simulator = Simulator(files, host, port, speed, rate, seed, limits, refused_keys, wait_for_subscribers, script)
         await simulator.start()
         return simulator
 

@@ -4,9 +4,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
+
 from processors.engine.engine import Agent, Batch, Engine
 from processors.engine.exits import Exit, leave
 from processors.engine.overrides import BatchTopic, Decode, EngineApp
+from schemas.security import Security, security_of
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,7 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch
     """
     settings: dict[str, Any] = {
         "broker": f"kafka://{engine.bootstrap}",
+        "broker_credentials": _credentials(security_of(engine.bootstrap)),
         "datadir": datadir,
         "store": "memory://",
         "topic_allow_declare": False,
@@ -42,6 +46,13 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch
         topic = BatchTopic(app, topics=list(agent.sources), key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=agent.name)(_agent_function(engine, agent))
     return app
+
+
+def _credentials(security: Security) -> Credentials | None:
+    tls = security.tls() if security.protocol.endswith("SSL") else None
+    if security.protocol.startswith("SASL_"):
+        return SASLCredentials(username=security.username, password=security.password, mechanism=security.mechanism, ssl_context=tls)
+    return SSLCredentials(tls) if tls else None
 
 
 def _agent_function(engine: Engine, agent: Agent) -> Callable[[Any], Any]:

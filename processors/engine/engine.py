@@ -79,8 +79,13 @@ class Engine:
     """The member for whose assignment the states are loaded."""
     progress_at: float = field(default_factory=time.monotonic)
     """When an agent last finished a batch, or there was none to do (monotonic seconds)."""
+    turned_at: float = 0.0
+    """When the event loop last had a turn for the membership (monotonic seconds), 0 before the start."""
+    life_at: float = 0.0
+    """When the worker last fetched, or an agent finished a batch while one waited (monotonic seconds), 0 before."""
     records_applied: int = 0
     rows_published: int = 0
+    dead_lettered: int = 0
     _transactions: Transactions | None = None
     # one thread: librdkafka's transactional calls are made one after the other
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "transactions"))
@@ -122,6 +127,8 @@ class Engine:
         async with self.lock:
             self.held = held
             self.ready = member
+            # a batch that comes first thing is not late by the time that loading took
+            self.progress_at = time.monotonic()
         return {place: self._read_by_all(place) for place in places}
 
     def load(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], dict[bytes, bytes]]:
@@ -194,7 +201,8 @@ class Engine:
             if agent.dead_letters:
                 for record in records:
                     if isinstance(record, Unreadable):
-                        transactions.produce(*outputs.dead_letter(topic, partition, record))
+                        transactions.produce(*outputs.dead_letter(topic, partition, record), list(record.headers))
+                        self.dead_lettered += 1
             for key_bytes, value in agent.computation.dirty(held.state):
                 transactions.produce(agent.state_topic, partition, key_bytes, value)
         except SourcesMixed as error:

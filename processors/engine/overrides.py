@@ -20,6 +20,7 @@ from processors.engine.engine import Batch, Engine, Place
 from processors.engine.exits import Exit, leave
 from processors.engine.group import Member
 from processors.records import Record
+from schemas.security import client
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.engine.membership = self.member
         self._fetcher_of_records = ck.Consumer(
             {
-                "bootstrap.servers": self.engine.bootstrap,
+                **client(self.engine.bootstrap),
                 "group.id": "unused",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -104,6 +105,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         outside_since: float | None = None
         while not self.should_stop:
             await asyncio.sleep(0.5)
+            self.engine.turned_at = time.monotonic()
             if self.member().valid or self.app.rebalancing or not self.app.consumer_generation_id:
                 outside_since = None
                 continue
@@ -196,6 +198,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return bool(self.flow_active and not self.app.rebalancing and self.member() == member)
 
     def _mark_life(self, when: float) -> None:
+        self.engine.life_at = max(self.engine.life_at, when)
         # aiokafka counts only its own getmany as life, and leaves the group after broker_max_poll_interval without
         subscription = self.aiokafka._subscription
         subscription._last_fetch_ended = max(subscription._last_fetch_ended, when)

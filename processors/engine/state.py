@@ -8,6 +8,8 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from schemas.security import client
+
 APPLIED = b"\0applied:"
 """The engine's own keys of each partition's state, followed by a source's full name: its next offset, as decimal digits."""
 
@@ -33,7 +35,7 @@ def load_states(bootstrap: str, partitions: Iterable[tuple[str, int]], timeout: 
     ends = high_watermarks(bootstrap, wanted)
     consumer = ck.Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **client(bootstrap),
             "group.id": "state",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
@@ -74,7 +76,7 @@ def log_starts(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tu
 
 
 def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Callable[[], OffsetSpec]) -> dict[tuple[str, int], int]:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient(client(bootstrap))
     # the admin client's default isolation is read_uncommitted: the high watermark, not the last stable offset
     futures = admin.list_offsets({TopicPartition(topic, partition): spec() for topic, partition in partitions}, request_timeout=30)
     return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}

@@ -7,12 +7,16 @@ group would move on, and the zombie's records would land after those of its succ
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from processors.engine.exits import Exit, leave
 from processors.engine.group import Member, metadata_bytes
+from schemas.security import client
+
+Headers = list[tuple[str, str | bytes | None]]
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +27,10 @@ TRANSACTION_TIMEOUT_MS = 10_000
 """After this the broker aborts what a dead worker left open, and its successor can load the state."""
 
 
-def transactional_conf(bootstrap: str, transactional_id: str) -> dict[str, str | int]:
+def transactional_conf(bootstrap: str, transactional_id: str) -> dict[str, Any]:
     """Return the configuration of the transactional producer."""
     return {
-        "bootstrap.servers": bootstrap,
+        **client(bootstrap),
         "transactional.id": transactional_id,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "partitioner": "murmur2_random",
@@ -72,11 +76,11 @@ class Transactions:
         self.member = member
         self.offsets = {}
 
-    def produce(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
+    def produce(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
         """Add a record; waits while the producer's queue is full."""
         while True:
             try:
-                self.producer.produce(topic, value, key, partition)
+                self.producer.produce(topic, value, key, partition, headers=headers)
             except BufferError:
                 self.producer.poll(0.05)
             except KafkaException as error:

@@ -21,9 +21,10 @@ from websockets.sync.server import ServerConnection, serve
 from infra.deployment import Deployment, deployed
 from producers.counters import FeedCounters
 from producers.frames import read_frame
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.publish import Publisher, open_producer, raw_partitions
 from producers.records import Record
+from producers.settings import FeedSettings
 from producers.spool import Entry
 from producers.symbols import Feed
 from producers.websocket import Endpoint, run_feed

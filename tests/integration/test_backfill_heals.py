@@ -18,9 +18,10 @@ from infra.deployment import Deployment
 from infra.simulator import running_simulator
 from infra.supervisor import Supervisor
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.publish import Publisher, open_producer, raw_partitions
 from producers.rest import Rest
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 from schemas.registry import Registry
 from schemas.topics import Topology

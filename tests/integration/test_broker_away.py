@@ -15,8 +15,9 @@ from infra.deployment import Deployment
 from infra.spooling import open_backlog
 from producers import publish
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.publish import Publisher, open_producer, raw_partitions
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 from schemas.control import read_control
 from schemas.registry import Registry

@@ -41,8 +41,10 @@ def alive(pid):
 @pytest.mark.timeout(180)
 def test_up_shows_every_symbol_and_ctrl_c_ends_everything(tmp_path):
     output = (tmp_path / "output").open("w+")
+    symbols = tmp_path / "symbols"
+    symbols.write_text("BTCUSDT,00700.HK,USDJPY")
     up = subprocess.Popen(
-        [sys.executable, "-m", "infra.cli", "up", "--data", str(tmp_path / "data"), "--symbols", "BTCUSDT,00700.HK,USDJPY"],
+        [sys.executable, "-m", "infra.cli", "up", "--data", str(tmp_path / "data"), "--symbols-file", str(symbols)],
         env=BASE,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -56,6 +58,10 @@ def test_up_shows_every_symbol_and_ctrl_c_ends_everything(tmp_path):
         assert "registry http://127.0.0.1:" in shown()
         family = descendants(up.pid)
         assert len(family) >= 3, "broker, registry and a worker"
+        symbols.write_text("BTCUSDT,00700.HK,ETHUSDT")
+        assert drill.wait_until(lambda: "ETHUSDT last=" in shown() or up.poll() is not None, 30), shown()
+        # the lines of one view stand together: USDJPY is in none after ETHUSDT's first
+        assert "USDJPY" not in shown().partition("ETHUSDT last=")[2]
         up.send_signal(signal.SIGINT)
         assert up.wait(10) == 0, shown()
         assert drill.wait_until(lambda: not any(map(alive, family)), 3)
@@ -135,10 +141,3 @@ def test_a_wrong_interval_says_what_there_is(tmp_path, stack):
     recording = tmp_path / "empty.jsonl"
     recording.write_text("")
     one_line(run("replay", recording, "--out", tmp_path, "--intervals", "7m", **on(stack)), "7m")
-
-
-def test_topology_plan_and_apply(stack, namespace):
-    planned = run("topology", "plan", "--prefix", namespace, "--partitions", 1, **on(stack))
-    assert (planned.returncode, f"create {namespace}infoway.bars.1m: 1 partitions" in planned.stdout) == (1, True)
-    assert run("topology", "apply", "--prefix", namespace, "--partitions", 1, **on(stack)).returncode == 0
-    assert run("topology", "plan", "--prefix", namespace, "--partitions", 1, **on(stack)).stdout == "nothing to do\n"

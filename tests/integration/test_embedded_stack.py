@@ -96,13 +96,13 @@ def test_an_incompatible_schema_is_refused(stack, namespace):
 def test_a_topology_with_another_number_of_partitions_is_refused(stack, namespace):
     registry = Registry(stack.registry_url)
     topology.apply(stack.bootstrap, registry, Topology(namespace, partitions=2))
-    with pytest.raises(topology.TopologyError, match="has 2 partitions, not 3"):
+    with pytest.raises(topology.TopologyError, match="partitions 2 -> 3, keys would move"):
         topology.apply(stack.bootstrap, registry, Topology(namespace, partitions=3))
 
 
 def test_servers_out_of_reach_are_named():
     with pytest.raises(topology.TopologyError, match=r"no answer from the broker at 127\.0\.0\.1:1"):
-        topology.plan("127.0.0.1:1", Topology())
+        topology.apply("127.0.0.1:1", Registry("http://127.0.0.1:1"), Topology())
     with pytest.raises(RegistryError, match=r"no answer from the schema registry at http://127\.0\.0\.1:1"):
         Registry("http://127.0.0.1:1/apis/ccompat/v7").schema(1)
 

@@ -20,7 +20,7 @@ from infra.replay import SOURCES, replay
 from infra.simulator import running_simulator
 from infra.supervisor import Supervisor
 from producers.recorder import Recorder
-from producers.symbols import plan_feeds
+from producers.symbols import Feed, plan_feeds
 from producers.websocket import Endpoint
 from schemas.registry import Registry
 from schemas.topics import Topology
@@ -68,7 +68,7 @@ def by_symbol(rows):
 
 
 @pytest.mark.timeout(240)
-def test_feeds_with_an_outage_give_the_same_records(on_stack, namespace, tmp_path):
+def test_feeds_with_an_outage_and_a_change_of_symbols_give_the_same_records(on_stack, namespace, tmp_path):
     names = Topology(namespace, intervals=("1s", "1m"), windows=("5s", "session"))
     feeds = [*plan_feeds(["BTCUSDT", "ETHUSDT"], limit=1), *plan_feeds(["00700.HK"])]
     with running_simulator(rate=30) as simulator:
@@ -85,14 +85,18 @@ def test_feeds_with_an_outage_give_the_same_records(on_stack, namespace, tmp_pat
             assert drill.wait_until(lambda: feeding.failure or all(each.losses for each in feeding.counters), 10)
             time.sleep(1.5)
             assert drill.wait_until(all_received(150), 30)
+            # ETHUSDT moves to another connection, 00700.HK's ends, USDJPY comes with a new one
+            feeding.change([Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT")), Feed("common-1", "common", ("USDJPY",))])
+            assert drill.wait_until(lambda: feeding.failure or (len(feeding.counters) == 4 and feeding.counters[3].received > 50), 20)
 
         compared = list(live_and_replayed(on_stack, names, feeds, simulator, tmp_path, drive))
     for name, ours, theirs in compared:
         assert ours == theirs, name
         if name in ("infoway.bars.1s", "infoway.vwap.5s", "infoway.depth.imbalance"):
-            assert set(ours) == {"BTCUSDT", "ETHUSDT", "00700.HK"}
+            assert set(ours) == {"BTCUSDT", "ETHUSDT", "00700.HK", "USDJPY"}
         if name == "infoway.bars.1s":
-            assert all({bar["completeness"] for bar in bars} >= {"complete", "gap"} for bars in ours.values())
+            assert all({bar["completeness"] for bar in bars} >= {"complete", "gap"} for symbol, bars in ours.items() if symbol != "USDJPY")
+            assert "gap" not in {bar["completeness"] for bar in ours["USDJPY"]}
             assert all(bar["is_closed"] for bars in ours.values() for bar in bars)
 
 

@@ -4,9 +4,10 @@ import json
 import random
 
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.records import ControlRecord, Record
 from producers.requests import FRAMES
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 
 START = 1752826113_000_000
@@ -59,7 +60,7 @@ def of(symbol):
 
 def test_removed_symbol_ends_and_added_one_begins_at_its_ack_while_the_others_go_on():
     core = subscribed()
-    assert controls(core.change_symbols(("B", "C", "D")), "end") == of("A")
+    assert controls(core.change_symbols(("B", "C", "D"), {}, START), "end") == of("A")
     requests = sent(core)
     assert asked(requests) == [(11000, "A"), (11001, "A"), (11002, "A"), (10000, "C,D"), (10003, "C,D"), (10006, "C,D")]
     assert requests[2]["data"]["klineTypes"] == "1"
@@ -71,7 +72,7 @@ def test_removed_symbol_ends_and_added_one_begins_at_its_ack_while_the_others_go
 
 def test_late_push_of_a_removed_symbol_is_published_and_begins_nothing():
     core = subscribed()
-    core.change_symbols(("B",))
+    core.change_symbols(("B",), {}, START)
     (record,) = core.receive(trade("A"), START)
     assert isinstance(record, Record)
     assert controls(core.ended(START)[0], "end") == of("B")
@@ -80,22 +81,22 @@ def test_late_push_of_a_removed_symbol_is_published_and_begins_nothing():
 def test_ack_of_the_first_request_does_not_begin_what_was_added_or_removed_since():
     core = protocol()
     first = sent(core)
-    core.change_symbols(("B", "C"))
+    core.change_symbols(("B", "C"), {}, START)
     assert controls(answer(core, first), "begin") == of("B")
     assert controls(answer(core, sent(core)), "begin") == of("C")
 
 
 def test_change_before_the_first_request_goes_out_with_it():
     core = protocol()
-    core.change_symbols(("B", "C"))
+    core.change_symbols(("B", "C"), {}, START)
     assert asked(sent(core)) == [(code, "B,C") for code in (10000, 10003, 10006)]
 
 
 def test_changes_that_were_not_sent_are_merged_and_what_comes_back_is_not_dropped():
     core = subscribed()
-    core.change_symbols(("B", "C"))
-    core.change_symbols(("B", "D"))
-    core.change_symbols(("A", "B", "D", "E"))
+    core.change_symbols(("B", "C"), {}, START)
+    core.change_symbols(("B", "D"), {}, START)
+    core.change_symbols(("A", "B", "D", "E"), {}, START)
     assert asked(sent(core)) == [
         (11000, "C"), (11001, "C"), (11002, "C"), (10000, "D,A,E"), (10003, "D,A,E"), (10006, "D,A,E"),
     ]  # fmt: skip
@@ -105,14 +106,14 @@ def test_changes_keep_within_the_budget_of_a_minute():
     core = subscribed()
     frames = 3
     for number in range(50):
-        core.change_symbols((f"S{number}",))
+        core.change_symbols((f"S{number}",), {}, START)
         frames += len(core.frames_to_send(START + number))
     assert frames <= FRAMES
 
 
 def test_added_symbols_over_a_quota_are_asked_for_again_and_no_others():
     core = subscribed()
-    core.change_symbols(("A", "B", "C"))
+    core.change_symbols(("A", "B", "C"), {}, START)
     refused = sent(core)[0]
     core.receive(json.dumps({"code": 516, "trace": refused["trace"]}).encode(), START)
     assert asked(sent(core, START + 20 * SECOND)) == []
@@ -123,7 +124,66 @@ def test_added_symbols_over_a_quota_are_asked_for_again_and_no_others():
 def test_change_while_the_connection_is_lost_ends_the_removed_and_the_next_one_asks_for_the_rest():
     core = subscribed()
     core.disconnected(START + SECOND, "lost")
-    assert controls(core.change_symbols(("B",)), "end") == of("A")
+    assert controls(core.change_symbols(("B",), {}, START + SECOND), "end") == of("A")
     core.connected(START + 2 * SECOND)
     assert asked(sent(core, START + 2 * SECOND)) == [(code, "B") for code in (10000, 10003, 10006)]
     assert controls(core.ended(START + 3 * SECOND)[0], "end") == of("B")
+
+
+def test_a_change_is_taken_up_once_what_was_asked_before_is_answered_or_has_waited_long():
+    core = protocol()
+    first = sent(core)
+    core.wanted_symbols = ("B",)
+    assert core.take_up(START) == []
+    assert not core.settled
+    answer(core, first)
+    assert controls(core.take_up(START), "end") == of("A")
+    unsubscribed = sent(core)
+    assert not core.settled
+    for request in unsubscribed[:2]:
+        core.receive(json.dumps({"code": 11010, "trace": request["trace"]}).encode(), START)
+    assert not core.settled
+    sent(core, START + 5 * SECOND)
+    assert core.settled
+
+
+def test_a_feed_may_lose_every_symbol_for_a_moment_and_asks_for_no_empty_list():
+    core = protocol()
+    core.change_symbols((), {}, START)
+    assert sent(core) == []
+    assert core.ended(START)[1] == []
+    core = protocol()
+    core.change_symbols((), {}, START)
+    core.change_symbols(("C",), {}, START)
+    assert asked(sent(core)) == [(code, "C") for code in (10000, 10003, 10006)]
+
+
+def test_a_change_is_a_feed_status_with_the_new_symbols_in_the_state_that_was():
+    core = subscribed()
+    (status,) = [output for output in core.change_symbols(("B", "C"), {}, START + SECOND) if output.topic == "infoway.feed.status"]
+    assert status.fields[3:5] == ("healthy", "other symbols")
+    assert status.fields[7] == ["B", "C"]
+    core.disconnected(START + 2 * SECOND, "lost")
+    (status,) = [output for output in core.change_symbols(("B",), {}, START + 3 * SECOND) if output.topic == "infoway.feed.status"]
+    assert status.fields[3] == "down"
+
+
+def test_what_a_feed_took_over_and_never_saw_is_handed_on():
+    first = subscribed()
+    first.change_symbols(("B",), {}, START + SECOND)
+    second = FeedProtocol(Feed("crypto-2", "crypto", ()), FeedSettings("live"), PARTITIONS, FeedCounters("crypto-2"), random.Random(1))
+    second.change_symbols(("A",), {"A": first.left["A"]}, START + 2 * SECOND)
+    assert controls(second.ended(START + 3 * SECOND)[0], "end") == []
+    assert second.left["A"].seen == first.left["A"].seen
+
+
+def test_silence_and_its_count_follow_the_symbols():
+    core = subscribed()
+    for second in range(400):
+        core.pong(START + second * SECOND)
+    assert core.counters.silent == 2
+    core.change_symbols(("B", "C"), {}, START + 400 * SECOND)
+    assert core.counters.silent == 1
+    answer(core, sent(core, START + 400 * SECOND), START + 400 * SECOND)
+    found = [output for second in range(401, 800) for output in core.pong(START + second * SECOND) if isinstance(output, Record)]
+    assert [(status.fields[3], status.fields[7]) for status in found] == [("degraded", ["C"])]

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from infra.feeding import market_hours
-from infra.planning import chosen_feeds
+from producers.symbols import business_of
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from infra.planning import chosen_feeds
 )
 def test_data_is_expected_while_the_market_of_a_symbol_trades(symbol, time, is_open):
     now = int(datetime.fromisoformat(time).timestamp()) * 1_000_000
-    assert market_hours(chosen_feeds("00700.HK,AAPL.US,BTCUSDT,USDJPY", live=False))(symbol, now) is is_open
+    assert market_hours()(business_of(symbol), symbol, now) is is_open

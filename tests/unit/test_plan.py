@@ -1,9 +1,11 @@
 """Symbols spread over connections within a package, or every limit that they exceed."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from producers.plan import FREE, Package, PlanTooSmall, plan
-from producers.symbols import BadSymbols
+from producers.plan import FREE, Package, PlanTooSmall, plan, settled
+from producers.symbols import BadSymbols, Feed, plan_feeds
 
 PRO = Package("Pro", requests=20, connections=9, a_connection=600, symbols=5000)
 MIXED = ["00700.HK", "AAPL.US", "BTCUSDT", "USDJPY", "7203.JP"]
@@ -86,3 +88,58 @@ def test_an_override_moves_a_symbol_to_another_connection():
 def test_mistakes_in_symbols_come_before_any_limit():
     with pytest.raises(BadSymbols, match=r"700\.HK"):
         plan(["700.HK", *stocks(50)], FREE)
+
+
+def on(name, *symbols):
+    return Feed(name, name.rpartition("-")[0], symbols)
+
+
+A, B, C, D, E, F = stocks(6)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "running", "bought", "expected"),
+    [
+        # a symbol stays where it is, though a fresh plan would have it elsewhere
+        ([B, C, D], [on("stock-1", A, B), on("stock-2", C, D)], package(a_connection=2), [on("stock-1", B), on("stock-2", C, D)]),
+        # what is new fills up what runs, then begins feeds under names that are free
+        ([C, D, E, F], [on("stock-2", C)], package(a_connection=2), [on("stock-2", C, D), on("stock-1", E, F)]),
+        ([A, "BTCUSDT"], [on("stock-1", A)], PRO, [on("stock-1", A), on("crypto-1", "BTCUSDT")]),
+        # a feed without a symbol is given up
+        (["BTCUSDT"], [on("stock-1", A)], FREE, [on("crypto-1", "BTCUSDT")]),
+        # too few connections for all to stay: the smallest feed that a fresh plan does without
+        (
+            [A, B, C, "BTCUSDT"],
+            [on("stock-1", A), on("stock-2", B, C)],
+            package(a_connection=3, connections=2),
+            [on("crypto-1", "BTCUSDT"), on("stock-2", B, C, A)],
+        ),
+        # a package that has become smaller
+        ([A, B, C], [on("stock-1", A, B, C)], package(a_connection=2), [on("stock-1", A, B), on("stock-2", C)]),
+    ],
+)
+def test_a_plan_for_feeds_that_run_moves_no_symbol_that_can_stay(symbols, running, bought, expected):
+    assert list(plan(symbols, bought, running=running).feeds) == expected
+
+
+def test_a_symbol_that_another_business_carries_now_leaves_its_feed():
+    feeds = plan(["XYZ"], FREE, {"XYZ": "common"}, running=[on("crypto-1", "XYZ")]).feeds
+    assert feeds == (on("common-1", "XYZ"),)
+
+
+SYMBOLS = [*stocks(12), "BTCUSDT", "ETHUSDT", "USDJPY", "7203.JP"]
+
+
+@given(st.lists(st.lists(st.sampled_from(SYMBOLS), unique=True, min_size=1), min_size=1, max_size=5), st.integers(1, 5))
+def test_any_row_of_changes_stays_within_the_package_and_carries_every_symbol_once(lists, limit):
+    running = []
+    for symbols in lists:
+        fresh = plan_feeds(symbols, limit=limit)
+        before = {symbol: feed.name for feed in running for symbol in feed.symbols}
+        roomy = settled(fresh, running, limit)
+        assert all(before.get(symbol, feed.name) == feed.name for feed in roomy for symbol in feed.symbols)
+        running = settled(fresh, running, limit, len(fresh))
+        assert len(running) <= len(fresh)
+        assert len({feed.name for feed in running}) == len(running)
+        assert all(1 <= len(feed.symbols) <= limit for feed in running)
+        assert sorted(symbol for feed in running for symbol in feed.symbols) == sorted(symbols)

@@ -7,9 +7,10 @@ import pytest
 
 from producers.counters import FeedCounters
 from producers.partition import partition_of
-from producers.protocol import SILENCE, FeedProtocol, FeedSettings, State
+from producers.protocol import SILENCE, FeedProtocol, State
 from producers.records import DEAD_LETTER, FEED_STATUS, ControlRecord, Record
 from producers.requests import FrameBudget
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 from schemas.topics import load_schema
 from schemas.wire import compile_decoder, compile_encoder

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.codes import ERRORS, Channel, Verdict, advice, judge
-from producers.frames import MAX_FRAME, Ack, Notice, NotJson, Refusal, TooLong, UnknownCode, read_frame
+from producers.frames import MAX_FRAME, Ack, Notice, NotJson, Refusal, TooLong, UnknownCode, Unsubscribed, read_frame
 from producers.pushes import AheadOfReceipt, BadField, Push, UnreadableFrame
 
 LATEST = 1752826200000
@@ -159,7 +159,7 @@ def test_plain_text_is_a_greeting_only_where_one_is_expected():
 
 def test_welcome_is_no_error_and_acks_name_their_channel():
     assert read({"code": 200, "msg": "ws connect success"}) == Notice()
-    assert read({"code": 11010, "trace": "x"}) == Notice()
+    assert read({"code": 11010, "trace": "x"}) == Unsubscribed("x")
     assert [read({"code": code, "trace": "x"}) for code in (10001, 10004, 10007)] == [Ack(channel, "x") for channel in Channel]
     assert read({"code": 10001, "trace": 5}) == Ack(Channel.TRADE, None)
 

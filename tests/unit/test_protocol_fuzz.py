@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from producers.counters import FeedCounters
 from producers.frames import read_frame
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.pushes import UnreadableFrame
 from producers.records import DEAD_LETTER, FEED_STATUS, Record
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 from schemas.topics import load_schema
 from schemas.wire import compile_encoder

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.records import Record
+from producers.settings import FeedSettings
 from producers.symbols import plan_feeds
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"

@@ -17,12 +17,14 @@ from infra.recordings import BrokenLine, RecordedEvent, RecordedFrame, read_reco
 from infra.simulator import running_simulator
 from infra.simulator.playback import addressed
 from producers.counters import FeedCounters
-from producers.protocol import FeedSettings, State
+from producers.protocol import State
 from producers.publish import Unpublished
 from producers.recorder import RecordedFeed, Recorder, RecordingFailed
 from producers.records import ControlRecord
+from producers.running import RunningFeeds
+from producers.settings import FeedSettings
 from producers.symbols import Feed
-from producers.websocket import Endpoint, run_feeds
+from producers.websocket import Endpoint
 
 TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
 CRYPTO = Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT"))
@@ -113,6 +115,8 @@ def test_a_feed_keeps_its_order_though_the_clock_is_set_back(tmp_path):
         '{"recv_us":1,"feed":"a-1","event":["ended"]}',
         '{"recv_us":1,"feed":"a-1","event":"connected","symbols":[1]}',
         '{"recv_us":1,"feed":"a-1","event":"connected","since":"x"}',
+        '{"recv_us":1,"feed":"a-1","event":"changed","from":["a-2"]}',
+        '{"recv_us":1,"feed":"a-1","event":"changed","from":{"A":2}}',
         '{"recv_us":1,"feed":"a-1","frame":{"a":1}',
         '{"recv_ms":1,"feed":"a-1"}',
     ],
@@ -141,6 +145,21 @@ def test_files_rotate_by_size_and_each_names_the_open_connections(tmp_path):
         first, *rest = read_recordings([path]).entries
         assert first == RecordedEvent(first.recv_us, "crypto-1", "connected", "crypto", CRYPTO.symbols, since=NOON)
         assert all(isinstance(entry, RecordedFrame) for entry in rest)
+
+
+def test_a_file_after_a_change_names_the_symbols_of_then_and_the_change_is_read_again(tmp_path):
+    with Recorder(tmp_path, rotate_mib=0.001) as recorder:
+        recorder.change(STOCK, {}, NOON - 1)
+        recorder.event(CRYPTO, "connected", NOON)
+        recorder.change(Feed("crypto-1", "crypto", ("SOLUSDT",)), {"SOLUSDT": "crypto-2"}, NOON + 1)
+        for number in range(20):
+            recorder.frame(CRYPTO, trade(number), NOON + 10 + number)
+    entries = [read_recordings([path]).entries for path in recorder.files]
+    assert entries[0][0] == RecordedEvent(NOON - 1, "stock-1", "changed", "stock", STOCK.symbols)
+    assert entries[0][2] == RecordedEvent(NOON + 1, "crypto-1", "changed", "crypto", ("SOLUSDT",), taken_from={"SOLUSDT": "crypto-2"})
+    assert len(entries) > 1
+    for first, *_ in entries[1:]:
+        assert first == RecordedEvent(first.recv_us, "crypto-1", "connected", "crypto", ("SOLUSDT",), since=NOON)
 
 
 def test_a_new_file_begins_with_the_utc_day_and_never_goes_back(tmp_path):
@@ -362,17 +381,18 @@ def test_a_real_connection_is_recorded_without_its_key_and_played_alike(tmp_path
     key, kept, stop = "s3cret/key+1", Kept(), threading.Event()
     with running_simulator(rate=200) as simulator, Recorder(tmp_path) as recorder:
         settings = FeedSettings("replay", mark_period_ms=1000, has_acks=True)
-        cores = [RecordedFeed(recorder, feed, settings, TOPICS, FeedCounters(feed.name), random.Random(1)) for feed in (CRYPTO, STOCK)]
-        thread = threading.Thread(target=run_feeds, args=(cores, Endpoint(simulator.url, key), kept, stop, random.Random(1)))
-        thread.start()
-        time.sleep(1)
-        simulator.send_raw(f'{{"code":500,"msg":"the key {key} of ?apikey=s3cret%2Fkey%2B1"}}')
-        time.sleep(2.5)
-        simulator.drop_connections()
-        time.sleep(2.5)
-        stop.set()
-        thread.join()
-    assert all(core.counters.losses == 2 for core in cores)
+
+        def make(feed, counters):
+            return RecordedFeed(recorder, feed, settings, TOPICS, counters, random.Random(1))
+
+        with RunningFeeds([CRYPTO, STOCK], make, Endpoint(simulator.url, key), kept, stop, random.Random(1)) as running:
+            time.sleep(1)
+            simulator.send_raw(f'{{"code":500,"msg":"the key {key} of ?apikey=s3cret%2Fkey%2B1"}}')
+            time.sleep(2.5)
+            simulator.drop_connections()
+            time.sleep(2.5)
+        running.check()
+    assert [counters.losses for counters in running.counters] == [2, 2]
     assert not any(b"s3cret" in gzip.decompress(path.read_bytes()) for path in recorder.files)
     recording = recorded(tmp_path)
     assert recording.broken == []

@@ -4,8 +4,9 @@ import json
 import random
 
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings
+from producers.protocol import FeedProtocol
 from producers.records import FEED_STATUS, ControlRecord, Record
+from producers.settings import FeedSettings
 from producers.symbols import Feed
 
 START = 1752826113_000_000
@@ -81,7 +82,7 @@ def test_without_an_ack_nothing_is_silent():
 
 def test_time_in_which_the_market_is_closed_does_not_count():
     opens = START + 100 * SECOND
-    core = protocol(silence_ms=60_000, is_open=lambda symbol, now: symbol == "ETHUSDT" and now >= opens)
+    core = protocol(silence_ms=60_000, is_open=lambda business, symbol, now: symbol == "ETHUSDT" and now >= opens)
     ack(core)
     assert live(core, 1, 150) == []
     assert live(core, 151, 170) == [("degraded", ["ETHUSDT"])]

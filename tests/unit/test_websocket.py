@@ -13,11 +13,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, FeedSettings, State
+from producers.protocol import FeedProtocol, State
 from producers.publish import Undelivered
 from producers.records import ControlRecord, Record
+from producers.running import RunningFeeds
+from producers.settings import FeedSettings
 from producers.symbols import Feed
-from producers.websocket import BadAddress, Endpoint, FeedRefused, KeyRefused, run_feed, run_feeds
+from producers.websocket import BadAddress, Endpoint, FeedRefused, KeyRefused, run_feed
 
 KEY = "s3cret/key+1"
 TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
@@ -252,11 +254,14 @@ def test_redirect_is_not_followed_with_the_key():
 
 def test_first_failure_of_a_feed_ends_all_of_them():
     server, published, stop = Server(script={(2, 10000): '{"code":502,"msg":"daily limit"}'}), Published(), threading.Event()
-    feeds = [protocol("stock", 1), protocol("stock", 2)]
-    with serving(server) as url, pytest.raises(FeedRefused, match="daily limit"):
-        run_feeds(feeds, Endpoint(url, KEY), published, stop, AtOnce(1))
-    assert stop.is_set()
-    assert {core.state for core in feeds} == {State.ENDED, State.REFUSED}
+    cores = {core.feed.name: core for core in (protocol("stock", 1), protocol("stock", 2))}
+    feeds = [core.feed for core in cores.values()]
+    with serving(server) as url:
+        with RunningFeeds(feeds, lambda feed, _: cores[feed.name], Endpoint(url, KEY), published, stop, AtOnce(1)) as running:
+            assert stop.wait(10)
+        with pytest.raises(FeedRefused, match="daily limit"):
+            running.check()
+    assert {core.state for core in cores.values()} == {State.ENDED, State.REFUSED}
 
 
 def test_failure_to_publish_is_raised_and_closes_the_connection():

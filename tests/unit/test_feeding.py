@@ -1,0 +1,156 @@
+"""The producer of a deployment while its symbols change: counters, healing, market hours; Kafka is a stand-in."""
+
+import json
+import time
+
+import pytest
+from unit.test_publish import IDS, TOPOLOGY, FakeProducer
+from unit.test_websocket import TOPICS
+
+from infra import backfill as backfill_module
+from infra import feeding as feeding_module
+from infra.board import Board
+from infra.deployment import Deployment
+from infra.feeding import Feeding
+from infra.planning import feeds_to_run
+from infra.simulator import running_simulator
+from producers import running as running_module
+from producers.backfill import Healer
+from producers.coverage import LATENCY
+from producers.partition import partition_of
+from producers.websocket import Endpoint, FeedRefused
+from schemas.control import Control, read_control
+
+TOPOLOGY_PARTITIONS = next(topic.partitions for topic in TOPOLOGY.topics() if topic.name == "t.infoway.raw.trade")
+
+
+@pytest.fixture
+def deployment(monkeypatch):
+    monkeypatch.setattr(running_module, "RELEASE", 0.0)
+    producer = FakeProducer(room=10**6)
+    monkeypatch.setattr(feeding_module, "open_producer", lambda bootstrap: producer)
+    monkeypatch.setattr(feeding_module, "raw_partitions", lambda *_: TOPICS)
+    found = Deployment("none", "none", TOPOLOGY, IDS, embedded=False)
+    return found, producer
+
+
+def planned(symbols, running=()):
+    return feeds_to_run(symbols, False, "", None, None, running)
+
+
+def wait_until(done):
+    until = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def controls(producer, symbol):
+    sent = [each for each in [*producer.delivered, *producer.queue] if each.name == "t.infoway.raw.trade" and each.message["value"] is None]
+    found = [read_control(each.message["headers"]) for each in sent if each.message["key"] == symbol]
+    return [(control.kind, control.feed) for control in found]
+
+
+def test_a_changed_list_is_carried_whole_counted_and_checked(deployment):
+    described, producer = deployment
+    with running_simulator(rate=50) as simulator:
+        with Feeding(described, planned("BTCUSDT,00700.HK"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+            wait_until(lambda: all(each.trades for each in feeding.counters))
+            feeding.change(planned("BTCUSDT,ETHUSDT,USDJPY", feeding.feeds))
+            assert [(feed.name, feed.symbols) for feed in feeding.feeds] == [
+                ("crypto-1", ("BTCUSDT", "ETHUSDT")),
+                ("common-1", ("USDJPY",)),
+            ]
+            wait_until(lambda: [each.feed for each in feeding.wanted_counters if each.trades] == ["crypto-1", "common-1"])
+            wait_until(lambda: ("begin", "crypto-1") in controls(producer, "ETHUSDT"))
+            feeding.check()
+            assert feeding.counters[0].connections == 1
+        assert [each.feed for each in feeding.counters] == ["crypto-1", "stock-1", "common-1"]
+        assert all(each.in_flight == 0 for each in feeding.counters)
+    assert controls(producer, "BTCUSDT") == [("begin", "crypto-1"), ("end", "crypto-1")]
+    assert controls(producer, "00700.HK") == [("begin", "stock-1"), ("end", "stock-1")]
+    assert controls(producer, "USDJPY") == [("begin", "common-1"), ("end", "common-1")]
+
+
+def test_a_failure_of_a_feed_that_a_change_began_ends_the_producer(deployment):
+    described, _ = deployment
+    with running_simulator(rate=50) as simulator:
+        with Feeding(described, planned("BTCUSDT"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+            wait_until(lambda: feeding.counters[0].trades)
+            feeding.change(planned("BTCUSDT,USDJPY", feeding.feeds))
+            wait_until(lambda: len(feeding.counters) == 2 and feeding.counters[1].trades)
+            simulator.send_raw(json.dumps({"code": 509, "msg": "key invalid"}))
+            wait_until(lambda: feeding.failure is not None)
+            with pytest.raises(FeedRefused, match="the vendor says 509"):
+                feeding.check()
+
+
+def test_a_moved_symbol_is_healed_over_its_move_and_one_that_is_new_is_not(deployment):
+    described, producer = deployment
+    told = []
+
+    class Told(Healer):
+        def __init__(self, sink):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def unseen(self, symbol, business, feed, ts_from, ts_to):
+            told.append((symbol, feed, ts_from is not None))
+
+    with running_simulator(rate=50) as simulator:
+        endpoint = Endpoint(simulator.url, "key")
+        with Feeding(described, planned("BTCUSDT,XAUUSD:common"), endpoint, "simulated", healing=Told) as feeding:
+            wait_until(lambda: all(each.klines for each in feeding.counters))
+            feeding.change(planned("BTCUSDT:common,XAUUSD:common,ETHUSDT", feeding.feeds))
+            wait_until(lambda: ("gap", "common-1") in controls(producer, "BTCUSDT") and controls(producer, "ETHUSDT"))
+    assert sorted(told) == [("BTCUSDT", "common-1", True), ("BTCUSDT", "crypto-1", False), ("XAUUSD", "common-1", False)]
+
+
+def test_the_board_shows_other_symbols_and_keeps_what_it_knows_of_those_that_stay(deployment):
+    described, _ = deployment
+    board = Board(described, ("A", "B"))
+    board.symbols["B"].last = "5"
+    board.show(["B", "C"])
+    assert list(board.symbols) == ["B", "C"]
+    assert (board.symbols["B"].last, board.symbols["C"].last) == ("5", None)
+
+
+class Logged:
+    """A control record as a consumer meets it."""
+
+    def __init__(self, key, kind, feed, second):
+        self._key, self._headers = key, Control(kind, feed, "stock", "c", "live", second * 1000, second * 1_000_000).headers()
+
+    def partition(self):
+        return partition_of(b"A", TOPOLOGY_PARTITIONS)
+
+    def key(self):
+        return self._key
+
+    def value(self):
+        return None
+
+    def headers(self):
+        return self._headers
+
+
+def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(deployment, monkeypatch):
+    described, _ = deployment
+    log = [
+        Logged(b"A", "begin", "stock-1", 10),
+        Logged(b"A", "end", "stock-1", 20),
+        Logged(b"A", "begin", "stock-2", 21),
+        Logged(None, "mark", "stock-2", 30),
+        Logged(None, "mark", "stock-1", 99),
+    ]
+    monkeypatch.setattr(backfill_module, "read_to_end", lambda *_, **__: log)
+    with running_simulator() as simulator:
+        healer = backfill_module.healing(described, simulator.rest_url, "key", remembers=True)(None)
+        healer.unseen("A", "stock", "stock-1", None, 200_000)
+        (outage,) = healer._waiting
+    assert (outage.ts_from, outage.ts_to) == (30_000 - LATENCY, 200_000)

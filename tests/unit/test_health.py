@@ -1,0 +1,175 @@
+"""/livez, /readyz and /metrics: what they answer, and of feeds and workers that are well, not ready, and stuck."""
+
+import socket
+import threading
+import time
+from http.client import HTTPConnection
+
+import pytest
+from unit.test_running_feeds import Published, Vendor, begins, feed, running
+
+from infra import feed_health, worker
+from infra.feed_health import FeedHealth
+from infra.health import HttpUnusable, Sample, serving
+from infra.worker import WorkerHealth
+from processors.engine.engine import Engine
+from processors.engine.group import Member
+from processors.engine.outputs import Outputs
+
+MEMBER = Member("g", 3, "m")
+
+
+class Well:
+    why = None
+
+    def stuck(self):
+        return self.why
+
+    def unready(self):
+        return self.why
+
+    def samples(self):
+        yield Sample("infoway_feed_received", "counter", "frames", 7, {"feed": "crypto-1"})
+        yield Sample("infoway_feed_received", "counter", "frames", 8, {"feed": 'a"b'})
+        yield Sample("infoway_feed_spooled", "gauge", "records", 2, {"feed": "crypto-1"})
+
+
+def get(place, path):
+    connection = HTTPConnection(place, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_probes_and_metrics_are_answered_and_other_paths_are_not():
+    health = Well()
+    with serving({"INFOWAY_HTTP": "127.0.0.1:0"}, health) as place:
+        assert get(place, "/livez") == get(place, "/readyz?verbose") == (200, "ok\n")
+        health.why = "no turn for 60 s: crypto-1"
+        assert get(place, "/livez") == get(place, "/readyz") == (503, "no turn for 60 s: crypto-1\n")
+        status, text = get(place, "/metrics")
+        assert status == 200
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        assert lines == [
+            'infoway_feed_received_total{feed="crypto-1"} 7.0',
+            'infoway_feed_received_total{feed="a\\"b"} 8.0',
+            'infoway_feed_spooled{feed="crypto-1"} 2.0',
+        ]
+        assert "# TYPE infoway_feed_received_total counter" in text
+        assert get(place, "/")[0] == 404
+    with pytest.raises(OSError):
+        get(place, "/livez")
+
+
+def test_nothing_is_served_unless_asked_for():
+    with serving({}, Well()) as place:
+        assert place is None
+
+
+@pytest.mark.parametrize("place", ["8080", ":8080", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
+def test_a_wrong_address_is_refused(place):
+    with pytest.raises(HttpUnusable, match="give host:port"), serving({"INFOWAY_HTTP": place}, Well()):
+        pass
+
+
+def test_an_address_in_use_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(HttpUnusable, match=f"INFOWAY_HTTP={place}.*in use"), serving({"INFOWAY_HTTP": place}, Well()):
+            pass
+
+
+class Stalling(Published):
+    """Holds whoever publishes while `going` is not set, and keeps how ready the producer was at each turn."""
+
+    def __init__(self):
+        super().__init__()
+        self.going = threading.Event()
+        self.going.set()
+        self.health = None
+        self.unready = set()
+
+    def publish(self, outputs, counters):
+        self.going.wait()
+        if self.health:
+            self.unready.add(self.health.unready())
+        super().publish(outputs, counters)
+
+    serve = property(lambda self: self.going.wait)
+
+
+def wait_until(condition):
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_producer_is_ready_while_subscribed_and_not_alive_once_a_feed_is_stuck(monkeypatch):
+    monkeypatch.setattr(feed_health, "STUCK", 0.5)
+    vendor, published = Vendor(), Stalling()
+    with running(vendor, [feed("crypto-1", "X")], published) as feeds:
+        health = FeedHealth(feeds)
+        published.wait_for(begins("X", "crypto-1"))
+        wait_until(lambda: health.unready() is None)
+        assert {sample.name: sample.value for sample in health.samples()}["infoway_feed_connections"] == 1
+        feeds.counters[0].spooled = 3
+        assert (health.stuck(), health.unready()) == (None, "records wait on disk for the broker: crypto-1")
+        feeds.counters[0].spooled = 0
+        published.health = health
+        vendor.drop()
+        published.wait_for(begins("X", "crypto-1"))
+        wait_until(lambda: health.unready() is None)
+        assert "not subscribed: crypto-1" in published.unready
+        published.going.clear()
+        wait_until(lambda: health.stuck() == "no turn for 0 s: crypto-1")
+        assert health.unready() == health.stuck()
+        published.going.set()
+        wait_until(lambda: health.stuck() is None)
+
+
+def test_a_producer_whose_feed_has_failed_is_not_alive():
+    class Failing(Published):
+        def publish(self, outputs, counters):
+            raise LookupError("a secret")
+
+    with pytest.raises(LookupError), running(Vendor(), [feed("crypto-1", "X")], Failing()) as feeds:
+        health = FeedHealth(feeds)
+        wait_until(lambda: health.stuck() == "ended: LookupError")
+        assert health.unready() == health.stuck()
+
+
+def healthy_worker():
+    health = WorkerHealth()
+    health.engine = Engine("unused:1", "t", (), Outputs({}), membership=lambda: MEMBER)
+    health.engine.turned_at = health.engine.life_at = time.monotonic()
+    health.engine.ready = MEMBER
+    return health
+
+
+def test_a_worker_is_ready_once_it_has_the_states_of_its_assignment():
+    health = WorkerHealth()
+    assert (health.stuck(), health.unready()) == (None, "starting: broker and registry are asked")
+    assert [(sample.name, sample.value) for sample in health.samples()] == [("infoway_worker_ready", 0)]
+    health = healthy_worker()
+    engine = health.engine
+    assert (health.stuck(), health.unready()) == (None, None)
+    assert {sample.name: sample.value for sample in health.samples()}["infoway_worker_ready"] == 1
+    engine.ready = None
+    assert health.unready().startswith("recovering")
+    engine.ready, engine.membership = MEMBER, lambda: Member("g", 4, "m")
+    assert health.unready().startswith("recovering")
+    engine.membership = lambda: Member("g", -1, "")
+    assert health.unready() == "not in the group"
+    assert health.stuck() is None
+
+
+def test_a_worker_whose_loop_or_agents_stand_still_is_not_alive():
+    health = healthy_worker()
+    health.engine.turned_at -= worker.STUCK + 1
+    assert health.stuck() == health.unready() == "the event loop has not turned for 31 s"
+    health = healthy_worker()
+    health.engine.life_at = health.engine.progress_at = time.monotonic() - worker.IDLE - 1
+    assert "batches wait" in health.stuck()
+    health.engine.ready = None  # states are loaded, which may take as long as it takes
+    assert health.stuck() is None

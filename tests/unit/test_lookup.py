@@ -1,0 +1,106 @@
+"""What producers and workers look up: topics and schemas that are missing are named at once, and nothing is made."""
+
+import importlib
+import sys
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from processors.engine.exits import Exit
+from schemas.cluster import NotApplied, TopicHidden, require
+from schemas.registry import Registry, RegistryError
+from schemas.topics import Topology
+
+TOPICS = {topic.name: topic for topic in Topology().topics()}
+WRITES = [TOPICS["infoway.late"], TOPICS["infoway.progress"], TOPICS["infoway.state.bars"]]
+
+
+class Broker:
+    """An admin client of a broker with these topics; a topic's count of partitions may be an error's code instead."""
+
+    def __init__(self, **partitions):
+        self.partitions = {name.replace("_", "."): count for name, count in partitions.items()}
+
+    def describe_topics(self, names, request_timeout):
+        found = {}
+        for name in names.topic_names:
+            found[name] = Future()
+            count = self.partitions.get(name, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            if isinstance(count, range):
+                found[name].set_result(SimpleNamespace(partitions=list(count)))
+            else:
+                found[name].set_exception(KafkaException(KafkaError(count)))
+        return found
+
+
+def registry(answer):
+    client = Registry("http://registry.invalid")
+    client._http = httpx.Client(base_url="http://registry.invalid", transport=httpx.MockTransport(answer))
+    return client
+
+
+def knows(*subjects):
+    def answer(request):
+        assert request.method == "POST"
+        subject = request.url.path.removeprefix("/subjects/")
+        if subject in subjects:
+            return httpx.Response(200, json={"id": 5})
+        return httpx.Response(404, json={"error_code": 40401, "message": f"Subject '{subject}' not found."})
+
+    return registry(answer)
+
+
+def test_ids_are_those_of_the_topics_that_are_written():
+    there = Broker(infoway_late=range(6), infoway_progress=range(6), infoway_state_bars=range(6), infoway_raw_trade=range(6))
+    ids = require(there, knows("infoway.late-value", "infoway.progress-value"), WRITES, [TOPICS["infoway.raw.trade"]])
+    assert ids == {"infoway.late": 5, "infoway.progress": 5}
+
+
+def test_everything_that_is_missing_is_named_in_one_line_with_the_command():
+    with pytest.raises(NotApplied) as raised:
+        require(Broker(infoway_late=range(2)), knows("infoway.late-value"), WRITES, [TOPICS["infoway.raw.trade"]])
+    assert raised.value.absent == ("infoway.progress", "infoway.state.bars", "infoway.raw.trade")
+    assert raised.value.differing == ("infoway.late has 2 partitions, not 6",)
+    assert raised.value.unregistered == ("infoway.progress-value",)
+    assert str(raised.value) == (
+        "no topic infoway.progress, infoway.state.bars, infoway.raw.trade; infoway.late has 2 partitions, not 6; the registry lacks this "
+        "version's schema of infoway.progress-value: run `infoway-streams topology apply` first, with the same settings as here"
+    )
+
+
+def test_a_topic_that_may_not_be_seen_is_not_called_missing():
+    with pytest.raises(TopicHidden, match=r"see infoway\.late: allow its principal to DESCRIBE"):
+        require(Broker(infoway_late=KafkaError.TOPIC_AUTHORIZATION_FAILED), knows(), WRITES[:1])
+
+
+def test_a_broker_that_does_not_answer_is_not_an_empty_one():
+    with pytest.raises(KafkaException):
+        require(Broker(infoway_late=KafkaError._TIMED_OUT), knows(), WRITES[:1])
+
+
+def test_a_wrong_address_is_not_a_registry_without_schemas():
+    with pytest.raises(RegistryError, match="answered 404 to POST"):
+        require(Broker(infoway_late=range(6)), registry(lambda request: httpx.Response(404, text="no such page")), WRITES[:1])
+
+
+def test_where_the_subject_has_another_version_only_the_schema_is_missing():
+    other = registry(lambda request: httpx.Response(404, json={"error_code": 40403, "message": "no match"}))
+    with pytest.raises(NotApplied, match=r"lacks this version's schema of infoway\.late-value"):
+        require(Broker(infoway_late=range(6)), other, WRITES[:1])
+
+
+def test_a_worker_whose_broker_is_away_is_started_anew_not_given_up(monkeypatch, capsys):
+    def silent(*_, **__):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    monkeypatch.setattr("schemas.cluster.require", silent)
+    monkeypatch.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
+    monkeypatch.delitem(sys.modules, "processors.app", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("processors.app")
+    assert Exit(ended.value.code).restart
+    assert "no answer from the broker" in capsys.readouterr().err
