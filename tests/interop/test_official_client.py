@@ -9,6 +9,7 @@ from infoway import InfowayAuthError
 from infoway.ws import InfowayWebSocket
 
 from infra.simulator import running_simulator
+from infra.simulator.protocol import Limits
 
 WITHIN = 20.0
 
@@ -162,3 +163,32 @@ def test_a_refused_key_is_its_authentication_error_and_it_does_not_try_again(sim
         return retries
 
     assert asyncio.run(converse()) == []
+
+
+def test_without_a_heartbeat_it_is_told_513_and_cut_off_and_hears_trades_again_once_it_is_back():
+    async def converse(simulator):
+        # a heartbeat every 30 s is too late here
+        client = InfowayWebSocket("a-key", "crypto", base_url=simulator.url)
+        heard, frames, back = Heard(client), asyncio.Queue(), asyncio.Event()
+        client.on_frame = frames.put_nowait
+
+        async def reconnected():
+            back.set()
+
+        client.on_reconnect = reconnected
+        await client.subscribe_trade("BTCUSDT")
+        running = asyncio.create_task(client.connect())
+        try:
+            await heard.next("trade")
+            while '"code":513' not in await asyncio.wait_for(frames.get(), WITHIN):
+                pass
+            await asyncio.wait_for(back.wait(), WITHIN)
+            while not heard.frames["trade"].empty():
+                heard.frames["trade"].get_nowait()
+            return await heard.next("trade")
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    with running_simulator(rate=20, limits=Limits(heartbeat=1.0)) as simulator:
+        assert asyncio.run(converse(simulator))["s"] == "BTCUSDT"

@@ -1,0 +1,165 @@
+"""Services in Node, Go, Java and Python read bars, VWAP and imbalance: each prints what golden.ndjson holds, decimals to the last digit.
+
+Each example is built once a run in a folder of its own; where its toolchain is missing its test is skipped by name.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import confluent_kafka as ck
+import pytest
+
+from infra import topology
+from processors.engine.outputs import Outputs
+from producers.partition import partition_of
+from producers.publish import open_producer
+from schemas.decimals import to_units
+from schemas.registry import Registry
+from schemas.topics import Topology, load_example, load_schema
+from schemas.wire import logical_type
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden.ndjson"
+PREFIX = "interop."
+TOPICS = {"infoway.bars.1m": "bar", "infoway.vwap.1m": "vwap", "infoway.depth.imbalance": "depth_imbalance"}
+EXTREMES = ("99999999999999999999.999999999999999999", "-99999999999999999999.999999999999999999", "-0.000000000000000001", "0")
+
+
+def physical(schema, record):
+    """An example payload as the encoders take it."""
+
+    def of(field):
+        value = record[field["name"]]
+        if value is None:
+            return None
+        logical = logical_type(field["type"])
+        return (
+            to_units(value) if logical == "decimal" else (date.fromisoformat(value) - date(1970, 1, 1)).days if logical == "date" else value
+        )
+
+    return [of(field) for field in schema["fields"]]
+
+
+def records():
+    """Each schema's example, and examples with the greatest and least numbers, without what may be null, and with other letters."""
+    for topic, name in TOPICS.items():
+        schema, example = load_schema(name), load_example(name)
+        yield topic, schema, example
+        for number in EXTREMES:
+            changed = {field["name"]: number for field in schema["fields"] if logical_type(field["type"]) == "decimal"}
+            dated = {field["name"]: "1969-12-31" for field in schema["fields"] if field["name"] == "trade_date"}
+            yield topic, schema, example | changed | dated | {"symbol": "ÄÖ株.HK"}
+        nullable = {field["name"]: None for field in schema["fields"] if isinstance(field["type"], list)}
+        yield topic, schema, example | nullable
+
+
+@pytest.fixture(scope="module")
+def environment(stack):
+    """The topics with fixed records: committed in lz4 as the processors do, after some of a worker that did not commit."""
+    names = Topology(PREFIX, partitions=3)
+    outputs = Outputs.of(names, topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {}))
+    settings = {"bootstrap.servers": stack.bootstrap, "transactional.id": PREFIX, "compression.type": "lz4"}
+    producer = ck.Producer(settings)
+    producer.init_transactions(20)
+    for commit in (False, True):
+        producer.begin_transaction()
+        for topic, schema, record in records():
+            name, partition, key, value = outputs.encode(topic, 1, record["symbol"], tuple(physical(schema, record)), "infoway.raw.trade")
+            producer.produce(name, value, key, partition)
+        producer.flush(20)
+        producer.commit_transaction(20) if commit else producer.abort_transaction(20)
+    variables = {"INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": PREFIX}
+    return {**os.environ, **variables}
+
+
+def golden():
+    return [json.loads(line) for line in GOLDEN.read_text().splitlines()]
+
+
+def tool(name, what):
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} here: the {what} example cannot be built")
+    return found
+
+
+def run(command, folder, environment, text=None, timeout=120):
+    done = subprocess.run(command, cwd=folder, env=environment, input=text, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"{command[0]}: {done.stderr[-2000:]}{done.stdout[-500:]}"
+    return done.stdout
+
+
+def reads_the_golden_file(command, folder, environment):
+    printed = run([*command, str(len(golden()))], folder, environment)
+    found = [json.loads(line) for line in printed.splitlines()]
+    ours = [record | {"topic": record["topic"].removeprefix(PREFIX)} for record in found]
+    # of several topics nobody promises an order, of one partition everybody does
+    for topic in TOPICS:
+        assert [each for each in ours if each["topic"] == topic] == [each for each in golden() if each["topic"] == topic]
+    assert len(ours) == len(golden())
+
+
+@pytest.fixture(scope="module")
+def java(tmp_path_factory):
+    """The command that runs a source file of the Java example with its dependencies."""
+    maven, program = tool("mvn", "Java"), tool("java", "Java")
+    folder = tmp_path_factory.mktemp("java")
+    for file in (HERE / "java").iterdir():
+        shutil.copy(file, folder)
+    run([maven, "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={folder / 'classpath'}"], folder, None, timeout=240)
+    return [program, "-XX:TieredStopAtLevel=1", "-cp", (folder / "classpath").read_text().strip()], folder
+
+
+def test_python(environment):
+    reads_the_golden_file([sys.executable, "consume.py"], HERE / "python", environment)
+
+
+def test_node(environment, tmp_path):
+    node, npm = tool("node", "Node"), tool("npm", "Node")
+    for name in ("package.json", "consume.mjs"):
+        shutil.copy(HERE / "node" / name, tmp_path)
+    run([npm, "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"], tmp_path, None, timeout=240)
+    reads_the_golden_file([node, "consume.mjs"], tmp_path, environment)
+
+
+def test_go(environment, tmp_path):
+    go = tool("go", "Go")
+    run([go, "build", "-o", str(tmp_path / "consume"), "."], HERE / "go", None, timeout=280)
+    reads_the_golden_file([str(tmp_path / "consume")], tmp_path, environment)
+
+
+def test_java(environment, java):
+    command, folder = java
+    reads_the_golden_file([*command, "Consume.java"], folder, environment)
+
+
+def test_a_java_producer_of_default_settings_puts_keys_where_ours_do(environment, java):
+    command, folder = java
+    keys = [f"{number:05d}.HK" for number in range(300)] + ["BTCUSDT", "USDJPY", "ÄÖ株.HK", "600519.SH", "weird symbol", "x" * 300]
+    printed = run([*command, "Partition.java", f"{PREFIX}infoway.raw.kline"], folder, environment, text="\n".join(keys))
+    theirs = [int(line) for line in printed.split()]
+    ours = []
+    producer = open_producer(environment["INFOWAY_BOOTSTRAP"])
+    for key in keys:
+        producer.produce(
+            f"{PREFIX}infoway.raw.trade", b"", key.encode(), on_delivery=lambda error, sent: ours.append((sent.key(), sent.partition()))
+        )
+    assert producer.flush(20) == 0
+    assert [dict(ours)[key.encode()] for key in keys] == theirs == [partition_of(key.encode(), 3) for key in keys]
+    assert set(theirs) == {0, 1, 2}
+
+
+def test_the_golden_file_is_what_the_records_say():
+    def shown(schema, record):
+        scaled = {}
+        for field, value in zip(schema["fields"], physical(schema, record), strict=True):
+            decimal = logical_type(field["type"]) == "decimal" and value is not None
+            scaled[field["name"]] = f"{'-' * (value < 0)}{abs(value) // 10**18}.{abs(value) % 10**18:018d}" if decimal else value
+        return scaled
+
+    assert golden() == [{"topic": topic, "key": record["symbol"], **shown(schema, record)} for topic, schema, record in records()]
