@@ -1,0 +1,154 @@
+"""The contract's documents: every field says what it means, topics stand in one list, and the checked-in pages are those of today."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.contract.__main__ import documents
+from infra.contract.asyncapi import document
+from infra.contract.fields import fields_of
+from processors.settings import VARIABLES
+from schemas.control import HEADERS, KINDS, Control
+from schemas.topics import Topology, contract, load_schema
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = sorted(path.stem for path in (ROOT / "schemas").glob("*.avsc"))
+NESTED = {
+    "type": "record",
+    "name": "Outer",
+    "doc": "Outer.",
+    "fields": [
+        {
+            "name": "levels",
+            "doc": "Levels.",
+            "type": ["null", {"type": "array", "items": {"type": "record", "name": "L", "fields": [{"name": "size", "type": "long"}]}}],
+        }
+    ],
+}
+
+
+def undocumented(schema):
+    found = [] if schema.get("doc") else [f"{schema['name']}: no doc"]
+    for field in fields_of(schema):
+        found += [f"{field.path}: no doc"] * (not field.meaning)
+        found += [f"{field.path}: a number or a time, and no `Unit:`"] * (field.measured and not field.unit)
+        found += [f"{field.path}: may be null, and no `Null:`"] * (field.nullable and not field.null)
+        found += [f"{field.path}: is never null, and says when"] * (not field.nullable and bool(field.null))
+    return found
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_field_says_its_meaning_its_unit_and_when_it_is_null(name):
+    assert undocumented(load_schema(name)) == []
+
+
+def test_a_field_of_a_nested_record_that_says_nothing_is_found():
+    assert undocumented(NESTED) == [
+        "levels: may be null, and no `Null:`",
+        "levels[].size: no doc",
+        "levels[].size: a number or a time, and no `Unit:`",
+    ]
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_times_and_dates_have_logical_types_and_units_that_agree(name):
+    units = {"timestamp-millis": "ms since 1970-01-01 UTC", "timestamp-micros": "us since 1970-01-01 UTC"}
+    for field in fields_of(load_schema(name)):
+        if field.path.rpartition(".")[2].startswith("ts_"):
+            assert field.unit == units[field.type.split()[0]], field.path
+        if field.path.endswith("_date"):
+            assert field.type.startswith("date "), field.path
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_nullable_field_defaults_to_null_and_so_may_go_one_day(name):
+    for field in load_schema(name)["fields"]:
+        if isinstance(field["type"], list):
+            assert field["type"][0] == "null", field["name"]
+            assert field.get("default", "none") is None, field["name"]
+
+
+def test_every_schema_is_that_of_a_topic_and_has_an_example():
+    assert {topic.schema for topic in contract()} - {None} == set(SCHEMAS)
+    assert {path.stem for path in (ROOT / "schemas" / "examples").glob("*.json")} == set(SCHEMAS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_control_record_bears_the_headers_that_are_documented(kind):
+    bare = Control(kind, "stock-1", "stock", "c", "live", 5, 5000, kline="{}" if kind == "heal" else None)
+    assert [name for name, _ in bare.headers()] == [header.name for header in HEADERS if kind in header.always]
+    full = Control(kind, "stock-1", "stock", "c", "live", 5, 5000, 1, "why", "{}")
+    assert [name for name, _ in full.headers()] == [header.name for header in HEADERS]
+
+
+def test_no_file_names_a_topic_that_topics_yaml_does_not_list():
+    names = [topic.name for topic in contract()]
+    patterns = [re.compile(re.sub(r"\\{\w+\\}", r"[\\w-]+", re.escape(name))) for name in names]
+    families = "|".join({name.split(".")[1] for name in names})
+    named = re.compile(rf"\binfoway\.(?:{families})\b(?:[.-](?:{{[^}}]*}}|<\w+>|[\w-]+))*\.?")
+    sources = [path for part in ("schemas", "producers", "processors", "infra") for path in (ROOT / part).rglob("*.py")]
+    sources += [*ROOT.glob("*.md"), *ROOT.glob("*.yml"), *(ROOT / "infra").rglob("*.y*ml"), *(ROOT / "schemas").glob("*.avsc")]
+    found = {(path.name, match[0]) for path in sources for match in named.finditer(path.read_text())}
+
+    def listed(name):
+        plain = re.sub(r"{[^}]*}|<\w+>", "x", name)
+        begins = plain.endswith(".") and any(known.startswith(plain) for known in names)
+        return begins or any(pattern.fullmatch(plain.rstrip(".")) for pattern in patterns)
+
+    assert len(found) > 30
+    assert {(file, name) for file, name in found if not listed(name)} == set()
+
+
+def test_the_agents_read_what_topics_yaml_says(monkeypatch, tmp_path):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INFOWAY_WORK_DIR", str(tmp_path))
+    monkeypatch.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
+    monkeypatch.setenv("INFOWAY_ACTIVITY", "tick-1000")
+    monkeypatch.setattr("schemas.cluster.require", lambda admin, registry, writes, reads: {topic.name: 1 for topic in writes})
+    agents = importlib.import_module("processors.app").app.engine.agents
+    del sys.modules["processors.app"]  # it is of this test's settings
+    topics = Topology(activity=("tick-1000",)).topics()
+    for agent in agents:
+        name = agent.computation.name
+        assert set(agent.sources) == {topic.name for topic in topics if name in topic.consumers}, name
+    assert {name for topic in topics for name in topic.consumers} - {agent.computation.name for agent in agents} == {
+        "producers",
+        "live view",
+        "the agent",
+    }
+
+
+def test_the_checked_in_documents_are_those_of_today():
+    folder = ROOT / "docs"
+    checked_in = {path.relative_to(folder).as_posix() for path in (*folder.glob("*.yaml"), *(folder / "topics").glob("*.md"))}
+    wanted = documents()
+    stale = {name for name in checked_in | wanted.keys() if name not in checked_in or (folder / name).read_text() != wanted.get(name)}
+    assert stale == set(), "the schemas say something else than docs/: run `make docs` and commit what it changes"
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere():
+    whole = yaml.safe_load(documents()["asyncapi.yaml"])
+    assert whole == document()
+    references = list(_references(whole))
+    assert len(references) > 100
+    for reference in references:
+        node = whole
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+
+
+def _references(node):
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
