@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run install install-dev test test-unit lint bench drill
+.PHONY: run install install-dev test test-unit test-interop lint docs k8s bench drill
 
 run: install
 	@exec $(BIN)/infoway-streams up $(ARGS)
@@ -12,16 +12,25 @@ install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
 test: install-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-unit: install-dev
 	$(BIN)/pytest tests/unit
+
+test-interop: install-dev
+	$(BIN)/pytest tests/interop
 
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/python -m infra.contract docs
+
+k8s: install
+	$(BIN)/python -m infra.k8s infra/k8s/base/settings.env infra/k8s/topics/topics.yaml
 
 bench: install-dev
 	$(BIN)/python tests/bench/throughput.py $(ARGS)
