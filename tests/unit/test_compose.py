@@ -12,6 +12,7 @@ from jsonschema import validators
 from infra.cli import _parser
 from infra.embedded.artifacts import KAFKA_VERSION, REGISTRY_VERSION
 from infra.embedded.stack import _kafka_properties
+from infra.topology.wanted import VARIABLES as DURABILITY
 from processors.settings import VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def test_ports_are_published_on_loopback_only():
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_processors_get_settings_that_they_know_and_a_slot_of_their_own(name):
     environment = PROCESSORS[name]["environment"]
-    assert set(environment) <= set(VARIABLES)
+    assert set(environment) <= {*VARIABLES, "INFOWAY_HTTP"}
     settings = Settings.from_environment(environment)
     others = [Settings.from_environment(service["environment"]) for other, service in PROCESSORS.items() if other != name]
     assert settings.transactional_id not in [other.transactional_id for other in others]
@@ -114,8 +115,10 @@ def test_only_the_simulated_producer_reads_the_simulator():
 def test_the_key_comes_as_a_secret_and_to_the_live_producer_alone():
     assert [name for name, service in SERVICES.items() if "secrets" in service] == ["producer"]
     (secret,) = SERVICES["producer"]["secrets"]
-    assert COMPOSE["secrets"][secret] == {"environment": "INFOWAY_API_KEY"}
-    assert SERVICES["producer"]["environment"]["INFOWAY_API_KEY_FILE"] == f"/run/secrets/{secret}"
+    assert COMPOSE["secrets"][secret["source"]] == {"environment": "INFOWAY_API_KEY"}
+    assert SERVICES["producer"]["environment"]["INFOWAY_API_KEY_FILE"] == f"/run/secrets/{secret['source']}"
+    assert f"USER {secret['uid']}:{secret['gid']}" in (ROOT / "Dockerfile").read_text()
+    assert secret["mode"] == 0o400
     assert not any("INFOWAY_API_KEY" in service.get("environment", {}) for service in SERVICES.values())
 
 
@@ -123,23 +126,51 @@ def test_conditions_can_be_met_within_the_profile():
     for service in SERVICES.values():
         for name, wanted in service.get("depends_on", {}).items():
             needed = SERVICES[name]
-            assert set(needed.get("profiles", [])) <= set(service.get("profiles", []))
+            assert set(service["profiles"]) <= set(needed["profiles"])
             assert (wanted["condition"] == "service_healthy") == ("healthcheck" in needed)
             if wanted["condition"] == "service_completed_successfully":
                 assert needed["command"] == ["infoway-streams", "topology", "apply"]
 
 
-def test_named_volumes_are_declared():
+@pytest.mark.parametrize("name", [*PROCESSORS, "producer", "simulated-producer"])
+def test_nothing_starts_before_the_topology_of_its_namespace_is_applied(name):
+    [topology] = [other for other in SERVICES[name]["depends_on"] if "topology" in other]
+    assert SERVICES[name]["depends_on"][topology] == {"condition": "service_completed_successfully"}
+    prefix = "INFOWAY_PREFIX"
+    assert SERVICES[topology]["environment"].get(prefix) == SERVICES[name]["environment"].get(prefix)
+    assert set(SERVICES[topology]["environment"]) <= {*VARIABLES, *DURABILITY}
+
+
+def test_named_volumes_are_declared_and_mounted_files_are_there():
     used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
-    assert used == set(COMPOSE["volumes"])
+    files = {name for name in used if name.startswith("./")}
+    assert used - files == set(COMPOSE["volumes"])
+    assert all((ROOT / name).exists() for name in files)
 
 
-def test_the_image_has_what_the_package_needs_and_no_root():
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    kept = (ROOT / ".dockerignore").read_text().splitlines()
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    for part in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", *packages):
-        assert part in dockerfile
-        assert f"!{part}" in kept
-    assert kept[0] == "*"
-    assert "USER infoway" in dockerfile.rpartition("FROM ")[2]
+def test_core_is_broker_and_registry_which_every_source_needs_and_monitoring_watches():
+    assert {name for name, service in SERVICES.items() if "core" in service["profiles"]} == {"kafka", "registry"}
+    assert {profile for service in SERVICES.values() for profile in service["profiles"]} == {"core", "live", "simulated", "monitoring"}
+
+
+@pytest.mark.parametrize("name", ["producer", "simulated-producer"])
+def test_what_waits_for_the_broker_outlives_the_container_and_is_one_producers(name):
+    [mounted] = SERVICES[name]["volumes"]
+    folder = mounted.partition(":")[2]
+    assert SERVICES[name]["environment"]["INFOWAY_SPOOL"].startswith(f"{folder}/")
+    assert [other for other, service in SERVICES.items() if mounted in service.get("volumes", [])] == [name]
+    assert f"install -d -o infoway -g infoway {folder}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_our_services_have_as_long_to_end_as_their_pods_and_no_more_rights():
+    periods = {
+        document["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        for name in ("base/processors.yaml", "producer/producer.yaml")
+        for document in yaml.safe_load_all((ROOT / "infra" / "k8s" / name).read_text())
+        if document["kind"] in ("StatefulSet", "Deployment")
+    }
+    ours = [service for service in SERVICES.values() if "build" in service]
+    assert {f"{period}s" for period in periods} == {service["stop_grace_period"] for service in ours}
+    assert all(service["init"] and service["cap_drop"] == ["ALL"] for service in ours)
+    # Compose refuses a secret from the environment for a service that is read-only
+    assert all(service["read_only"] != ("secrets" in service) for service in ours)
