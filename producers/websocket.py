@@ -14,6 +14,7 @@ import websocket
 from producers.codes import advice
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
+from producers.records import Output
 
 LIVE_URL = "wss://data.infoway.io/ws"
 
@@ -27,6 +28,9 @@ _STEADY = 60.0
 """Seconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
 
 _READ_SIZE = 256 * 1024
+_WHOLE_TEXT = 0x81
+"""First byte of a frame that is a text by itself."""
+_DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
 
 Clock = Callable[[], int]
 
@@ -75,6 +79,27 @@ class _ReadAhead:
         chunk = self._taken[self._read : self._read + size]
         self._read += len(chunk)
         return chunk
+
+    def texts(self) -> list[bytes]:
+        """Take the texts that have been read whole.
+
+        websocket-client spends 10 us on a frame, a quarter of what it takes to publish one. The first frame of a read is its, and what
+        is no plain text. Where it has half a frame it has taken all that was read, and nothing is found here.
+        """
+        taken, at, found = self._taken, self._read, list[bytes]()
+        while len(taken) - at >= 4 and taken[at] == _WHOLE_TEXT:
+            size, begin = taken[at + 1], at + 2
+            if size == 126:
+                size, begin = taken[at + 2] << 8 | taken[at + 3], at + 4
+            elif size > 126:
+                # longer, or masked as no server may
+                break
+            if begin + size > len(taken):
+                break
+            at = begin + size
+            found.append(taken[begin:at])
+        self._read = at
+        return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -207,26 +232,39 @@ def _converse(
         _take_up(protocol, publisher, clock)
         for send in protocol.frames_to_send(clock()):
             socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
-        try:
-            opcode, frame = socket.recv_data_frame(control_frame=True)
-        except websocket.WebSocketTimeoutException:
-            # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
-            protocol.tick(clock())
-            publisher.serve()
-        else:
-            if opcode in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
-                data: bytes = frame.data
-                for key in keys:
-                    if key in data:
-                        data = data.replace(key, b"***")
-                publisher.publish(protocol.receive(data, clock()), protocol.counters)
-            elif opcode == websocket.ABNF.OPCODE_CLOSE:
-                return endpoint.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
+        texts = socket.sock.texts()
+        if not texts:
+            try:
+                opcode, frame = socket.recv_data_frame(control_frame=True)
+            except websocket.WebSocketTimeoutException:
+                # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
+                protocol.tick(clock())
             else:
-                publisher.publish(protocol.pong(clock()), protocol.counters)
+                if opcode == websocket.ABNF.OPCODE_CLOSE:
+                    return endpoint.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
+                if opcode in _DATA:
+                    texts = [frame.data]
+                else:
+                    publisher.publish(protocol.pong(clock()), protocol.counters)
+        if texts:
+            publisher.publish(_received(texts, keys, protocol, clock()), protocol.counters)
+        else:
+            publisher.serve()
         if protocol.state is not State.OPEN:
             return protocol.reason
     return "told to stop"
+
+
+def _received(texts: list[bytes], keys: list[bytes], protocol: FeedProtocol, now: int) -> list[Output]:
+    outputs: list[Output] = []
+    for text in texts:
+        for key in keys:
+            if key in text:
+                text = text.replace(key, b"***")
+        outputs += protocol.receive(text, now)
+        if protocol.state is not State.OPEN:
+            break
+    return outputs
 
 
 def _take_up(protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:

@@ -1,7 +1,8 @@
 """Frames a second that one producer process takes from a local socket, and how long until the broker has them; `make bench`.
 
 Half trades, half books of ten levels, each stamped with the time of its sending; the latency is from there to the
-broker's acknowledgement. The server is a process of its own; broker, server and producer share the machine.
+broker's acknowledgement. The server is a process of its own; broker, server and producer share the machine. The first
+second is not timed: the broker's transaction coordinator is loading, and no producer gets its id until that is done.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import orjson
 from websockets.sync.server import ServerConnection, serve
 
 from infra.deployment import Deployment, deployed
+from infra.spooling import open_backlog
 from producers.counters import FeedCounters
 from producers.frames import read_frame
 from producers.protocol import FeedProtocol
@@ -44,9 +46,9 @@ def main() -> None:
     options.add_argument("--rate", type=int, default=20_000, help="frames a second that the server sends")
     options.add_argument("--seconds", type=float, default=15.0)
     chosen = options.parse_args()
-    stages()
+    known = stages()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, deployed(Topology("ingest."), Path(folder)) as deployment:
-        through_socket(deployment, chosen.rate, chosen.seconds)
+        through_socket(deployment, Path(folder) / "spool", chosen.rate, chosen.seconds, known)
 
 
 def frames() -> list[bytes]:
@@ -60,8 +62,8 @@ def frames() -> list[bytes]:
     return found
 
 
-def stages() -> None:
-    """Print microseconds a frame of each stage, alone in this process."""
+def stages() -> float:
+    """Print microseconds a frame of each stage, alone in this process, and return those of the core and the encoder."""
     sent, count = frames(), 40_000
     latest = int(TIME) + 60_000
     core = protocol({"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6})
@@ -75,19 +77,25 @@ def stages() -> None:
             records.extend(output for output in outputs if isinstance(output, Record))
 
     timed("read a frame", count, lambda: [read_frame(sent[number % len(sent)], latest, False) for number in range(count)])
-    timed("the whole protocol core", count, take)
-    timed(
+    core_us = timed("the whole protocol core", count, take)
+    return core_us + timed(
         "encode the record",
         len(records),
         lambda: [encoders[record.topic](*record.fields) for record in records if record.topic in encoders],
     )
 
 
-def timed(stage: str, count: int, work: Callable[[], object]) -> None:
-    """Run the work once and print CPU microseconds a frame."""
+def timed(stage: str, count: int, work: Callable[[], object]) -> float:
+    """Run the work once, print and return CPU microseconds a frame."""
     before = time.process_time()
     work()
-    print(f"{stage:28} {(time.process_time() - before) / count * 1e6:7.2f} us a frame", flush=True)
+    return shown(stage, (time.process_time() - before) / count * 1e6)
+
+
+def shown(stage: str, us: float) -> float:
+    """Print and return microseconds a frame."""
+    print(f"{stage:28} {us:7.2f} us a frame", flush=True)
+    return us
 
 
 def protocol(partitions: dict[str, int]) -> FeedProtocol:
@@ -96,13 +104,15 @@ def protocol(partitions: dict[str, int]) -> FeedProtocol:
     return FeedProtocol(feed, FeedSettings("simulated", klines=()), partitions, FeedCounters(feed.name), random.Random(1))
 
 
-def through_socket(deployment: Deployment, rate: int, seconds: float) -> None:
-    """Print what one feed holds, from the socket to the broker."""
+def through_socket(deployment: Deployment, spool: Path, rate: int, seconds: float, known: float) -> None:
+    """Print what one feed holds, from the socket to the broker; `known` are microseconds a frame of the core and the encoder."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve_frames, args=(theirs, rate, seconds), daemon=True)
     server.start()
     producer, stop = open_producer(deployment.bootstrap), threading.Event()
-    publisher = TimedPublisher(producer, deployment.topology, deployment.schema_ids, stop)
+    publisher = TimedPublisher(
+        rate, producer, deployment.topology, deployment.schema_ids, stop, open_backlog(deployment, "simulated", spool, {})
+    )
     core = protocol(raw_partitions(producer, deployment.topology, deployment.bootstrap))
     feed = threading.Thread(
         target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{ours.recv()}/ws", "k"), publisher, stop, random.Random(1)), daemon=True
@@ -121,22 +131,24 @@ def through_socket(deployment: Deployment, rate: int, seconds: float) -> None:
     delays = sorted(publisher.delays)
     done = core.counters.acknowledged
     print(f"sent {sent:,} frames at {sent / seconds:,.0f}/s; {done:,} acknowledged in {taken:.1f} s: {done / taken:,.0f} frames/s")
+    shown("socket, Kafka client, queues", cpu / done * 1e6 - known)
     print(f"producer process: {done / cpu:,.0f} frames a CPU-second, {cpu / taken:.0%} of a core, librdkafka's threads included")
     half, most = (delays[int(len(delays) * share)] for share in (0.5, 0.99))
     print(f"socket to acknowledgement: p50 {half:.0f} ms, p99 {most:.0f} ms ({len(delays):,} timed)")
 
 
 class TimedPublisher(Publisher):
-    """A publisher that times some of its records from the vendor's time to the acknowledgement."""
+    """A publisher that times some of its records, after the first `untimed`, from the vendor's time to the acknowledgement."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, untimed: int, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._untimed = untimed
         self.delays: list[float] = []
         self._stamps: dict[int, int] = {}
 
     def _entry(self, record: Record, counters: FeedCounters) -> Entry:
         entry = super()._entry(record, counters)
-        if entry.sequence % SAMPLE == 1:
+        if entry.sequence > self._untimed and entry.sequence % SAMPLE == 1:
             self._stamps[entry.sequence] = record.fields[1]
         return entry
 

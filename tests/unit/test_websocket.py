@@ -279,3 +279,59 @@ def test_endpoint_shows_no_key_and_takes_only_websocket_addresses():
         with pytest.raises(BadAddress) as raised:
             Endpoint(address, KEY)
         assert "apikey" not in str(raised.value)
+
+
+def frame_of(payload, first=0x81):
+    size = len(payload)
+    return (
+        bytes((first, size) if size < 126 else (first, 126) if size < 65_536 else (first, 127))
+        + (b"" if size < 126 else size.to_bytes(2 if size < 65_536 else 8, "big"))
+        + payload
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_message_comes_whole_and_in_order_however_the_bytes_are_cut(seed):
+    chance = random.Random(seed)
+    sizes = [0, 1, 2, 3, 125, 126, 127, 65_535, 65_536, 300_000] + [chance.randrange(400) for _ in range(300)]
+    chance.shuffle(sizes)
+    # what looks like a frame inside of a frame is none
+    sent = [(b"%d|" % number + frame_of(b"inner") * (size // 7 + 1))[:size] for number, size in enumerate(sizes)]
+    stream = b""
+    for payload in sent:
+        if chance.random() < 0.2:
+            middle = chance.randrange(len(payload) + 1)
+            ping = frame_of(b"?", 0x89) if chance.random() < 0.5 else b""
+            stream += frame_of(payload[:middle], 0x01) + ping + frame_of(payload[middle:], 0x80)
+        else:
+            stream += frame_of(payload)
+    core, published, ticked = protocol("crypto"), Published(), threading.Semaphore(0)
+    tick = core.tick
+    core.tick = lambda now: (tick(now), ticked.release())
+
+    def converse(connection):
+        stalls, at = 3, 0
+        while at < len(stream):
+            size = chance.choice((1, 2, 3, 50, 5_000, 300_000))
+            connection.socket.sendall(stream[at : at + size])
+            at += size
+            if stalls and chance.random() < 0.1:
+                # until the transport has waited in vain, maybe within a frame
+                stalls -= 1
+                while ticked.acquire(blocking=False):
+                    pass
+                assert ticked.acquire(timeout=5)
+        for _ in connection:
+            pass
+
+    with serve(converse, "127.0.0.1", 0, ping_interval=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with running(f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws", core, published):
+                letters = [published.wait_for(lambda each: isinstance(each, Record) and each.topic == "infoway.dead-letter") for _ in sent]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [letter.fields[4] for letter in letters] == sent
+    assert core.counters.connections == 1
