@@ -11,6 +11,7 @@ from faust.cli.faust import cli
 
 from infra.health import Sample, serving
 from processors.engine.engine import Engine
+from processors.trades import TradeReader
 
 STUCK = 30.0
 """Seconds without a turn of the event loop: an agent does not come back from a batch, which take milliseconds to a second."""
@@ -23,6 +24,7 @@ class WorkerHealth:
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
+        self.trades: TradeReader | None = None
 
     def stuck(self) -> str | None:
         """Say whether the event loop or the agents have stopped turning."""
@@ -57,13 +59,18 @@ class WorkerHealth:
             yield Sample("infoway_rows_published", "counter", "records published to derived topics", engine.rows_published)
             yield Sample("infoway_dead_lettered", "counter", "raw records that could not be read", engine.dead_lettered)
             yield Sample("infoway_partitions_held", "gauge", "partitions whose state is held, over all agents", len(engine.held))
+        if (trades := self.trades) is not None:
+            outside, mismatch = "trades read outside of their market's sessions", "trades read whose turnover is not price x volume"
+            yield Sample("infoway_trades_outside_sessions", "counter", outside, trades.outside_sessions)
+            yield Sample("infoway_turnover_mismatches", "counter", mismatch, trades.turnover_mismatches)
 
 
 def work() -> None:
     """Run the worker of the slot that INFOWAY_SLOT names, until SIGTERM or Ctrl-C."""
     health = WorkerHealth()
     with serving(os.environ, health):
-        health.engine = import_module("processors.app").app.engine
+        processors = import_module("processors.app")
+        health.engine, health.trades = processors.app.engine, processors.trade_reader
         sys.argv = ["faust", "-A", "processors.app", "worker", "-l", "info", "--without-web"]
         cli()
 

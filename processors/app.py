@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from processors.activity import ActivityBars
 from processors.bars import Bars
-from processors.decode import bar_revision_of, book_of, heal_of, kline_of, trade_of
+from processors.decode import bar_revision_of, book_of, heal_of, kline_of
 from processors.depth import Imbalance
 from processors.engine.app import create_app
 from processors.engine.engine import Agent, Engine
@@ -20,9 +20,10 @@ from processors.engine.outputs import Outputs
 from processors.engine.overrides import EngineApp
 from processors.raw import HealOf, RawReader, RecordOf
 from processors.reconciliation import Reconciliation
-from processors.records import Computation, Heal, Trade
+from processors.records import Computation, Heal
 from processors.sessions import Calendars
 from processors.settings import Settings, SettingsError
+from processors.trades import TradeReader
 from processors.vwap import Vwap
 from schemas.cluster import NotApplied, TopicHidden, require
 from schemas.control import Control
@@ -34,15 +35,15 @@ RAW_DEPTH = "infoway.raw.depth"
 RAW_KLINE = "infoway.raw.kline"
 
 
-def build(settings: Settings) -> EngineApp:
-    """Return the app: asks broker and registry for the topics and schemas that it needs, and makes none.
+def build(settings: Settings, trades: TradeReader) -> EngineApp:
+    """Return the app, its trades read by `trades`: asks broker and registry for the topics and schemas that it needs, and makes none.
 
     Raises NotApplied, TopicHidden, RegistryError, and KafkaException where no broker answers.
     """
     check_metadata_format()
     topology, registry = settings.topology, Registry(settings.registry)
     bar_topics = [f"infoway.bars.{interval}" for interval in topology.intervals]
-    calendars, event_time = Calendars(), settings.event_time
+    calendars, event_time = trades.calendars, settings.event_time
     computations: list[tuple[Computation[Any], tuple[str, ...]]] = [
         (Vwap(topology.windows, calendars, event_time, settings.emit_ms), (RAW_TRADE,)),
         (Bars(topology.intervals, calendars, event_time, settings.update_ms), (RAW_TRADE,)),
@@ -71,7 +72,7 @@ def build(settings: Settings) -> EngineApp:
         membership=partial(Member, settings.group, -1, ""),
     )
     reads: dict[str, RecordOf] = {
-        RAW_TRADE: _trades_within(calendars),
+        RAW_TRADE: trades,
         RAW_DEPTH: book_of,
         RAW_KLINE: kline_of,
         **dict.fromkeys(bar_topics, bar_revision_of),
@@ -79,16 +80,6 @@ def build(settings: Settings) -> EngineApp:
     heals = _heals_within(calendars)
     decoders = {topology.name(name): RawReader(registry, record_of, heals) for name, record_of in reads.items()}
     return create_app(settings.group, engine, decoders, settings.batch_records, datadir=str(settings.work_dir))
-
-
-def _trades_within(calendars: Calendars) -> RecordOf:
-    def trade_within(offset: int, raw: dict[str, Any]) -> Trade:
-        trade = trade_of(offset, raw)
-        # raises BeyondCalendar: a dead letter here, since an agent could only end the worker over it, again and again
-        calendars.session_of(trade.business, trade.symbol, trade.ts_event)
-        return trade
-
-    return trade_within
 
 
 def _heals_within(calendars: Calendars) -> HealOf:
@@ -101,7 +92,8 @@ def _heals_within(calendars: Calendars) -> HealOf:
 
 
 try:
-    app = build(Settings.from_environment(os.environ))
+    trade_reader = TradeReader(Calendars())
+    app = build(Settings.from_environment(os.environ), trade_reader)
 except (NotApplied, RegistryError, SecurityError, SettingsError, TopicHidden) as error:
     sys.exit(f"processors: {error}")
 except KafkaException as error:

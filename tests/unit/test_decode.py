@@ -3,6 +3,8 @@
 import pytest
 
 from processors.decode import Undecodable, book_of, trade_of, turnover_mismatch
+from processors.sessions import BeyondCalendar, Calendars
+from processors.trades import TradeReader
 from schemas.decimals import UNIT
 
 RECEIVED_MS = 1_752_826_113_600
@@ -105,6 +107,20 @@ def test_the_vendors_turnover_is_compared_exactly():
     assert not turnover_mismatch({**TRADE, "turnover": None}, trade)
     assert turnover_mismatch({**TRADE, "turnover": "93831400.001"}, trade)
     assert turnover_mismatch({**TRADE, "turnover": "n/a"}, trade)
+
+
+def test_what_is_taken_and_yet_odd_is_counted():
+    read = TradeReader(Calendars())
+    read(0, {**TRADE, "ts_event": 1_752_810_000_000})  # 11:40 in Hong Kong: the sessions' lunch break is no end of one
+    assert (read.outside_sessions, read.turnover_mismatches) == (0, 0)
+    night = {**TRADE, "ts_event": 1_752_800_400_000 - 5 * 3_600_000}
+    read(1, night)
+    read(2, {**TRADE, "turnover": "1"})
+    assert (read.outside_sessions, read.turnover_mismatches) == (1, 1)
+    read(3, {**night, "turnover": "1", "repeat": True})
+    assert (read.outside_sessions, read.turnover_mismatches) == (1, 1)
+    with pytest.raises(BeyondCalendar):
+        read(4, {**TRADE, "ts_event": 1})
 
 
 def test_a_book_keeps_the_vendors_order_and_its_padding():

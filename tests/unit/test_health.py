@@ -15,6 +15,8 @@ from infra.worker import WorkerHealth
 from processors.engine.engine import Engine
 from processors.engine.group import Member
 from processors.engine.outputs import Outputs
+from processors.sessions import Calendars
+from processors.trades import TradeReader
 
 MEMBER = Member("g", 3, "m")
 
@@ -155,6 +157,9 @@ def test_a_worker_is_ready_once_it_has_the_states_of_its_assignment():
     engine = health.engine
     assert (health.stuck(), health.unready()) == (None, None)
     assert {sample.name: sample.value for sample in health.samples()}["infoway_worker_ready"] == 1
+    health.trades = TradeReader(Calendars())
+    health.trades.outside_sessions = 5
+    assert {sample.name: sample.value for sample in health.samples()}["infoway_trades_outside_sessions"] == 5
     engine.ready = None
     assert health.unready().startswith("recovering")
     engine.ready, engine.membership = MEMBER, lambda: Member("g", 4, "m")
