@@ -20,7 +20,7 @@ from infra.embedded.java import JavaMissing
 from infra.embedded.process import ServerFailed
 from infra.embedded.stack import FolderInUse, PortInUse
 from infra.export import ExportFailed, add_export_options, export_topics
-from infra.feeding import KeyMissing, KeyUnreadable, api_key
+from infra.feeding import BadSilence, KeyMissing, KeyUnreadable, api_key
 from infra.health import HttpUnusable
 from infra.planning import plan_subscriptions
 from infra.record import record
@@ -54,6 +54,7 @@ EXPECTED = (
     BadAddress,
     BadPeriod,
     BadScript,
+    BadSilence,
     BadSpoolSize,
     BadSymbol,
     BadSymbols,

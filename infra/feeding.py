@@ -35,6 +35,18 @@ class KeyUnreadable(ValueError):
     """The file that should have the API key cannot be read."""
 
 
+class BadSilence(ValueError):
+    """INFOWAY_SILENCE_S is no time."""
+
+
+def silence_ms(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how long a symbol may be silent after its ack, in market hours, before it is reported; raises BadSilence."""
+    seconds = environment.get("INFOWAY_SILENCE_S") or "300"
+    if not (seconds.isascii() and seconds.isdigit() and int(seconds)):
+        raise BadSilence(f"INFOWAY_SILENCE_S={seconds}: name a whole number of seconds above 0")
+    return int(seconds) * 1000
+
+
 def api_key(environment: Mapping[str, str] = os.environ) -> str:
     """Return the vendor's API key from INFOWAY_API_KEY or the file that INFOWAY_API_KEY_FILE names; empty where neither is set."""
     path = environment.get("INFOWAY_API_KEY_FILE")
@@ -83,8 +95,9 @@ class Feeding:
     ) -> None:
         """With a recorder everything received is recorded too; with `healing` gaps are healed by the vendor's klines.
 
-        With a backlog a broker that is away is waited for on disk; without one the feeds wait.
+        With a backlog a broker that is away is waited for on disk; without one the feeds wait. Raises BadSilence.
         """
+        silence = silence_ms()
         stop = threading.Event()
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
@@ -93,7 +106,8 @@ class Feeding:
         unseen = self._healer.unseen if self._healer else None
         if backlog is not None:
             backlog.unseen = unseen
-        settings, chance = FeedSettings(source=source, is_open=market_hours(), unseen=unseen), random.Random()
+        settings = FeedSettings(source=source, silence_ms=silence, is_open=market_hours(), unseen=unseen)
+        chance = random.Random()
         protocol = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
 
         def make(feed: Feed, counters: FeedCounters) -> FeedProtocol:

@@ -11,7 +11,7 @@ from infra import backfill as backfill_module
 from infra import feeding as feeding_module
 from infra.board import Board
 from infra.deployment import Deployment
-from infra.feeding import Feeding
+from infra.feeding import BadSilence, Feeding, silence_ms
 from infra.planning import feeds_to_run
 from infra.simulator import running_simulator
 from producers import running as running_module
@@ -154,3 +154,15 @@ def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(d
         healer.unseen("A", "stock", "stock-1", None, 200_000)
         (outage,) = healer._waiting
     assert (outage.ts_from, outage.ts_to) == (30_000 - LATENCY, 200_000)
+
+
+def test_the_silence_after_which_a_symbol_is_reported_is_a_setting(deployment, monkeypatch):
+    described, _ = deployment
+    monkeypatch.setenv("INFOWAY_SILENCE_S", "1")
+    with running_simulator(rate=50) as simulator:
+        with Feeding(described, planned("BTCUSDT,AAPL.US:crypto"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+            wait_until(lambda: feeding.counters[0].silent == 1)
+    assert silence_ms({}) == 300_000
+    for wrong in ("0", "-1", "1.5", "five"):
+        with pytest.raises(BadSilence, match="a whole number of seconds"):
+            silence_ms({"INFOWAY_SILENCE_S": wrong})
