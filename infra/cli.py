@@ -20,7 +20,7 @@ from infra.embedded.java import JavaMissing
 from infra.embedded.process import ServerFailed
 from infra.embedded.stack import FolderInUse, PortInUse
 from infra.export import ExportFailed, add_export_options, export_topics
-from infra.feeding import BadSilence, KeyMissing, KeyUnreadable, api_key
+from infra.feeding import BadKey, BadSilence, KeyMissing, KeyUnreadable, api_key
 from infra.health import HttpUnusable
 from infra.planning import plan_subscriptions
 from infra.record import record
@@ -52,6 +52,7 @@ from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 EXPECTED = (
     BacklogFull,
     BadAddress,
+    BadKey,
     BadPeriod,
     BadScript,
     BadSilence,

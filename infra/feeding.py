@@ -17,6 +17,7 @@ from producers.protocol import FeedProtocol
 from producers.publish import Publisher, PublishError, Sink, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
 from producers.running import RunningFeeds
+from producers.secret import SHORTEST, Secret
 from producers.settings import FeedSettings
 from producers.silence import IsOpen
 from producers.symbols import BadSymbol, Feed
@@ -35,6 +36,10 @@ class KeyUnreadable(ValueError):
     """The file that should have the API key cannot be read."""
 
 
+class BadKey(ValueError):
+    """What should be the API key cannot be one."""
+
+
 class BadSilence(ValueError):
     """INFOWAY_SILENCE_S is no time."""
 
@@ -48,14 +53,21 @@ def silence_ms(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def api_key(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the vendor's API key from INFOWAY_API_KEY or the file that INFOWAY_API_KEY_FILE names; empty where neither is set."""
-    path = environment.get("INFOWAY_API_KEY_FILE")
-    if environment.get("INFOWAY_API_KEY") or not path:
-        return environment.get("INFOWAY_API_KEY", "").strip()
-    try:
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise KeyUnreadable(f"INFOWAY_API_KEY_FILE={path}: {error.strerror}: name a file with the key alone") from error
+    """Return the vendor's API key from INFOWAY_API_KEY or the file that INFOWAY_API_KEY_FILE names; empty where neither is set.
+
+    Raises KeyUnreadable and BadKey.
+    """
+    key, path = environment.get("INFOWAY_API_KEY", "").strip(), environment.get("INFOWAY_API_KEY_FILE")
+    if not key and path:
+        try:
+            key = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no text"
+            raise KeyUnreadable(f"INFOWAY_API_KEY_FILE={path}: {reason}: name a file with the key alone") from None
+    if key and not Secret(key).sound:
+        name = "INFOWAY_API_KEY" if environment.get("INFOWAY_API_KEY", "").strip() else f"INFOWAY_API_KEY_FILE={path}"
+        raise BadKey(f"{name}: a key has {SHORTEST} characters or more, printable ASCII without spaces: this has not")
+    return key
 
 
 def endpoint_of(key: str, url: str | None) -> Endpoint:

@@ -10,6 +10,7 @@ import httpx
 from producers.answers import Kline, RestError, one_line, read_envelope, read_klines, read_package
 from producers.codes import KLINE_TYPES
 from producers.plan import FREE, Package
+from producers.secret import Secret
 from producers.symbols import BUSINESSES
 from schemas.control import KLINE_LENGTHS
 
@@ -56,9 +57,9 @@ class Rest:
     ) -> None:
         url = _sound(base_url)
         # httpx would name the whole header in its own error
+        self._secret = Secret(api_key)
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
             raise RestError("the API key is empty or has characters that no key has: check INFOWAY_API_KEY", refused=True)
-        self._key = api_key
         self._pace = Pace(FREE.requests, clock, sleep)
         self._sleep = sleep
         self._chance = chance or random.Random()
@@ -119,12 +120,12 @@ class Rest:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            reason = one_line(str(error).replace(self._key, "***")) or type(error).__name__
+            reason = one_line(self._secret.scrub(str(error))) or type(error).__name__
             raise RestError(
                 f"no answer from {self._http.base_url} ({reason}): is the address right, and the network up?",
                 retryable=isinstance(error, httpx.TransportError),
             ) from None
-        return read_envelope(path, response.status_code, response.text.replace(self._key, "***"))
+        return read_envelope(path, response.status_code, self._secret.scrub(response.text))
 
 
 def _sound(base_url: str) -> httpx.URL:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import websocket
 
@@ -15,6 +15,7 @@ from producers.codes import advice
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
 from producers.records import Output
+from producers.secret import Secret
 
 LIVE_URL = "wss://data.infoway.io/ws"
 
@@ -125,15 +126,10 @@ class Endpoint:
         """Return the address of a business, the key included: for the socket only."""
         return f"{self.base_url}?{urlencode({'business': business, 'apikey': self.api_key})}"
 
-    def scrub(self, text: str) -> str:
-        """Return a text without the key."""
-        for written in self.spellings():
-            text = text.replace(written, "***")
-        return text
-
-    def spellings(self) -> list[str]:
-        """Return how the key can be written: in an address, and as it is."""
-        return [written for written in dict.fromkeys((quote(self.api_key, safe=""), self.api_key)) if written]
+    @property
+    def secret(self) -> Secret:
+        """The key, to be taken out of texts."""
+        return Secret(self.api_key)
 
 
 def wall_clock() -> int:
@@ -189,7 +185,7 @@ def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher:
         if stop.is_set() and protocol.state is State.OPEN:
             _end(socket, protocol, publisher, clock)
     except (websocket.WebSocketException, OSError) as error:
-        reason = endpoint.scrub(str(error)) or type(error).__name__
+        reason = endpoint.secret.scrub(str(error)) or type(error).__name__
     finally:
         socket.shutdown()
     return reason
@@ -212,7 +208,9 @@ def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocke
             raise KeyRefused(feed, error.status_code) from None
         raise _ConnectionFailed(f"no WebSocket at {endpoint.base_url}: HTTP {error.status_code}") from None
     except (websocket.WebSocketException, OSError) as error:
-        raise _ConnectionFailed(f"no connection to {endpoint.base_url}: {endpoint.scrub(str(error)) or type(error).__name__}") from None
+        raise _ConnectionFailed(
+            f"no connection to {endpoint.base_url}: {endpoint.secret.scrub(str(error)) or type(error).__name__}"
+        ) from None
     socket.settimeout(_READ_TIMEOUT)
     socket.sock = _ReadAhead(socket.sock)
     return socket
@@ -226,7 +224,7 @@ def _converse(
     stop: threading.Event,
     clock: Clock,
 ) -> str:
-    keys = [written.encode() for written in endpoint.spellings()]
+    secret = endpoint.secret
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
@@ -241,13 +239,13 @@ def _converse(
                 protocol.tick(clock())
             else:
                 if opcode == websocket.ABNF.OPCODE_CLOSE:
-                    return endpoint.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
+                    return endpoint.secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
                 if opcode in _DATA:
                     texts = [frame.data]
                 else:
                     publisher.publish(protocol.pong(clock()), protocol.counters)
         if texts:
-            publisher.publish(_received(texts, keys, protocol, clock()), protocol.counters)
+            publisher.publish(_received(texts, secret, protocol, clock()), protocol.counters)
         else:
             publisher.serve()
         if protocol.state is not State.OPEN:
@@ -255,13 +253,10 @@ def _converse(
     return "told to stop"
 
 
-def _received(texts: list[bytes], keys: list[bytes], protocol: FeedProtocol, now: int) -> list[Output]:
+def _received(texts: list[bytes], secret: Secret, protocol: FeedProtocol, now: int) -> list[Output]:
     outputs: list[Output] = []
     for text in texts:
-        for key in keys:
-            if key in text:
-                text = text.replace(key, b"***")
-        outputs += protocol.receive(text, now)
+        outputs += protocol.receive(secret.scrub_frame(text), now)
         if protocol.state is not State.OPEN:
             break
     return outputs

@@ -17,7 +17,10 @@ from schemas.registry import Registry
 from schemas.topics import Topology
 
 KEY = "k3y+with/odd=signs%and~more"
-SPELLINGS = (KEY.encode(), quote(KEY, safe="").encode(), orjson.dumps(KEY)[1:-1], KEY.encode("unicode_escape"))
+ESCAPED = KEY.replace("/", "\\/").replace("=", "\\u003d").replace("&", "\\u0026").replace("+", "\\u002B")
+"""As other JSON writers than Python's spell it."""
+PERCENT = quote(KEY, safe="")
+SPELLINGS = tuple(each.encode() for each in (KEY, PERCENT, PERCENT.lower(), ESCAPED, KEY.replace("/", "\\/")))
 
 
 @pytest.fixture
@@ -30,10 +33,14 @@ def telltale():
         client.send(orjson.dumps({"code": 10001, "trace": KEY}).decode())
         trade = {"s": "BTCUSDT", "t": 1, "p": "1", "v": "1", "vw": "1", "td": 0, "apikey": KEY}
         client.send(orjson.dumps({"code": 10002, "data": trade}).decode())
+        client.send(
+            f'{{"code": 10002, "data": {{"s": "BTCUSDT", "t": 2, "p": "1.5", "v": "1", "vw": "1.5", "td": 0, "key": "{ESCAPED}"}}}}'
+        )
         client.send(orjson.dumps({"code": 99999, "data": KEY}).decode())
+        client.send(f"who is {PERCENT.lower()}")
         client.send(f"Subscribe fail: {KEY}")
         client.send(orjson.dumps({"code": 503, "msg": f"too many klines for {KEY}"}).decode())
-        client.send(orjson.dumps({"code": 509, "msg": f"invalid key {KEY}", "trace": KEY}).decode())
+        client.send(orjson.dumps({"code": 509, "msg": f"invalid key {KEY}", "trace": KEY}).decode().replace(KEY, ESCAPED))
         client.close(1008, f"key {KEY}"[:100])
 
     with serve(converse, "127.0.0.1", 0) as server:
@@ -49,6 +56,7 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
     names = Topology(namespace, partitions=1)
     topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
     environment = os.environ | {"INFOWAY_API_KEY": KEY, "INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url}
+    environment["INFOWAY_SPOOL"] = str(tmp_path / "spool")
     command = [
         sys.executable,
         "-m",
@@ -78,6 +86,7 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
         found[topic.name] = b"\n".join(
             part or b"" for m in messages for part in (m.key(), m.value(), *(value for _, value in m.headers() or ()))
         )
+    found |= {str(path): path.read_bytes() for path in (tmp_path / "spool").iterdir()}
     assert b"509" in found["output"]
     assert found[f"{namespace}infoway.dead-letter"]
     assert b"***" in found[f"{namespace}infoway.raw.trade"], "the push was kept, less the key"
