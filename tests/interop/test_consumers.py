@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from datetime import date
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from schemas.wire import logical_type
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.ndjson"
-PREFIX = "interop."
 TOPICS = {"infoway.bars.1m": "bar", "infoway.vwap.1m": "vwap", "infoway.depth.imbalance": "depth_imbalance"}
 EXTREMES = ("99999999999999999999.999999999999999999", "-99999999999999999999.999999999999999999", "-0.000000000000000001", "0")
 
@@ -61,19 +61,22 @@ def records():
 @pytest.fixture(scope="module")
 def environment(stack):
     """The topics with fixed records: committed in lz4 as the processors do, after some of a worker that did not commit."""
-    names = Topology(PREFIX, partitions=3)
+    # not one for all: a worker of pytest may come back to this module, and makes the topics anew
+    prefix = f"interop-{uuid.uuid4().hex[:8]}."
+    names = Topology(prefix, partitions=3)
     outputs = Outputs.of(names, topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {}))
-    settings = {"bootstrap.servers": stack.bootstrap, "transactional.id": PREFIX, "compression.type": "lz4"}
+    settings = {"bootstrap.servers": stack.bootstrap, "transactional.id": prefix, "compression.type": "lz4"}
     producer = ck.Producer(settings)
     producer.init_transactions(20)
     for commit in (False, True):
         producer.begin_transaction()
         for topic, schema, record in records():
-            name, partition, key, value = outputs.encode(topic, 1, record["symbol"], tuple(physical(schema, record)), "infoway.raw.trade")
+            fields = tuple(physical(schema, record if commit else record | {"symbol": "NEVER.HK"}))
+            name, partition, key, value = outputs.encode(topic, 1, record["symbol"], fields, "infoway.raw.trade")
             producer.produce(name, value, key, partition)
         producer.flush(20)
         producer.commit_transaction(20) if commit else producer.abort_transaction(20)
-    variables = {"INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": PREFIX}
+    variables = {"INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": prefix}
     return {**os.environ, **variables}
 
 
@@ -97,7 +100,7 @@ def run(command, folder, environment, text=None, timeout=120):
 def reads_the_golden_file(command, folder, environment):
     printed = run([*command, str(len(golden()))], folder, environment)
     found = [json.loads(line) for line in printed.splitlines()]
-    ours = [record | {"topic": record["topic"].removeprefix(PREFIX)} for record in found]
+    ours = [record | {"topic": record["topic"].removeprefix(environment["INFOWAY_PREFIX"])} for record in found]
     # of several topics nobody promises an order, of one partition everybody does
     for topic in TOPICS:
         assert [each for each in ours if each["topic"] == topic] == [each for each in golden() if each["topic"] == topic]
@@ -141,13 +144,18 @@ def test_java(environment, java):
 def test_a_java_producer_of_default_settings_puts_keys_where_ours_do(environment, java):
     command, folder = java
     keys = [f"{number:05d}.HK" for number in range(300)] + ["BTCUSDT", "USDJPY", "ÄÖ株.HK", "600519.SH", "weird symbol", "x" * 300]
-    printed = run([*command, "Partition.java", f"{PREFIX}infoway.raw.kline"], folder, environment, text="\n".join(keys))
+    printed = run(
+        [*command, "Partition.java", f"{environment['INFOWAY_PREFIX']}infoway.raw.kline"], folder, environment, text="\n".join(keys)
+    )
     theirs = [int(line) for line in printed.split()]
     ours = []
     producer = open_producer(environment["INFOWAY_BOOTSTRAP"])
     for key in keys:
         producer.produce(
-            f"{PREFIX}infoway.raw.trade", b"", key.encode(), on_delivery=lambda error, sent: ours.append((sent.key(), sent.partition()))
+            f"{environment['INFOWAY_PREFIX']}infoway.raw.trade",
+            b"",
+            key.encode(),
+            on_delivery=lambda error, sent: ours.append((sent.key(), sent.partition())),
         )
     assert producer.flush(20) == 0
     assert [dict(ours)[key.encode()] for key in keys] == theirs == [partition_of(key.encode(), 3) for key in keys]

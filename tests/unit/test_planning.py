@@ -36,7 +36,7 @@ def names(feeds):
 
 
 def test_the_plan_is_printed_connection_by_connection(simulator, environment, capsys):
-    environment.setenv("INFOWAY_API_KEY", "a-key")
+    environment.setenv("INFOWAY_API_KEY", "plan-key")
     assert run("plan-subscriptions", "--rest", simulator.rest_url, "--symbols", MIXED) == 0
     assert capsys.readouterr().out.splitlines() == [
         "package Simulator: 4 connections, 600 symbols on one, 20 in all, 20 REST requests a second, until 2100-01-01",
@@ -76,19 +76,19 @@ def test_a_refused_key_and_bad_symbols_are_told_and_the_key_is_not(simulator, en
 
 
 def test_an_address_without_packages_is_said_to_have_none(simulator, environment, capsys):
-    environment.setenv("INFOWAY_API_KEY", "a-key")
+    environment.setenv("INFOWAY_API_KEY", "plan-key")
     assert run("plan-subscriptions", "--rest-url", f"{simulator.rest_url}/v9", "--symbols", "AAPL.US") == 0
     assert f"Free (assumed: {simulator.rest_url}/v9 has no /package/info)" in capsys.readouterr().out
 
 
 def test_produce_plans_by_the_host_of_its_websocket_before_it_looks_for_a_cluster(simulator, environment):
-    environment.setenv("INFOWAY_API_KEY", "a-key")
+    environment.setenv("INFOWAY_API_KEY", "plan-key")
     with pytest.raises(PlanTooSmall, match="5 connections are needed and it has 4"):
         run("produce", "--url", simulator.url, "--symbols", f"{MIXED},2330.TW")
 
 
 def test_up_plans_before_it_starts_anything(simulator, environment, tmp_path):
-    environment.setenv("INFOWAY_API_KEY", "a-key")
+    environment.setenv("INFOWAY_API_KEY", "plan-key")
     with pytest.raises(PlanTooSmall, match="21 symbols are needed and it has 20"):
         run("up", "--data", tmp_path / "data", "--rest-url", simulator.rest_url, "--symbols", ",".join(f"{n:05}.HK" for n in range(21)))
     assert not (tmp_path / "data").exists()
@@ -97,12 +97,12 @@ def test_up_plans_before_it_starts_anything(simulator, environment, tmp_path):
 def test_what_fits_the_package_is_what_is_produced(simulator):
     expected = chosen_feeds(MIXED, live=True)
     assert names(expected) == ["stock-1", "crypto-1", "common-1", "japan-1"]
-    assert feeds_within_package(MIXED, False, "a-key", simulator.url, None) == expected
-    assert feeds_within_package(MIXED, True, "a-key", None, simulator.rest_url) == expected
+    assert feeds_within_package(MIXED, False, "plan-key", simulator.url, None) == expected
+    assert feeds_within_package(MIXED, True, "plan-key", None, simulator.rest_url) == expected
 
 
 def test_a_missing_endpoint_warns_and_keeps_nothing_from_its_start(simulator, caplog):
-    feeds = feeds_within_package(MIXED, True, "a-key", None, f"{simulator.rest_url}/v9")
+    feeds = feeds_within_package(MIXED, True, "plan-key", None, f"{simulator.rest_url}/v9")
     assert names(feeds) == ["stock-1", "crypto-1", "common-1", "japan-1"]
     unknown, small = (record.getMessage() for record in caplog.records)
     assert unknown.startswith("the package of the key is not known") and "package Free: 1 connection" in unknown
@@ -118,14 +118,14 @@ def failing(monkeypatch, error):
 
 def test_only_a_guessed_address_may_give_nothing_of_use(monkeypatch, caplog):
     failing(monkeypatch, RestError("HTTP 426", 426))
-    assert names(feeds_within_package("AAPL.US", False, "a-key", "ws://127.0.0.1:1/ws", None)) == ["stock-1"]
+    assert names(feeds_within_package("AAPL.US", False, "plan-key", "ws://127.0.0.1:1/ws", None)) == ["stock-1"]
     assert len(caplog.records) == 1
     for url, rest_url in ((None, None), (None, "http://127.0.0.1:1"), ("ws://127.0.0.1:1/ws", "http://127.0.0.1:1")):
         with pytest.raises(RestError, match="426"):
-            feeds_within_package("AAPL.US", False, "a-key", url, rest_url)
+            feeds_within_package("AAPL.US", False, "plan-key", url, rest_url)
     failing(monkeypatch, RestError("refused", 401, refused=True))
     with pytest.raises(RestError, match="refused"):
-        feeds_within_package("AAPL.US", False, "a-key", "ws://127.0.0.1:1/ws", None)
+        feeds_within_package("AAPL.US", False, "plan-key", "ws://127.0.0.1:1/ws", None)
 
 
 @pytest.mark.parametrize(
