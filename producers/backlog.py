@@ -39,7 +39,7 @@ class BacklogFull(Exception):
 
 @dataclass(slots=True)
 class _Loss:
-    """What was dropped of a symbol in a topic: `first` and `last` receipt in ms UTC."""
+    """What was dropped of a kind and a key in a topic: `first` and `last` receipt in ms UTC."""
 
     feed: str
     connection: str
@@ -74,26 +74,25 @@ class Backlog:
         self._report = report
         self._partitions = partitions
         self._counters: dict[str, FeedCounters] = {}
-        self._losses: dict[tuple[str, str], _Loss] = {}
-        self._reports: dict[str, list[tuple[str, _Loss]]] = {}
+        self._losses: dict[tuple[str, str | None, str], _Loss] = {}
+        self._reports: dict[str, list[tuple[str | None, _Loss]]] = {}
         """Losses whose gaps are on record, by feed: its status is to tell of them."""
         self._held: deque[Entry] = deque()
         self._broken = ""
         self._left = 0
-        firsts: dict[tuple[str, str], Entry] = {}
+        topics: set[str] = set()
         oldest = 0
-        for entry in spool.unread():
+        for _, entry in spool.unread():
             self._left += 1
             self.earlier.received += entry.kind in COUNTED
-            if entry.kind == "raw" and entry.key is not None:
-                firsts.setdefault((entry.topic, entry.key), entry)
+            if entry.kind == "raw":
+                topics.add(entry.topic)
                 oldest = min(oldest or entry.ts, entry.ts)
         self.earlier.spooled = self.earlier.received
-        self._published = published({topic for topic, _ in firsts}, oldest) if firsts else {}
+        self._published = published(topics, oldest) if topics else {}
         if self._left:
             _log.warning("%d records of an earlier run wait in %s and go out first; %d were torn", self._left, spool.folder, spool.torn)
-        if spool.unclean and firsts:
-            self._own_up(list(firsts.values()))
+        self._own_up()
 
     @property
     def empty(self) -> bool:
@@ -107,7 +106,7 @@ class Backlog:
 
     def append(self, entry: Entry, counters: FeedCounters) -> None:
         """Take a record at the end, or count it as lost. Raises BacklogFull where it must not be dropped."""
-        self._counters[entry.feed] = counters
+        self._counters[counters.feed] = counters
         if self._untold and self._spool.size < self._spool.limit * 3 // 4:
             self._tell()
         keeps = entry.kind == "other"
@@ -133,7 +132,7 @@ class Backlog:
             if found is None:
                 return None
             segment, entry = found
-            counters = self.earlier if self._left > 0 else self._counters.get(entry.feed, self.earlier)
+            counters = self.earlier if self._left > 0 else self._counters.get(_account(entry), self.earlier)
             self._left -= self._left > 0
             if entry.kind in COUNTED:
                 counters.spooled -= 1
@@ -200,36 +199,34 @@ class Backlog:
         return entry.sequence <= self._published.get(place, 0)
 
     def _lose(self, entry: Entry, counters: FeedCounters) -> None:
-        if entry.kind in COUNTED:
-            counters.lost += 1
-        if entry.kind == "raw" and entry.key is not None:
-            loss = self._losses.get((entry.topic, entry.key))
-            if loss is None:
-                if not self._losses and not self._broken:
-                    _log.error(
-                        "the spool %s is full (%d MiB): records are lost, and told as gaps", self._spool.folder, self._spool.limit >> 20
-                    )
-                loss = self._losses[entry.topic, entry.key] = _Loss(entry.feed, "", 0, entry.ts, entry.ts)
-            loss.connection, loss.sequence, loss.last = entry.connection, entry.sequence, max(loss.last, entry.ts)
-            loss.count += 1
+        if entry.kind not in COUNTED:
+            return
+        counters.lost += 1
+        place = entry.topic, entry.key, entry.kind
+        loss = self._losses.get(place)
+        if loss is None:
+            if not self._losses and not self._broken:
+                _log.error("the spool %s is full (%d MiB): records are lost, and told as gaps", self._spool.folder, self._spool.limit >> 20)
+            loss = self._losses[place] = _Loss(entry.feed, "", 0, entry.ts, entry.ts)
+        loss.connection, loss.sequence = entry.connection, max(loss.sequence, entry.sequence)
+        loss.first, loss.last = min(loss.first, entry.ts), max(loss.last, entry.ts)
+        loss.count += 1
 
     def _tell(self) -> None:
         """Put on record, as far as the disk takes it, what was held and what was lost."""
         while self._held and self._spooled(self._held[0]):
             self._held.popleft()
         while self._losses and not self._held:
-            (topic, symbol), loss = next(iter(self._losses.items()))
-            since = loss.first - _LATENCY
-            if not self._spooled(self._gap(topic, symbol, loss.feed, loss.connection, since, loss.last, f"{loss.count} records lost")):
+            (topic, key, kind), loss = next(iter(self._losses.items()))
+            if kind == "raw" and key is not None and not self._tell_gap(topic, key, loss):
                 return
-            del self._losses[topic, symbol]
-            self._reports.setdefault(loss.feed, []).append((symbol, loss))
-            if self.unseen is not None and topic.endswith("raw.trade"):
-                self.unseen(symbol, _business(loss.feed), loss.feed, since, loss.last)
+            del self._losses[topic, key, kind]
+            # of a frame that could not be read, and of a kline of the past, no agent is to know
+            self._reports.setdefault(loss.feed, []).append((key if kind == "raw" else None, loss))
         while self._reports and not self._losses:
             feed, found = next(iter(self._reports.items()))
-            count, symbols = sum(loss.count for _, loss in found), sorted({symbol for symbol, _ in found})
-            last = max((loss for _, loss in found), key=lambda loss: loss.sequence)
+            count, symbols = sum(loss.count for _, loss in found), sorted({symbol for symbol, _ in found if symbol is not None})
+            last = max((loss for _, loss in found), key=lambda loss: (loss.last, loss.sequence))
             times = (min(loss.first for _, loss in found), max(loss.last for _, loss in found))
             reason = f"{count} records lost: the broker was away and the spool full"
             if not self._spooled(
@@ -238,16 +235,56 @@ class Backlog:
                 return
             del self._reports[feed]
 
-    def _own_up(self, firsts: list[Entry]) -> None:
-        """What an earlier process had in memory is lost: a gap from each symbol's last life in the log to what comes first here."""
-        reason = "a producer died while the broker was away"
-        gaps = [self._gap(entry.topic, entry.key, entry.feed, entry.connection, None, entry.ts, reason) for entry in firsts]
-        self._spool.put_first(gaps)
-        self._left += len(gaps)
+    def _tell_gap(self, topic: str, symbol: str, loss: _Loss) -> bool:
+        since = loss.first - _LATENCY
+        if not self._spooled(self._gap(topic, symbol, loss.feed, loss.connection, since, loss.last, f"{loss.count} records lost")):
+            return False
+        if self.unseen is not None and topic.endswith("raw.trade"):
+            self.unseen(symbol, _business(loss.feed), loss.feed, since, loss.last)
+        return True
+
+    def _own_up(self) -> None:
+        """Of what an earlier process has lost the spool knows no count: a gap for all that a feed has in a partition, from its last life
+        in the log to what comes next of it. Where nothing comes, its next begin tells of the loss."""
+        if not self._spool.holes:
+            return
+        found: dict[Segment | None, dict[tuple[str, int, str], Entry]] = {}
+        if None in self._spool.holes:
+            found[None] = {}
+        last = None
+        for segment, entry in self._spool.unread():
+            if last in self._spool.holes and segment is not last:
+                found.setdefault(last, {})
+            last = segment
+            if (place := self._place(entry)) is not None:
+                for nexts in found.values():
+                    nexts.setdefault(place, entry)
+        for hole, nexts in found.items():
+            reason = "a producer died while the broker was away" if hole is None else "a part of the spool was damaged"
+            gaps = [
+                self._gap(topic, None, feed, entry.connection, None, entry.ts, reason)._replace(partition=partition)
+                for (topic, partition, feed), entry in nexts.items()
+            ]
+            if gaps:
+                self._spool.fill(hole, gaps)
+                self._left += len(gaps)
+
+    def _place(self, entry: Entry) -> tuple[str, int, str] | None:
+        """Return the topic, partition and feed that an entry is a sign of life of."""
+        if entry.topic not in self._partitions or entry.kind == "rest" or ("control", b"heal") in (entry.headers or ()):
+            return None
+        if entry.key is None:
+            return entry.topic, entry.partition, entry.feed
+        return entry.topic, partition_of(entry.key.encode(), self._partitions[entry.topic]), entry.feed
 
     def _gap(self, topic: str, symbol: str | None, feed: str, connection: str, ts_from: int | None, ts: int, reason: str) -> Entry:
         control = Control("gap", feed, _business(feed), connection, self._source, ts, ts * 1000, ts_from, reason)
-        return Entry(topic, symbol, None, -1, control.headers(), "other", feed)
+        return Entry(topic, symbol, None, -1, control.headers(), "other", feed, connection, 0, ts)
+
+
+def _account(entry: Entry) -> str:
+    """Return whose counters an entry stands in: the healer's klines bear the name of the feed whose gap they heal."""
+    return "rest" if entry.kind == "rest" else entry.feed
 
 
 def _business(feed: str) -> str:

@@ -223,7 +223,10 @@ class Publisher:
             _, feed, connection, sequence, received, source, _ = record.fields[-7:]
             kind = "rest" if source == "rest" else "raw"
             return Entry(topic, record.key, value, -1, None, kind, feed, connection, sequence, received // 1000)
-        return Entry(topic, record.key, value, -1, None, "dead" if record.topic == DEAD_LETTER else "other", counters.feed)
+        if record.topic == DEAD_LETTER:
+            feed, connection, received, _ = record.fields[-4:]
+            return Entry(topic, record.key, value, -1, None, "dead", feed, connection, 0, received // 1000)
+        return Entry(topic, record.key, value, -1, None, "other", counters.feed)
 
     def _publish(self, entry: Entry, counters: FeedCounters) -> None:
         backlog = self._backlog

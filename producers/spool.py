@@ -74,8 +74,9 @@ class Spool:
         self._next: deque[tuple[Segment, bytes]] = deque()
         self._unread: deque[Segment] = deque()
         self._writing: tuple[Segment, int] | None = None
-        self.unclean = self._take_over(identity)
-        """Whether an earlier process left entries without a `close`: what it had not spooled yet is lost."""
+        self.holes: list[Segment | None] = self._take_over(identity)
+        """Where entries of an earlier process are lost: before all others (None), as it ended without `close` and had not spooled them
+        yet, and behind what is left of a segment that was torn or damaged."""
 
     @property
     def size(self) -> int:
@@ -141,10 +142,21 @@ class Spool:
         segment, blob = self._next.popleft()
         return segment, _entry(blob)
 
-    def unread(self) -> Iterator[Entry]:
-        """Yield what is still to be read, without reading it."""
+    def unread(self) -> Iterator[tuple[Segment, Entry]]:
+        """Yield what is still to be read with its segment, without reading it."""
         for segment in [*self._unread]:
-            yield from map(_entry, _blobs(segment.path))
+            yield from ((segment, _entry(blob)) for blob in _blobs(segment.path))
+
+    def fill(self, hole: Segment | None, entries: Sequence[Entry]) -> None:
+        """Put entries into a hole; raises OSError."""
+        if hole is None:
+            self.put_first(entries)
+            return
+        file = os.open(hole.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            self._write(file, hole, entries)
+        finally:
+            os.close(file)
 
     def give_back(self, segment: Segment, entry: Entry) -> None:
         """Take an entry that was just read back: it is the next one again."""
@@ -164,7 +176,7 @@ class Spool:
             (self.folder / "closed").touch()
         os.close(self._lock)
 
-    def _take_over(self, identity: str) -> bool:
+    def _take_over(self, identity: str) -> list[Segment | None]:
         owner = self.folder / "owner"
         paths = sorted(self.folder.glob("*.spool"))
         if paths and owner.exists() and owner.read_text() != identity:
@@ -174,23 +186,27 @@ class Spool:
                 "or name another folder by INFOWAY_SPOOL"
             )
         owner.write_text(identity)
+        damaged: list[Segment | None] = []
         for path in paths:
             segment = Segment(path)
             for blob in _blobs(path):
                 segment.left += 1
                 segment.size += _HEAD + len(blob)
-            if path.stat().st_size > segment.size:
-                self.torn += 1
-                os.truncate(path, segment.size)
+            torn = path.stat().st_size > segment.size
             if segment.left:
                 self._segments.append(segment)
                 self._unread.append(segment)
-            else:
+            if torn:
+                self.torn += 1
+                os.truncate(path, segment.size)
+                damaged.append(self._segments[-1] if self._segments else None)
+            if not segment.left:
                 path.unlink()
         closed = self.folder / "closed"
-        unclean = bool(self._segments) and not closed.exists()
+        if self._segments and not closed.exists():
+            damaged.append(None)
         closed.unlink(missing_ok=True)
-        return unclean
+        return list(dict.fromkeys(damaged))
 
     def _begin(self, last: Path | None) -> None:
         self._end()

@@ -15,6 +15,7 @@ from infra.deployment import Deployment
 from infra.spooling import open_backlog
 from producers import publish
 from producers.counters import FeedCounters
+from producers.partition import partition_of
 from producers.protocol import FeedProtocol
 from producers.publish import Publisher, open_producer, raw_partitions
 from producers.settings import FeedSettings
@@ -24,6 +25,7 @@ from schemas.registry import Registry
 from schemas.topics import Topology
 
 T = 1_722_902_400_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ class Run:
         self.partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self.backlog = open_backlog(deployment, "replay", folder, {"INFOWAY_SPOOL_MIB": "1"})
         self.publisher = Publisher(producer, deployment.topology, deployment.schema_ids, threading.Event(), self.backlog)
-        feed = Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT"))
+        feed = Feed("crypto-1", "crypto", SYMBOLS)
         self.core = FeedProtocol(feed, FeedSettings("replay"), self.partitions, FeedCounters(feed.name), random.Random(1))
         self.counters = self.core.counters
         self.now = (T + begin) * 1000
@@ -62,7 +64,7 @@ class Run:
     def receive(self, count):
         for number in range(count):
             self.now += 10_000
-            symbol = ("BTCUSDT", "ETHUSDT")[number % 2]
+            symbol = SYMBOLS[number % 2]
             frame = b'{"code":10002,"data":{"s":"%b","t":%d,"p":"1.5","v":"2","vw":"3","td":1}}' % (symbol.encode(), self.now // 1000)
             self.publisher.publish(self.core.receive(frame, self.now), self.counters)
             self.publisher.account(self.counters)
@@ -91,14 +93,17 @@ def started(deployment, folder):
 
 
 def logged(deployment):
-    """Per symbol its records in the topic: (connection, sequence) of trades, kind of controls."""
+    """Per symbol its records in the topic: (connection, sequence) of trades, else controls, with the gaps of its whole partition."""
     topic = deployment.topology.name("infoway.raw.trade")
     read, found = ValueReader(Registry(deployment.registry_url)), {}
     for message in read_to_end(deployment.bootstrap, topic):
         value = message.value()
         if value is None:
             control = read_control(message.headers())
-            found.setdefault(message.key() and message.key().decode(), []).append(control)
+            key = message.key() and message.key().decode()
+            whole = key is None and control.kind == "gap"
+            for symbol in [each for each in SYMBOLS if partition_of(each.encode(), 2) == message.partition()] if whole else [key]:
+                found.setdefault(symbol, []).append(control)
         else:
             record = read(value)[1]
             found.setdefault(record["symbol"], []).append((record["connection"], record["sequence"]))
@@ -121,7 +126,7 @@ def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(stack, d
     assert (run.counters.acknowledged, run.counters.lost) == (2_600, 0)
     assert run.publisher.close(10) == 0
     found = logged(deployment)
-    for place, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+    for place, symbol in enumerate(SYMBOLS):
         assert sequences(found[symbol]) == [(f"crypto-1-{T * 1000}", number) for number in range(place + 1, 2_601, 2)]
 
 
@@ -142,7 +147,7 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
     assert again.backlog.earlier.in_flight == 0
     found = logged(deployment)
     first, second = (f"crypto-1-{(T + begin) * 1000}" for begin in (0, 60_000))
-    for place, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+    for place, symbol in enumerate(SYMBOLS):
         expected = [(first, number) for number in range(place + 1, 1_101, 2)] + [(second, number) for number in range(place + 1, 11, 2)]
         assert sequences(found[symbol]) == expected
         assert [each.kind for each in found[symbol] if not isinstance(each, tuple)] == ["begin", "begin"]
@@ -184,7 +189,7 @@ def test_what_the_bound_leaves_no_room_for_is_a_gap_with_counts(stack, deploymen
     assert run.publisher.close(10) == 0
     assert run.counters.acknowledged == 12_010 - lost
     found, missing = logged(deployment), 0
-    for symbol in ("BTCUSDT", "ETHUSDT"):
+    for symbol in SYMBOLS:
         (at,) = (place for place, each in enumerate(found[symbol]) if not isinstance(each, tuple) and each.kind == "gap")
         before, gap, after = found[symbol][at - 1], found[symbol][at], found[symbol][at + 1]
         missing += (after[1] - before[1]) // 2 - 1

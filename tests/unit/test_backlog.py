@@ -1,6 +1,7 @@
 """What waits for the broker: in order over outages and ends, and told as lost where the disk takes nothing."""
 
 import errno
+import os
 import threading
 
 import pytest
@@ -8,6 +9,7 @@ from confluent_kafka import KafkaError
 
 from producers.backlog import Backlog, BacklogFull
 from producers.counters import FeedCounters
+from producers.partition import partition_of
 from producers.publish import Publisher
 from producers.records import Record
 from producers.spool import Entry, Spool
@@ -51,11 +53,12 @@ class Queue:
         return len(self.queue)
 
 
-def opened(folder):
+def opened(folder, partitions=1):
     def report(fields):
-        return Entry("status", fields[0], fields[4].encode(), -1, None, "other", fields[0])
+        headers = [("symbols", ",".join(fields[7]).encode()), ("times", b"%d %d" % fields[5:7])]
+        return Entry("status", fields[0], fields[4].encode(), -1, headers, "other", fields[0])
 
-    return Backlog(Spool(folder, 1 << 30, "me"), "simulated", report, {"t.infoway.raw.trade": 1}, lambda topics, oldest: {})
+    return Backlog(Spool(folder, 1 << 30, "me"), "simulated", report, {"t.infoway.raw.trade": partitions}, lambda topics, oldest: {})
 
 
 def entry(number, kind="raw"):
@@ -136,6 +139,95 @@ def test_an_end_on_a_full_disk_counts_what_is_lost_and_the_next_start_owns_up(tm
     assert (counters.lost, counters.spooled) == (3, 2)
     gap, *rest = taken(opened(tmp_path / "s"))
     assert (read_control(gap.headers).kind, [each.sequence for each in rest]) == ("gap", [4, 5])
+
+
+def gaps_of(entries):
+    """By place among entries the partition, feed, connection, from and to of each gap."""
+    controls = {at: (each, read_control(each.headers)) for at, each in enumerate(entries) if each.headers}
+    return {
+        at: (each.key, each.partition, control.feed, control.connection, control.ts_from, control.ts)
+        for at, (each, control) in controls.items()
+    }
+
+
+def test_after_a_kill_there_is_a_gap_for_all_of_a_feed_in_a_partition_and_not_only_for_what_the_disk_has(tmp_path):
+    backlog, counters = opened(tmp_path / "s", partitions=2), FeedCounters("crypto-1")
+    # 0 and 1 are the partitions of these; the healer's kline is no sign of life of the feed that it heals
+    for number, (key, kind, feed) in enumerate(
+        [("X", "rest", "crypto-2"), ("X", "raw", "crypto-1"), ("X", "raw", "crypto-2"), ("Y", "raw", "crypto-1"), ("X", "raw", "crypto-1")],
+        1,
+    ):
+        backlog.append(entry(number, kind)._replace(key=key, feed=feed, connection=f"c{number}"), counters)
+    os.close(backlog._spool._lock)
+    first, *rest = partition_of(b"X", 2), partition_of(b"Y", 2)
+    found = taken(opened(tmp_path / "s", partitions=2))
+    assert gaps_of(found) == {
+        0: (None, first, "crypto-1", "c2", None, 2),
+        1: (None, first, "crypto-2", "c3", None, 3),
+        2: (None, *rest, "crypto-1", "c4", None, 4),
+    }
+    assert [each.sequence for each in found[3:]] == [1, 2, 3, 4, 5]
+
+
+def test_damage_in_the_middle_of_the_spool_is_a_gap_in_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("producers.spool.SEGMENT", 1)
+    backlog, counters = opened(tmp_path / "s"), FeedCounters("crypto-1")
+    for number in range(1, 5):
+        backlog.append(entry(number), counters)
+    assert backlog.close([]) == 4
+    damaged = sorted((tmp_path / "s").glob("*.spool"))[1]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    found = taken(opened(tmp_path / "s"))
+    assert gaps_of(found) == {1: (None, 0, "crypto-1", "c", None, 3)}
+    assert [each.sequence for each in found if not each.headers] == [1, 3, 4]
+
+
+def test_what_is_lost_of_dead_letters_and_klines_of_the_past_is_counted_and_in_the_status(tmp_path, monkeypatch):
+    backlog, counters, rest = opened(tmp_path / "s"), FeedCounters("crypto-1"), FeedCounters("rest")
+    monkeypatch.setattr("producers.spool.os.write", lambda file, data: 0)
+    for number, kind in enumerate(("dead", "rest", "raw", "mark"), 1):
+        key = "X" if kind == "raw" else "Y"
+        backlog.append(entry(number, kind)._replace(key=key), rest if kind == "rest" else counters)
+    monkeypatch.undo()
+    backlog.append(entry(9), counters)
+    assert (counters.lost, rest.lost, counters.spooled) == (2, 1, 1)
+    gap, status, last = taken(backlog)
+    control = read_control(gap.headers)
+    assert (control.kind, control.reason, status.value) == (
+        "gap",
+        "1 records lost",
+        b"3 records lost: the broker was away and the spool full",
+    )
+    assert (status.headers, last.sequence) == ([("symbols", b"X"), ("times", b"1 3")], 9)
+
+
+def test_a_gap_is_owed_for_what_was_lost_of_trades_alone(tmp_path, monkeypatch):
+    backlog, counters, unseen = opened(tmp_path / "s"), FeedCounters("crypto-1"), []
+    backlog.unseen = lambda *told: unseen.append(told)
+    monkeypatch.setattr("producers.spool.os.write", lambda file, data: 0)
+    for number, kind in enumerate(("rest", "dead", "raw"), 1):
+        backlog.append(entry(number, kind), counters)
+    monkeypatch.undo()
+    assert backlog.next() is not None
+    assert unseen == [("X", "crypto", "crypto-1", 3 - 2_000, 3)]
+
+
+def test_klines_of_the_healer_keep_its_accounts_on_their_way_over_the_disk(tmp_path):
+    queue, backlog, counters, rest = Queue(1), opened(tmp_path / "s"), FeedCounters("crypto-1"), FeedCounters("rest")
+    target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
+    kline = Record(
+        "infoway.raw.kline", "X", ("X", "1m", 60_000, *["1"] * 6, None, None, "crypto", "crypto-1", "rest-1", 1, 5_000, "rest", None)
+    )
+    counters.received, rest.received = 2, 1
+    target.publish([trade(1), trade(2)], counters)
+    target.publish([kline], rest)
+    assert (counters.spooled, rest.spooled) == (1, 1)
+    for _ in range(3):
+        queue.done()
+        target.serve()
+        target.account(counters)
+        target.account(rest)
+    assert (counters.acknowledged, rest.acknowledged, backlog.empty) == (2, 1, True)
 
 
 def test_what_must_not_be_dropped_has_an_end_too(tmp_path, monkeypatch):

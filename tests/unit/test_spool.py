@@ -73,7 +73,7 @@ def test_any_appends_reads_and_kills_lose_and_swap_nothing(opened, monkeypatch, 
             # what was acknowledged within a segment that still stands comes again, nothing else
             first = unacknowledged[0][1].sequence if unacknowledged else read + 1
             unacknowledged.clear()
-            found = [each.sequence for each in spool.unread()]
+            found = [each.sequence for _, each in spool.unread()]
             assert found == list(range(found[0], written)) if found else read + 1 == written
             assert not found or found[0] <= first
             read = found[0] - 1 if found else written - 1
@@ -97,7 +97,8 @@ def test_a_torn_entry_is_cut_off_and_counted(opened, cut):
     (path,) = spool.folder.glob("*.spool")
     path.write_bytes(path.read_bytes()[:-cut])
     again = opened()
-    assert (again.torn, again.unclean) == (1, True)
+    # what came behind the tear, and before all what a killed process had not spooled yet
+    assert (again.torn, [hole and hole.path for hole in again.holes]) == (1, [path, None])
     again.append(entry(7))
     assert numbers(again) == [0, 1, 7]
 
@@ -113,12 +114,28 @@ def test_a_damaged_entry_ends_its_segment(opened):
     assert numbers(opened()) == [0, 1]
 
 
+def test_what_is_filled_into_a_hole_comes_where_the_lost_entries_were(opened, monkeypatch):
+    monkeypatch.setattr("producers.spool.SEGMENT", 1)
+    spool = opened()
+    for number in range(4):
+        spool.append(entry(number))
+    paths = sorted(spool.folder.glob("*.spool"))
+    paths[1].write_bytes(b"")  # a whole segment, and its neighbour's last bytes
+    paths[2].write_bytes(paths[2].read_bytes()[:-1])
+    again = opened()
+    before, first = again.holes
+    assert (before.path, first) == (paths[0], None)
+    again.fill(first, [entry(8)])
+    again.fill(before, [entry(9)])
+    assert numbers(again) == [8, 0, 9, 3]
+
+
 def test_an_orderly_end_is_told_from_a_kill(opened):
     spool = opened()
     spool.append(entry(1))
     spool.close(whole=True)
     again = Spool(spool.folder, LIMIT, "me")
-    assert not again.unclean
+    assert again.holes == []
 
 
 def test_a_folder_has_one_owner_and_one_source(opened, tmp_path):
