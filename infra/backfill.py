@@ -21,6 +21,7 @@ from producers.backfill import RAW_TRADE, Healer, final_until, pages, publish_kl
 from producers.counters import FeedCounters
 from producers.partition import partition_of
 from producers.publish import Publisher, Sink, open_producer
+from producers.records import FEED_STATUS
 from producers.rest import MAX_KLINES, Rest
 from schemas.control import KLINE_LENGTHS, UnreadableControl, read_control
 from schemas.registry import Registry, UnknownSchema
@@ -34,17 +35,20 @@ class BadPeriod(ValueError):
     """A time, a period or an interval that cannot be backfilled."""
 
 
-def healing(deployment: Deployment, address: str, key: str, remembers: bool) -> Callable[[Sink], Healer]:
-    """Return what makes the healer of a producer; where it remembers, gaps reach back to what the log has of its predecessor."""
-    lives, carriers = _last_lives(deployment) if remembers else ({}, {})
+def healing(deployment: Deployment, address: str, key: str, memory: Path | None) -> Callable[[Sink], Healer]:
+    """Return what makes the healer of a producer; with a memory gaps reach back to what the log has of its predecessor, and what an
+    earlier process had not healed yet is taken up."""
+    lives, carriers = _last_lives(deployment) if memory else ({}, {})
     count = deployment.partitions[RAW_TRADE]
 
     def last_life(feed: str, symbol: str) -> int | None:
         # changes of the list may have put the symbol on another feed than a fresh plan does
-        return lives.get((partition_of(symbol.encode(), count), carriers.get(symbol, feed)))
+        carrier = carriers.get(symbol, feed)
+        # too early is no harm: what was seen whole is not healed
+        return lives.get((partition_of(symbol.encode(), count), carrier), lives.get((None, carrier)))
 
     def heals(sink: Sink) -> Healer:
-        return Healer(Rest(address, key), sink, last_life)
+        return Healer(Rest(address, key), sink, last_life, memory)
 
     return heals
 
@@ -133,11 +137,20 @@ def _time(option: str, text: str) -> int:
     return int(moment.astimezone(UTC).timestamp()) * 1000
 
 
-def _last_lives(deployment: Deployment) -> tuple[dict[tuple[int, str], int], dict[str, str]]:
-    """Return per partition of the raw trades and feed the last sign of life that the log has of it, in ms UTC; and each symbol's feed."""
+def _last_lives(deployment: Deployment) -> tuple[dict[tuple[int | None, str], int], dict[str, str]]:
+    """Return per partition of the raw trades and feed the last sign of life that its last records have of it, in ms UTC, in the place of
+    None that of its last status; and each symbol's feed."""
     read = ValueReader(Registry(deployment.registry_url))
-    lives: dict[tuple[int, str], int] = {}
+    lives: dict[tuple[int | None, str], int] = {}
     carriers: dict[str, str] = {}
+    # a busy feed leaves no place among a partition's last records to one that ended long before
+    for message in read_to_end(deployment.bootstrap, deployment.topology.name(FEED_STATUS)):
+        try:
+            status = read(message.value() or b"")[1]
+        except (UnknownSchema, UnreadableValue):
+            continue  # it tells of no life
+        lives[None, status["feed"]] = status["ts_to"] or status["ts_from"]
+        carriers.update(dict.fromkeys(status["symbols"], status["feed"]))
     for message in read_to_end(deployment.bootstrap, deployment.topology.name(RAW_TRADE), last=_TAIL):
         sign = _sign_of_life(message, read)
         if sign is not None:

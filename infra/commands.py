@@ -42,8 +42,9 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
     source = "live" if live else "simulated"
     deployment = existing(names)
     address = rest_url or (LIVE_REST if url is None else rest_url_of(url))
-    heals = healing(deployment, address, endpoint.api_key, remembers=True)
-    feeding = Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=open_backlog(deployment, source, Path("data/spool")))
+    backlog = open_backlog(deployment, source, Path("data/spool"))
+    heals = healing(deployment, address, endpoint.api_key, backlog.memory)
+    feeding = Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog)
     with feeding, serving(os.environ, FeedHealth(feeding)):
         print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
         take_up = watch(symbols_file, lambda chosen: planned(chosen, feeding.feeds), feeding.change)

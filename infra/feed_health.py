@@ -8,6 +8,8 @@ from infra.health import Sample
 
 STUCK = 60.0
 """Seconds in which a feed's thread turns at least once: connecting takes 10 at most, a read 0.1, a record for the spool less."""
+UNANSWERED = 10.0
+"""Seconds without an acknowledgement after which the broker counts as away; the queue takes far more."""
 
 
 class FeedHealth:
@@ -25,16 +27,18 @@ class FeedHealth:
         return f"no turn for {STUCK:.0f} s: {', '.join(still)}" if still else None
 
     def unready(self) -> str | None:
-        """Name the feeds that are not subscribed, or whose records wait on disk for the broker."""
+        """Name the feeds that are not subscribed, or say that their records wait for the broker."""
         if why := self.stuck():
             return why
         if away := self._feeding.not_subscribed:
             return f"not subscribed: {', '.join(away)}"
-        waiting = [each.feed for each in self._feeding.wanted_counters if each.spooled]
+        if (seconds := self._feeding.unanswered_for) > UNANSWERED:
+            return f"the broker has acknowledged nothing for {seconds:.0f} s"
+        waiting = [each.feed for each in self._feeding.counters if each.spooled]
         return f"records wait on disk for the broker: {', '.join(waiting)}" if waiting else None
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the counts of every feed that there was."""
+        """Yield the counts of every feed that there was, of klines of the past (rest) and of an earlier process's records (earlier)."""
         for each in self._feeding.counters:
             for metric, value in each.values():
                 yield Sample(f"infoway_feed_{metric.name}", metric.kind, f"{metric.meaning} ({metric.unit})", value, {"feed": each.feed})

@@ -113,6 +113,7 @@ class Feeding:
         stop = threading.Event()
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
+        self._backlog = backlog
         self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, stop, backlog)
         self._healer = healing(self._publisher) if healing else None
         unseen = self._healer.unseen if self._healer else None
@@ -142,6 +143,9 @@ class Feeding:
             waiting = self._publisher.close(FLUSH_TIMEOUT)
             if waiting:
                 _log.warning("%d records wait on disk for the next start: the broker did not take them", waiting)
+        if self.failure is None:
+            for counters in self.counters:
+                self._publisher.account(counters)
 
     @property
     def feeds(self) -> Sequence[Feed]:
@@ -150,8 +154,9 @@ class Feeding:
 
     @property
     def counters(self) -> list[FeedCounters]:
-        """The counters of every feed that there was."""
-        return self._feeds.counters
+        """The counters of every feed that there was, of the klines of the past, and of what an earlier process left on disk."""
+        others = [each.counters for each in (self._healer,) if each] + [each.earlier for each in (self._backlog,) if each]
+        return [*self._feeds.counters, *others]
 
     @property
     def wanted_counters(self) -> list[FeedCounters]:
@@ -164,9 +169,14 @@ class Feeding:
         return self._feeds.not_subscribed
 
     @property
+    def unanswered_for(self) -> float:
+        """Seconds in which records were on their way and the broker has acknowledged none."""
+        return self._publisher.unanswered_for
+
+    @property
     def failure(self) -> Exception | None:
         """Why the producer ended, where it did."""
-        return self._feeds.failure
+        return self._feeds.failure or (self._healer.failure if self._healer else None)
 
     def change(self, feeds: Sequence[Feed]) -> None:
         """Have these feeds and their symbols from now on; a feed that keeps its name keeps its connection."""
@@ -174,4 +184,5 @@ class Feeding:
 
     def check(self) -> None:
         """Raise what ended the producer, where something did."""
-        self._feeds.check()
+        if self.failure is not None:
+            raise self.failure

@@ -66,9 +66,9 @@ def up(
         else:
             simulator = running.enter_context(running_simulator(rate=rate))
             endpoint, address = Endpoint(simulator.url, "simulator"), simulator.rest_url
-        # markets that are made up begin with this run: nothing was missed before
-        heals = healing(deployment, address, endpoint.api_key, remembers=bool(key))
         backlog = open_backlog(deployment, source, data / source / "spool")
+        # markets that are made up begin with this run: nothing was missed before
+        heals = healing(deployment, address, endpoint.api_key, backlog.memory if key else None)
         feeding = running.enter_context(Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog))
         running.enter_context(serving(os.environ, FeedHealth(feeding)))
         board = running.enter_context(Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols)))

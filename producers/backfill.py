@@ -7,15 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from heapq import heappop, heappush
+from dataclasses import replace
+from pathlib import Path
 
 import orjson
 
 from producers.answers import Kline, RestError
 from producers.counters import FeedCounters
 from producers.coverage import LATENCY
-from producers.publish import PublishError, Sink
+from producers.outages import Outage, Outages
+from producers.publish import Sink
 from producers.records import ControlRecord, Output, Record
 from producers.rest import MAX_KLINES, Rest
 from schemas.control import KLINE_LENGTHS, Control
@@ -28,22 +29,10 @@ SETTLED = 5_000
 LONGEST = 2 * 24 * 60 * MINUTE
 """Agents remember a gap for two days: no outage is followed further back."""
 RETRY = 60_000
-ATTEMPTS = 10
+"""Milliseconds until a first failure is tried again; each further one doubles it, up to LONGEST_RETRY."""
+LONGEST_RETRY = 30 * MINUTE
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Outage:
-    """Time that a feed did not see of a symbol, and when its klines are asked for, in ms UTC."""
-
-    due: int
-    ts_from: int
-    ts_to: int
-    symbol: str
-    business: str
-    feed: str
-    attempts: int = 0
 
 
 def final_until(now_ms: int, interval: str) -> int:
@@ -99,17 +88,21 @@ class Healer:
         rest: Rest,
         sink: Sink,
         last_life: Callable[[str, str], int | None],
+        memory: Path | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """`last_life` tells when (ms UTC) a feed, by name, last showed in the log before this process, for a symbol; None: not known."""
+        """`last_life` tells when (ms UTC) a feed, by name, last showed in the log before this process, for a symbol; None: not known.
+
+        What waits is kept in the file `memory`, and taken up from it. Raises OutagesUnreadable.
+        """
         self.counters = FeedCounters("rest")
+        self.failure: Exception | None = None
+        """What ended the healing, where neither the vendor's refusal nor an end in order did."""
         self._rest = rest
         self._sink = sink
         self._last_life = last_life
         self._clock = clock
-        self._waiting: list[Outage] = []
-        self._changed = threading.Condition()
-        self._stopped = False
+        self._outages = Outages(memory, MAX_KLINES * MINUTE)
         self._thread = threading.Thread(target=self._run, name="healer", daemon=True)
 
     def __enter__(self) -> "Healer":
@@ -117,9 +110,7 @@ class Healer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
+        self._outages.end()
         # a request on its way is not waited for: its klines come again with the next start
         self._thread.join(1.0)
 
@@ -129,48 +120,59 @@ class Healer:
             ts_from = self._last_life(feed, symbol)
         if ts_from is None or ts_from - LATENCY >= ts_to:
             return
-        with self._changed:
-            ts_from = max(ts_from - LATENCY, ts_to - LONGEST)
-            heappush(self._waiting, Outage(_whole(ts_to) + SETTLED, ts_from, ts_to, symbol, business, feed))
-            self._changed.notify()
+        ts_from = max(ts_from - LATENCY, ts_to - LONGEST)
+        self._outages.put(Outage(_whole(ts_to) + SETTLED, ts_from, ts_to, symbol, business, feed))
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends with it
+            self.failure = error
+
+    def _work(self) -> None:
         try:
             self._rest.package_info()  # from here on its requests a second are kept to
         except RestError as error:
             if not error.retryable:
                 _log.warning("gaps will not be healed: %s", error)
                 return
-        while (outage := self._next()) is not None:
-            try:
-                self._heal(outage)
-            except RestError as error:
-                self._postpone(outage, error)
-                if error.refused:
-                    return
-            except PublishError:
-                return  # every feed meets the same failure, and ends with it
+        while (outage := self._outages.next(lambda: self._clock() // 1000)) is not None:
+            if not self._healed(outage):
+                return
 
-    def _next(self) -> Outage | None:
-        with self._changed:
-            while not self._stopped:
-                wait = None
-                if self._waiting:
-                    wait = (self._waiting[0].due - self._clock() // 1000) / 1000
-                    if wait <= 0:
-                        return heappop(self._waiting)
-                self._changed.wait(wait)
-        return None
-
-    def _heal(self, outage: Outage) -> None:
+    def _healed(self, outage: Outage) -> bool:
+        """Heal what is final of an outage, and put back what is left of it; return whether to go on."""
+        now, healed_until = self._clock() // 1000, outage.ts_from
+        if self._sink.behind:
+            # what waits on disk is older, and the room is the feeds'
+            self._outages.put(replace(outage, due=now + RETRY))
+            self._outages.done()
+            return True
         connection = f"rest-{self._clock()}"
-        for _, klines in pages(self._rest, outage.business, outage.symbol, "1m", outage.ts_from, _whole(outage.ts_to)):
-            publish_klines(self._sink, self.counters, klines, outage.feed, outage.business, connection, self._clock())
+        end = min(_whole(outage.ts_to), final_until(now, "1m"))
+        refused = False
+        try:
+            for until, klines in pages(self._rest, outage.business, outage.symbol, "1m", outage.ts_from, end):
+                if self._outages.ended:
+                    return False
+                publish_klines(self._sink, self.counters, klines, outage.feed, outage.business, connection, self._clock())
+                healed_until = until
+            if end < outage.ts_to:
+                # two outages that became one: its end was not final when its begin was
+                self._outages.put(replace(outage, due=_whole(outage.ts_to) + SETTLED, ts_from=max(outage.ts_from, end), attempts=0))
+        except RestError as error:
+            refused = error.refused
+            self._postpone(replace(outage, ts_from=healed_until), error)
+        self._outages.done()
+        return not refused
 
     def _postpone(self, outage: Outage, error: RestError) -> None:
-        if error.retryable and outage.attempts < ATTEMPTS:
-            with self._changed:
-                heappush(self._waiting, replace(outage, due=outage.due + RETRY, attempts=outage.attempts + 1))
+        now = self._clock() // 1000
+        if error.refused:
+            _log.warning("gaps will not be healed: %s", error)
+        if error.refused or (error.retryable and outage.ts_to > now - LONGEST):
+            wait = min(RETRY << min(outage.attempts, 10), LONGEST_RETRY)
+            self._outages.put(replace(outage, due=now + wait, attempts=outage.attempts + 1))
             return
         start, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000)) for ms in (outage.ts_from, outage.ts_to))
         _log.warning(

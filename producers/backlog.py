@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from producers.counters import FeedCounters
 from producers.coverage import Unseen
@@ -93,6 +94,11 @@ class Backlog:
         if self._left:
             _log.warning("%d records of an earlier run wait in %s and go out first; %d were torn", self._left, spool.folder, spool.torn)
         self._own_up()
+
+    @property
+    def memory(self) -> Path:
+        """The path of a file for the gaps of these feeds that wait to be healed."""
+        return self._spool.beside("healing")
 
     @property
     def empty(self) -> bool:

@@ -43,6 +43,8 @@ class FeedCounters:
     losses: int = _metric("counter", "connections", "connections lost, not ended in order")
     last_frame: int = _metric("gauge", "us UTC", "receipt of the last frame, 0 before the first")
 
+    calls: int = 0
+    """How often the feed had something published; no metric."""
     turned_at: float = 0.0
     """When the feed's thread last began anew with its work (monotonic seconds), 0 before the first; no metric."""
 

@@ -103,6 +103,10 @@ def raw_partitions(producer: Producer, topology: Topology, bootstrap: str, timeo
 class Sink(Protocol):
     """Takes what a transport's feeds say."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether records wait on disk for the broker."""
+
     def publish(self, outputs: Sequence[Output], counters: FeedCounters) -> None:
         """Take records in their order."""
 
@@ -112,6 +116,8 @@ class Sink(Protocol):
 
 class Unpublished:
     """A sink that keeps nothing, for feeds that are only recorded."""
+
+    behind = False
 
     def publish(self, outputs: Sequence[Output], counters: FeedCounters) -> None:
         """Let the records go."""
@@ -158,33 +164,46 @@ class Publisher:
         self._counting = threading.Lock()
         self._order = threading.RLock()
         """Held from the choice between queue and spool until the record is in one of them."""
-        self._calls = 0
+        self._moved_at = time.monotonic()
+        """When the queue was last empty, or the broker has acknowledged something."""
         self._numbers = count(1)
         self._purged: list[tuple[int, Entry, FeedCounters]] | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether records wait on disk for the broker."""
+        return self._backlog is not None and not self._backlog.empty
+
+    @property
+    def unanswered_for(self) -> float:
+        """Seconds in which records were on their way and the broker has acknowledged none."""
+        return time.monotonic() - self._moved_at if len(self._producer) else 0.0
 
     def publish(self, outputs: Iterable[Output], counters: FeedCounters) -> None:
         """Hand records on in their order; deliveries are counted in the feed's counters. Raises PublishError."""
         with self._order:
-            self._calls += 1
+            counters.calls += 1
             for output in outputs:
                 if isinstance(output, Record):
                     self._publish(self._entry(output, counters), counters)
                 else:
                     self._publish(_control_entry(self._names[output.topic], output), counters)
         self.serve()
-        if self._calls % _ACCOUNTED == 0:
+        if counters.calls % _ACCOUNTED == 0:
             self.account(counters)
 
     def serve(self) -> None:
         """Let deliveries be counted and the backlog drain, without waiting; raises DeliveryFailed."""
         self._producer.poll(0)
+        if not len(self._producer):
+            self._moved_at = time.monotonic()
         if self._failure is not None:
             raise self._failure
-        if self._backlog is not None and not self._backlog.empty:
+        if self.behind:
             self._drain()
 
     def account(self, counters: FeedCounters) -> None:
-        """Hold a feed's counts against what is under way; to be called by the feed's own thread. Raises AccountsDiffer."""
+        """Hold a feed's counts against what is under way; to be called by the feed's own thread, or after it. Raises AccountsDiffer."""
         # in the order's lock nobody is between the spool and the queue
         with self._order, self._counting:
             if counters.in_flight != counters.queued:
@@ -289,6 +308,7 @@ class Publisher:
                 elif error is None:
                     counters.acknowledged += 1
         if error is None:
+            self._moved_at = time.monotonic()
             if segment is not None and self._backlog is not None:
                 with self._order:
                     self._backlog.acknowledge(segment)

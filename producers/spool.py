@@ -9,6 +9,7 @@ import os
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Spool:
         Raises SpoolUnusable where the folder cannot be written, belongs to a running process, or to other records.
         """
         self.folder, self.limit = folder, limit
+        self._identity = identity
         self.torn = 0
         """Entries that an earlier process had not written to their end."""
         try:
@@ -87,6 +89,10 @@ class Spool:
     def empty(self) -> bool:
         """Whether every entry has been read."""
         return not self._next and not self._unread
+
+    def beside(self, name: str) -> Path:
+        """Return the path of a file for what else a producer of these records, and of no others, has to remember."""
+        return self.folder / f"{name}-{sha256(self._identity.encode()).hexdigest()[:12]}.json"
 
     def append(self, entry: Entry) -> None:
         """Put an entry at the end; raises OSError, and then nothing of it stays."""

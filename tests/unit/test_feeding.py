@@ -16,10 +16,16 @@ from infra.planning import feeds_to_run
 from infra.simulator import running_simulator
 from producers import running as running_module
 from producers.backfill import Healer
+from producers.backlog import Backlog
+from producers.counters import FeedCounters
 from producers.coverage import LATENCY
 from producers.partition import partition_of
+from producers.publish import AccountsDiffer
+from producers.spool import Spool
 from producers.websocket import Endpoint, FeedRefused
 from schemas.control import Control, read_control
+from schemas.topics import load_schema
+from schemas.wire import compile_encoder
 
 TOPOLOGY_PARTITIONS = next(topic.partitions for topic in TOPOLOGY.topics() if topic.name == "t.infoway.raw.trade")
 
@@ -91,7 +97,7 @@ def test_a_moved_symbol_is_healed_over_its_move_and_one_that_is_new_is_not(deplo
 
     class Told(Healer):
         def __init__(self, sink):
-            pass
+            self.counters, self.failure = FeedCounters("rest"), None
 
         def __enter__(self):
             return self
@@ -105,7 +111,7 @@ def test_a_moved_symbol_is_healed_over_its_move_and_one_that_is_new_is_not(deplo
     with running_simulator(rate=50) as simulator:
         endpoint = Endpoint(simulator.url, "key")
         with Feeding(described, planned("BTCUSDT,XAUUSD:common"), endpoint, "simulated", healing=Told) as feeding:
-            wait_until(lambda: all(each.klines for each in feeding.counters))
+            wait_until(lambda: all(each.klines for each in feeding.wanted_counters))
             feeding.change(planned("BTCUSDT:common,XAUUSD:common,ETHUSDT", feeding.feeds))
             wait_until(lambda: ("gap", "common-1") in controls(producer, "BTCUSDT") and controls(producer, "ETHUSDT"))
     assert sorted(told) == [("BTCUSDT", "common-1", True), ("BTCUSDT", "crypto-1", False), ("XAUUSD", "common-1", False)]
@@ -118,6 +124,14 @@ def test_the_board_shows_other_symbols_and_keeps_what_it_knows_of_those_that_sta
     board.show(["B", "C"])
     assert list(board.symbols) == ["B", "C"]
     assert (board.symbols["B"].last, board.symbols["C"].last) == ("5", None)
+
+
+class FakeRegistry:
+    def __init__(self, schemas):
+        self._schemas = schemas
+
+    def schema(self, schema_id):
+        return self._schemas[schema_id]
 
 
 class Logged:
@@ -139,7 +153,7 @@ class Logged:
         return self._headers
 
 
-def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(deployment, monkeypatch):
+def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(deployment, monkeypatch, tmp_path):
     described, _ = deployment
     log = [
         Logged(b"A", "begin", "stock-1", 10),
@@ -150,10 +164,75 @@ def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(d
     ]
     monkeypatch.setattr(backfill_module, "read_to_end", lambda *_, **__: log)
     with running_simulator() as simulator:
-        healer = backfill_module.healing(described, simulator.rest_url, "key", remembers=True)(None)
+        healer = backfill_module.healing(described, simulator.rest_url, "key", tmp_path / "healing.json")(None)
         healer.unseen("A", "stock", "stock-1", None, 200_000)
-        (outage,) = healer._waiting
+        outage = healer._outages.next(lambda: 1 << 60)
     assert (outage.ts_from, outage.ts_to) == (30_000 - LATENCY, 200_000)
+
+
+def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_last_status(deployment, monkeypatch, tmp_path):
+    described, _ = deployment
+    encode, registry = compile_encoder(load_schema("feed_status"), 1), FakeRegistry({1: load_schema("feed_status")})
+    monkeypatch.setattr(backfill_module, "Registry", lambda url: registry)
+
+    class Status:
+        def __init__(self, *fields):
+            self._value = encode(*fields)
+
+        def value(self):
+            return self._value
+
+    rows = [
+        Status("stock-1", "c", "stock", "healthy", "", 10_000, None, ["B"], 0),
+        Status("stock-1", "c", "stock", "down", "lost", 40_000, 50_000, ["A", "B"], 7),
+        Status("stock-2", "c", "stock", "healthy", "", 60_000, None, ["A"], 0),
+    ]
+    busy = [Logged(b"A", "begin", "crypto-1", 99)]
+    logs = {"t.infoway.feed.status": rows, "t.infoway.raw.trade": busy}
+    monkeypatch.setattr(backfill_module, "read_to_end", lambda _, topic, **__: logs[topic])
+    with running_simulator() as simulator:
+        healer = backfill_module.healing(described, simulator.rest_url, "key", tmp_path / "healing.json")(None)
+        found = {}
+        for symbol in ("B", "C"):  # C is new
+            healer.unseen(symbol, "stock", "stock-1", None, 200_000)
+            outage = healer._outages.next(lambda: 1 << 60)
+            found[symbol] = outage.ts_from
+    assert found == {"B": 50_000 - LATENCY, "C": 50_000 - LATENCY}
+
+
+def test_what_ends_the_healer_ends_the_producer_and_its_counts_are_shown(deployment, tmp_path):
+    described, _ = deployment
+
+    class Failing(Healer):
+        def __init__(self, sink):
+            self.counters, self.failure = FeedCounters("rest"), None
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def unseen(self, symbol, business, feed, ts_from, ts_to):
+            self.failure = LookupError("of the healer")
+
+    backlog = Backlog(Spool(tmp_path, 1 << 20, "me"), "simulated", None, TOPICS, lambda *_: {})
+    with running_simulator(rate=50) as simulator:
+        endpoint = Endpoint(simulator.url, "key")
+        with Feeding(described, planned("BTCUSDT"), endpoint, "simulated", healing=Failing, backlog=backlog) as feeding:
+            assert [each.feed for each in feeding.counters] == ["crypto-1", "rest", "earlier"]
+            wait_until(lambda: feeding.failure is not None)
+            with pytest.raises(LookupError, match="of the healer"):
+                feeding.check()
+
+
+def test_counts_that_do_not_add_up_at_the_end_are_an_error(deployment):
+    described, _ = deployment
+    with running_simulator(rate=50) as simulator:
+        with pytest.raises(AccountsDiffer, match="crypto-1"):
+            with Feeding(described, planned("BTCUSDT"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+                wait_until(lambda: feeding.counters[0].trades)
+                feeding.counters[0].received += 1
 
 
 def test_the_silence_after_which_a_symbol_is_reported_is_a_setting(deployment, monkeypatch):

@@ -111,6 +111,7 @@ def test_a_producer_is_ready_while_subscribed_and_not_alive_once_a_feed_is_stuck
     monkeypatch.setattr(feed_health, "STUCK", 0.5)
     vendor, published = Vendor(), Stalling()
     with running(vendor, [feed("crypto-1", "X")], published) as feeds:
+        feeds.unanswered_for = 0.0  # of the publisher, which is a stand-in here
         health = FeedHealth(feeds)
         published.wait_for(begins("X", "crypto-1"))
         wait_until(lambda: health.unready() is None)
@@ -118,6 +119,9 @@ def test_a_producer_is_ready_while_subscribed_and_not_alive_once_a_feed_is_stuck
         feeds.counters[0].spooled = 3
         assert (health.stuck(), health.unready()) == (None, "records wait on disk for the broker: crypto-1")
         feeds.counters[0].spooled = 0
+        feeds.unanswered_for = feed_health.UNANSWERED + 2
+        assert (health.stuck(), health.unready()) == (None, "the broker has acknowledged nothing for 12 s")
+        feeds.unanswered_for = 0.0
         published.health = health
         vendor.drop()
         published.wait_for(begins("X", "crypto-1"))

@@ -65,6 +65,9 @@ class FakeProducer:
             self.delivered.append(sent)
             sent.message["on_delivery"](self.error, sent)
 
+    def purge(self):
+        """Nothing is left after a flush that delivers."""
+
     def flush(self, timeout):
         if self.delivers:
             self.deliver()
@@ -119,6 +122,37 @@ def test_counts_that_do_not_add_up_end_the_producer(monkeypatch):
     counters.received += 5  # frames that became no record
     with pytest.raises(AccountsDiffer):
         target.publish([TRADE], counters)
+
+
+def test_the_counts_of_every_feed_are_checked_however_they_take_turns(monkeypatch):
+    monkeypatch.setattr("producers.publish._ACCOUNTED", 2)
+    well, wrong = FeedCounters("crypto-1"), FeedCounters("rest", received=5)
+    target = publisher(FakeProducer())
+    with pytest.raises(AccountsDiffer, match="rest: "):
+        for _ in range(2):
+            target.publish([TRADE], wrong)
+            well.received += 1
+            target.publish([TRADE], well)
+
+
+def test_a_broker_that_does_not_answer_is_told_from_one_that_has_nothing_to_answer(monkeypatch):
+    producer, now = FakeProducer(), [100.0]
+    monkeypatch.setattr("producers.publish.time.monotonic", lambda: now[0])
+    target = publisher(producer)
+    target.publish([TRADE] * 2, FeedCounters("crypto-1"))
+    now[0] += 60
+    assert target.unanswered_for == 60
+    sent = producer.queue.pop()
+    sent.message["on_delivery"](None, sent)
+    now[0] += 2
+    assert target.unanswered_for == 2
+    producer.deliver()
+    assert target.unanswered_for == 0
+    now[0] += 60
+    target.serve()
+    target.publish([TRADE], FeedCounters("crypto-1"))
+    now[0] += 1
+    assert target.unanswered_for == 1
 
 
 def test_full_queue_waits_and_drops_nothing():
