@@ -38,6 +38,7 @@ from infra.up import up
 from processors.settings import SettingsError, check_names
 from producers.answers import RestError
 from producers.backlog import BacklogFull
+from producers.outages import OutagesUnreadable
 from producers.plan import PlanTooSmall
 from producers.publish import PublishError
 from producers.recorder import ROTATE_MIB, RecordingFailed
@@ -72,6 +73,7 @@ EXPECTED = (
     KeyUnreadable,
     NoSuchLetter,
     NotApplied,
+    OutagesUnreadable,
     PlanTooSmall,
     PortInUse,
     PublishError,

@@ -187,9 +187,10 @@ class Spool:
         paths = sorted(self.folder.glob("*.spool"))
         if paths and owner.exists() and owner.read_text() != identity:
             found = owner.read_text()
+            os.close(self._lock)
             raise SpoolUnusable(
                 f"the spool {self.folder} holds records of {found}, not of {identity}: run that producer once more with its broker, "
-                "or name another folder by INFOWAY_SPOOL"
+                "name another folder by INFOWAY_SPOOL, or remove this one and lose them"
             )
         owner.write_text(identity)
         damaged: list[Segment | None] = []

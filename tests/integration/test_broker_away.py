@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from infra import topology
 from infra.consuming import ValueReader, read_to_end
@@ -19,6 +20,7 @@ from producers.partition import partition_of
 from producers.protocol import FeedProtocol
 from producers.publish import Publisher, open_producer, raw_partitions
 from producers.settings import FeedSettings
+from producers.spool import SpoolUnusable
 from producers.symbols import Feed
 from schemas.control import read_control
 from schemas.registry import Registry
@@ -151,6 +153,32 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
         expected = [(first, number) for number in range(place + 1, 1_101, 2)] + [(second, number) for number in range(place + 1, 11, 2)]
         assert sequences(found[symbol]) == expected
         assert [each.kind for each in found[symbol] if not isinstance(each, tuple)] == ["begin", "begin"]
+
+
+@pytest.mark.timeout(120)
+def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(stack, deployment, tmp_path, monkeypatch):
+    folder = tmp_path / "spool"
+    run = started(deployment, folder)
+    with away(stack):
+        run.receive(500)
+        assert run.publisher.close(0.5) > 0
+    (cluster,) = {AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).cluster_id}
+    assert cluster
+    assert cluster in (folder / "owner").read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr("infra.spooling._cluster_id", lambda bootstrap: "another")
+        with pytest.raises(SpoolUnusable, match=f"holds records of .*{cluster}, not of .*another"):
+            open_backlog(deployment, "replay", folder, {})
+    for name in ("Bar", None):
+        with monkeypatch.context() as patched:
+            patched.setattr("infra.spooling._name_of", lambda registry, schema_id, name=name: name)
+            with pytest.raises(SpoolUnusable, match=r"the registry at http.* has no schema of \(ids \d+\): name the registry"):
+                open_backlog(deployment, "replay", folder, {})
+    again = Run(deployment, folder, begin=60_000)
+    again.deliver()
+    assert again.publisher.close(10) == 0
+    for records in (found := logged(deployment))["BTCUSDT"], found["ETHUSDT"]:
+        assert "gap" not in [each.kind for each in records if not isinstance(each, tuple)]
 
 
 @pytest.mark.timeout(120)
