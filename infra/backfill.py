@@ -1,9 +1,12 @@
 """Backfilling a deployment: healing while feeds run, with what the log knows of the time before, and the command `backfill`."""
 
+import fcntl
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
@@ -27,8 +30,14 @@ from schemas.control import KLINE_LENGTHS, UnreadableControl, read_control
 from schemas.registry import Registry, UnknownSchema
 from schemas.wire import UnreadableValue
 
+_log = logging.getLogger(__name__)
+
 _TAIL = 2_000
 """Records of a partition that are looked through for its feeds' last signs of life: marks come every few seconds."""
+
+
+class BackfillRunning(RuntimeError):
+    """Another process does the same."""
 
 
 class BadPeriod(ValueError):
@@ -59,7 +68,8 @@ def backfill(
     """Publish the final klines of a period, and the heals of its bars; 1 where a symbol could not be had.
 
     `period` is from and to (now without one) as ISO 8601 times with their offset. What is done is written into the folder
-    `state` page by page, so that the same command goes on where it was killed. Raises BadPeriod, BadSymbols, RestError.
+    `state` page by page, so that the same command goes on where it was killed. Raises BadPeriod, BadSymbols, RestError,
+    BackfillRunning.
     """
     if interval not in KLINE_LENGTHS:
         raise BadPeriod(f"--interval {interval}: the vendor takes a time only for klines of {', '.join(KLINE_LENGTHS)}")
@@ -72,11 +82,15 @@ def backfill(
     chosen = [(feed, symbol) for feed in feeds for symbol in feed.symbols]
     publisher = Publisher(open_producer(deployment.bootstrap), deployment.topology, deployment.schema_ids, threading.Event())
     counters = FeedCounters("rest")
-    done = _Done(state, deployment.topology.prefix, interval, start, period[1] or "now")
     span = MAX_KLINES * KLINE_LENGTHS[interval]
     missing: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Rest(address, key) as rest, Progress(*columns, console=Console(stderr=True)) as progress:
+    what = [deployment.bootstrap, deployment.topology.prefix, address, interval, start, period[1] or "now"]
+    with (
+        _Done(state, what, interval, start) as done,
+        Rest(address, key) as rest,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
         rest.package_info()
         shown = progress.add_task("klines, pages", total=sum(-(-(end - done.until(symbol)) // span) for _, symbol in chosen))
         for feed, symbol in chosen:
@@ -102,13 +116,27 @@ def backfill(
 
 
 class _Done:
-    """Until when each symbol of a command is done, in a file that outlives the command where it is killed."""
+    """Until when each symbol of a command is done, in a file that outlives the command where it is killed; one command at a time has it."""
 
-    def __init__(self, folder: Path, prefix: str, interval: str, start: int, end: str) -> None:
-        name = sha256(orjson.dumps([prefix, interval, start, end])).hexdigest()[:12]
-        self._path = folder / f"backfill-{interval}-{name}.json"
+    def __init__(self, folder: Path, what: list[object], interval: str, start: int) -> None:
+        """`what` tells this command from every other. Raises BackfillRunning."""
+        self._path = folder / f"backfill-{interval}-{sha256(orjson.dumps(what)).hexdigest()[:12]}.json"
         self._start = start
-        self._until: dict[str, int] = orjson.loads(self._path.read_bytes()) if self._path.exists() else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise BackfillRunning(f"the same backfill runs already ({self._path}): wait for it, or end it") from None
+        self._until = self._read()
+
+    def __enter__(self) -> "_Done":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._path.with_suffix(".lock").unlink()
+        os.close(self._lock)
 
     def until(self, symbol: str) -> int:
         """Return until when (ms UTC) a symbol is done."""
@@ -117,7 +145,6 @@ class _Done:
     def note(self, symbol: str, until: int) -> None:
         """Keep that a symbol is done until a time."""
         self._until[symbol] = until
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         written = self._path.with_suffix(".new")
         written.write_bytes(orjson.dumps(self._until))
         written.replace(self._path)
@@ -126,15 +153,29 @@ class _Done:
         """Remove the file: the command has done all."""
         self._path.unlink(missing_ok=True)
 
+    def _read(self) -> dict[str, int]:
+        if not self._path.exists():
+            return {}
+        try:
+            found = orjson.loads(self._path.read_bytes())
+            return {str(symbol): int(until) for symbol, until in found.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            # the same klines again change nothing
+            _log.warning("%s cannot be read (%s): the whole period is published anew", self._path, error)
+            return {}
+
 
 def _time(option: str, text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        found = int(moment.timestamp()) * 1000
+    except (ValueError, OverflowError) as error:
         raise BadPeriod(f"{option} {text}: write a time like 2026-11-20T01:30Z or 2026-11-20T09:30+08:00") from error
     if moment.tzinfo is None:
         raise BadPeriod(f"{option} {text}: say in which offset, as {text}Z for UTC or {text}+08:00")
-    return int(moment.astimezone(UTC).timestamp()) * 1000
+    if found < 0:
+        raise BadPeriod(f"{option} {text}: a time after 1970")
+    return found
 
 
 def _last_lives(deployment: Deployment) -> tuple[dict[tuple[int | None, str], int], dict[str, str]]:

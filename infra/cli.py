@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from infra.backfill import BadPeriod
+from infra.backfill import BackfillRunning, BadPeriod
 from infra.commands import backfill_period, produce, simulate, tail
 from infra.dead_letters import NoSuchLetter, add_dead_letter_options, list_letters, redrive
 from infra.deployment import ClusterUnnamed, HalfNamed
@@ -51,6 +51,7 @@ from schemas.security import SecurityError
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
 EXPECTED = (
+    BackfillRunning,
     BacklogFull,
     BadAddress,
     BadKey,

@@ -1,6 +1,7 @@
 """The vendor's REST: the package of a key and klines of the past, within its requests a second; no WebSocket, no Kafka."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,30 +21,38 @@ MAX_KLINES = 500
 ATTEMPTS = 4
 
 _TIMEOUT = 10.0
+_MARGIN = 1.05
+"""Times the interval that the package allows: requests may come closer to each other at the vendor than they went."""
 _BACKOFF_BASE = 1.0
 
 
 class Pace:
-    """A token bucket that holds one token: `rate` requests a second, never two at once."""
+    """A token bucket that holds one token: `rate` requests a second, never two at once, for any threads."""
 
     def __init__(self, rate: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self.rate = rate
         self._clock = clock
         self._sleep = sleep
         self._free_at = clock()
+        self._turn = threading.Lock()
 
     def wait(self) -> None:
         """Sleep until a request may go, and count it."""
-        pause = self._free_at - self._clock()
-        if pause > 0:
-            self._sleep(pause)
-        self._free_at = max(self._clock(), self._free_at) + 1 / self.rate
+        with self._turn:
+            pause = self._free_at - self._clock()
+            if pause > 0:
+                self._sleep(pause)
+            self._free_at = max(self._clock(), self._free_at) + _MARGIN / self.rate
+
+
+_paces: dict[tuple[object, ...], Pace] = {}
+"""By address, key and clock: the vendor counts a key's requests, whichever of a process's clients makes them."""
 
 
 class Rest:
     """A client for one thread. Raises RestError where the address or the key cannot be one; asks nothing yet.
 
-    Until it has asked for the package it keeps to the smallest one's requests a second.
+    Until the package is known it keeps to the smallest one's requests a second; clients of one key share them.
     """
 
     def __init__(
@@ -60,7 +69,7 @@ class Rest:
         self._secret = Secret(api_key)
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
             raise RestError("the API key is empty or has characters that no key has: check INFOWAY_API_KEY", refused=True)
-        self._pace = Pace(FREE.requests, clock, sleep)
+        self._pace = _paces.setdefault((url, api_key, clock, sleep), Pace(FREE.requests, clock, sleep))
         self._sleep = sleep
         self._chance = chance or random.Random()
         # The vendor's pages write apiKey, infoway-sdk sends apikey: HTTP takes any case. A redirect would carry the key to

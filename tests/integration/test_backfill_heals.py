@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from infra import topology
 from infra.consuming import ValueReader, read_to_end
 from infra.deployment import Deployment
 from infra.simulator import running_simulator
+from infra.spooling import open_backlog
 from infra.supervisor import Supervisor
 from producers.counters import FeedCounters
+from producers.outages import Outage, Outages
 from producers.protocol import FeedProtocol
 from producers.publish import Publisher, open_producer, raw_partitions
-from producers.rest import Rest
+from producers.rest import MAX_KLINES, Rest
 from producers.settings import FeedSettings
 from producers.symbols import Feed
 from schemas.registry import Registry
@@ -94,6 +97,9 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
         assert again.returncode == 0, again.stderr
         truth = {kline.ts_start: kline for kline in rest.klines("crypto", "BTCUSDT", "1m", 20, start + 12 * MINUTE - 1)}
     assert "1 of 1 symbols" in again.stdout
+    # what the killed run had noted as done is not published again
+    assert 0 < int(again.stdout.split()[0]) <= 1_400 - MAX_KLINES
+    assert re.search(r"klines, pages .* (\d)/\1 ", again.stderr)
     assert not list(tmp_path.glob("backfill-*"))
     klines = [row["ts_start"] for row in records(deployment, names.name("infoway.raw.kline"))]
     assert sorted(set(klines)) == list(range(start, start + 1_400 * MINUTE, MINUTE))
@@ -114,6 +120,33 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
     assert [fives[start + at * MINUTE]["provenance"] for at in (0, 5)] == ["mixed", "mixed"]
     volume = sum(Decimal(bars["1m", start + minute * MINUTE]["volume"]) for minute in range(5))
     assert Decimal(fives[start]["volume"]) == volume
+
+
+@pytest.mark.timeout(120)
+def test_a_producer_heals_what_the_one_before_it_had_not(stack, namespace, tmp_path):
+    names = Topology(namespace, partitions=1)
+    ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {})
+    deployment = Deployment(stack.bootstrap, stack.registry_url, names, ids, embedded=True)
+    environment = {**os.environ, **deployment.environment, "INFOWAY_SPOOL": str(tmp_path / "spool")}
+    before = open_backlog(deployment, "simulated", tmp_path / "spool", {})
+    start = (int(time.time() * 1000) // MINUTE - 60) * MINUTE
+    Outages(before.memory, 1).put(Outage(start, start + 1, start + 3 * MINUTE, "BTCUSDT", "crypto", "crypto-1"))
+    before.close([])
+    with running_simulator(rate=50) as simulator:
+        command = [sys.executable, "-m", "infra.cli", "produce", "--url", simulator.url, "--symbols", "BTCUSDT"]
+        with subprocess.Popen(command, env=environment, cwd=tmp_path) as producer:
+            try:
+                found = []
+                while len(found) < 3:
+                    assert producer.poll() is None
+                    rows = records(deployment, names.name("infoway.raw.kline"))
+                    found = [row["ts_start"] for row in rows if row["source"] == "rest"]
+                producer.send_signal(signal.SIGTERM)
+                assert producer.wait(30) == 0
+            finally:
+                producer.kill()
+    assert found == [start, start + MINUTE, start + 2 * MINUTE]
+    assert b"BTCUSDT" not in before.memory.read_bytes()
 
 
 def iso(ts):

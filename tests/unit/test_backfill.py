@@ -7,7 +7,7 @@ from bisect import bisect_right
 import orjson
 import pytest
 
-from infra.backfill import BadPeriod, backfill
+from infra.backfill import BackfillRunning, BadPeriod, _Done, backfill
 from producers.answers import Kline, RestError
 from producers.backfill import LATENCY, LONGEST, LONGEST_RETRY, MINUTE, RETRY, SETTLED, Healer, final_until, heals, pages, raw_klines
 from producers.outages import Outage, Outages, OutagesUnreadable
@@ -325,6 +325,7 @@ def test_an_address_without_rest_heals_nothing_and_says_so_once(healing, caplog)
     [
         (("2026-11-20T01:30", None), "1m", "2026-11-20T01:30Z for UTC"),
         (("yesterday", None), "1m", "write a time like"),
+        (("0001-01-01T00:00+09:00", None), "1m", "a time after 1970"),
         (("2026-11-20T02:00Z", "2026-11-20T01:30Z"), "1m", "is not before --to 2026-11-20T01:30Z"),
         (("2126-11-20T02:00Z", None), "1m", "is not before --to now"),
         (("2026-11-20T02:00Z", None), "1d", "--interval 1d: the vendor takes a time only for"),
@@ -334,3 +335,29 @@ def test_an_address_without_rest_heals_nothing_and_says_so_once(healing, caplog)
 def test_a_period_that_cannot_be_backfilled_says_what_to_write(period, interval, says, tmp_path):
     with pytest.raises(BadPeriod, match=says.replace("+", r"\+")):
         backfill(None, "BTCUSDT", period, interval, "http://127.0.0.1:1", "k", tmp_path)
+
+
+def test_a_page_that_is_done_is_known_to_the_next_run_of_the_same_command_alone(tmp_path):
+    with _Done(tmp_path / "new", ["broker", 1], "1m", 5) as done:
+        assert done.until("A") == 5
+        done.note("A", 7)
+    with _Done(tmp_path / "new", ["broker", 1], "1m", 5) as again, _Done(tmp_path / "new", ["other", 1], "1m", 5) as other:
+        assert (again.until("A"), again.until("B"), other.until("A")) == (7, 5, 5)
+        again.forget()
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_the_same_command_runs_once_at_a_time(tmp_path):
+    with _Done(tmp_path, ["a"], "1m", 5), pytest.raises(BackfillRunning, match="wait for it, or end it"):
+        _Done(tmp_path, ["a"], "1m", 5)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"A": "x"}', '{"A": 7'])
+def test_what_tells_nothing_of_pages_done_is_said_and_all_is_done_anew(tmp_path, text, caplog):
+    with _Done(tmp_path, ["a"], "1m", 5) as done:
+        done.note("A", 7)
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(text)
+    with _Done(tmp_path, ["a"], "1m", 5) as done:
+        assert done.until("A") == 5
+    assert "the whole period is published anew" in caplog.text

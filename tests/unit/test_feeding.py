@@ -214,14 +214,17 @@ def test_what_ends_the_healer_ends_the_producer_and_its_counts_are_shown(deploym
             pass
 
         def unseen(self, symbol, business, feed, ts_from, ts_to):
-            self.failure = LookupError("of the healer")
+            if symbol == "LOST":
+                self.failure = LookupError("of the healer")
 
     backlog = Backlog(Spool(tmp_path, 1 << 20, "me"), "simulated", None, TOPICS, lambda *_: {})
     with running_simulator(rate=50) as simulator:
         endpoint = Endpoint(simulator.url, "key")
         with Feeding(described, planned("BTCUSDT"), endpoint, "simulated", healing=Failing, backlog=backlog) as feeding:
             assert [each.feed for each in feeding.counters] == ["crypto-1", "rest", "earlier"]
-            wait_until(lambda: feeding.failure is not None)
+            wait_until(lambda: feeding.counters[0].trades)
+            feeding.check()
+            backlog.unseen("LOST", "crypto", "crypto-1", 1, 2)
             with pytest.raises(LookupError, match="of the healer"):
                 feeding.check()
 

@@ -1,6 +1,7 @@
 """Publishing: nothing is dropped, everything is counted, failures stop the producer."""
 
 import threading
+from dataclasses import fields
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -122,6 +123,13 @@ def test_counts_that_do_not_add_up_end_the_producer(monkeypatch):
     counters.received += 5  # frames that became no record
     with pytest.raises(AccountsDiffer):
         target.publish([TRADE], counters)
+
+
+def test_every_count_is_a_metric_with_its_own_value():
+    names = [metric.name for metric in METRICS]
+    counters = FeedCounters("crypto-1", **{name: number for number, name in enumerate(names)})
+    assert [(metric.name, value) for metric, value in counters.values()] == [(name, number) for number, name in enumerate(names)]
+    assert set(names) == {each.name for each in fields(FeedCounters)} - {"feed", "calls", "turned_at"}
 
 
 def test_the_counts_of_every_feed_are_checked_however_they_take_turns(monkeypatch):

@@ -257,7 +257,7 @@ def test_requests_keep_to_the_packages_pace():
         for _ in range(4):
             rest.klines("stock", "00005.HK", "1m", 1)
     # one a second until the package is known, four a second then
-    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx([0, 1, 1.25, 1.5, 1.75])
+    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx([0, 1.05, *(1.05 * (1 + at / 4) for at in (1, 2, 3))])
 
 
 def test_time_that_passes_without_requests_is_not_saved_up():
@@ -266,7 +266,15 @@ def test_time_that_passes_without_requests_is_not_saved_up():
         vendor.time.now += 100
         for _ in range(3):
             rest.klines("stock", "00005.HK", "1m", 1)
-    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx([0, 1, 2])
+    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx([0, 1.05, 2.1])
+
+
+def test_clients_of_one_key_share_its_requests():
+    vendor = Vendor(ok(PACKAGE))
+    for _ in range(2):
+        with vendor.client() as rest:
+            rest.package_info()
+    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx([0, 1.05])
 
 
 def test_a_request_that_is_repeated_is_paced_too():
