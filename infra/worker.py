@@ -10,11 +10,14 @@ from importlib import import_module
 from faust.cli.faust import cli
 
 from infra.health import Sample, serving
+from processors.engine.app import SESSION_TIMEOUT
 from processors.engine.engine import Engine
 from processors.trades import TradeReader
 
 STUCK = 30.0
 """Seconds without a turn of the event loop: an agent does not come back from a batch, which take milliseconds to a second."""
+OUTSIDE = 300.0
+"""Seconds outside of the group, in which a worker does nothing: a rebalance takes at most broker_max_poll_interval."""
 IDLE = 60.0
 """Seconds without a batch done while some wait: what the group, too, takes for dead (broker_max_poll_interval)."""
 
@@ -25,6 +28,7 @@ class WorkerHealth:
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self.trades: TradeReader | None = None
+        self._began = time.monotonic()
 
     def stuck(self) -> str | None:
         """Say whether the event loop or the agents have stopped turning."""
@@ -33,6 +37,8 @@ class WorkerHealth:
             return None
         if now - engine.turned_at > STUCK:
             return f"the event loop has not turned for {now - engine.turned_at:.0f} s"
+        if now - max(engine.member_at, self._began) > OUTSIDE:
+            return f"not in the group for {now - max(engine.member_at, self._began):.0f} s"
         # while states are loaded, and in a rebalance, nothing is fetched
         if engine.ready is not None and now - max(engine.life_at, engine.progress_at) > IDLE:
             return f"batches wait and none was done for {now - engine.life_at:.0f} s"
@@ -48,6 +54,8 @@ class WorkerHealth:
         member = engine.membership()
         if not member.valid:
             return "not in the group"
+        if engine.answered_at and (silent := time.monotonic() - engine.answered_at) > SESSION_TIMEOUT:
+            return f"the broker has not answered for {silent:.0f} s"
         return None if engine.ready == member else "recovering: the states of the partitions are loaded"
 
     def samples(self) -> Iterator[Sample]:

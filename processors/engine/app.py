@@ -14,6 +14,7 @@ from schemas.security import Security, security_of
 log = logging.getLogger(__name__)
 
 SESSION_TIMEOUT = 6.0
+REQUEST_TIMEOUT = 10.0
 MAX_POLL_INTERVAL = 60.0
 
 
@@ -32,6 +33,8 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch
         "web_enabled": False,
         "broker_session_timeout": SESSION_TIMEOUT,
         "broker_heartbeat_interval": 1.0,
+        # Faust's 90 s held up a SIGTERM while the broker did not answer, longer than any pod has to end
+        "broker_request_timeout": REQUEST_TIMEOUT,
         "broker_max_poll_interval": MAX_POLL_INTERVAL,
         # counts events, and an event is a whole batch: at the default of 4096 a backlog took 1.3 GB
         "stream_buffer_maxsize": 2,

@@ -81,6 +81,10 @@ class Engine:
     """When an agent last finished a batch, or there was none to do (monotonic seconds)."""
     turned_at: float = 0.0
     """When the event loop last had a turn for the membership (monotonic seconds), 0 before the start."""
+    member_at: float = 0.0
+    """When the worker was last seen to be in the group (monotonic seconds), 0 before."""
+    answered_at: float = 0.0
+    """When the broker last answered a heartbeat of the membership (monotonic seconds), 0 before."""
     life_at: float = 0.0
     """When the worker last fetched, or an agent finished a batch while one waited (monotonic seconds), 0 before."""
     records_applied: int = 0

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class Exit(IntEnum):
-    """Exit codes of a worker. A supervisor starts anew with backoff after 70 to 73, and never after the others."""
+    """Exit codes of a worker. A supervisor starts anew with backoff after 70 to 74, and never after the others."""
 
     TRANSACTION_REFUSED = 70
     """The broker refused the transaction: another generation has begun, or the transaction timed out."""
@@ -20,6 +20,8 @@ class Exit(IntEnum):
     """A batch does not continue where the agent stopped; it reads again from its state."""
     READING_FAILED = 73
     """Records could not be fetched, or their schema could not be had: the broker or the registry is away."""
+    BROKER_AWAY = 74
+    """The worker was told to end and the broker takes nothing: what was open it aborts, and the next worker does it again."""
     FENCED = 76
     """Another worker uses the same transactional id."""
     AGENT_FAILED = 77
@@ -30,7 +32,7 @@ class Exit(IntEnum):
     @property
     def restart(self) -> bool:
         """Whether starting anew can help."""
-        return self in (Exit.TRANSACTION_REFUSED, Exit.GROUP_LOST, Exit.GAP_FOUND, Exit.READING_FAILED)
+        return self in (Exit.TRANSACTION_REFUSED, Exit.GROUP_LOST, Exit.GAP_FOUND, Exit.READING_FAILED, Exit.BROKER_AWAY)
 
 
 def leave(code: Exit, why: str) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import confluent_kafka as ck
 import faust
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -27,11 +28,14 @@ log = logging.getLogger(__name__)
 Decode = Callable[[ck.Message], Record]
 
 COMMIT_INTERVAL = 0.1
+STOP_TIMEOUT = 10.0
+"""Seconds that the last commit has: with the leave of the group, a third of what a pod has to end."""
 OVERRIDDEN = (
     (
         driver.Consumer,
         ("on_partitions_revoked", "on_partitions_assigned", "_commit_offsets", "_new_offset", "_drain_messages", "verify_event_path"),
     ),
+    (GroupCoordinator, ("_do_heartbeat",)),
     (driver.Producer, ("flush",)),
     (faust.Topic, ("_compile_decode",)),
     (faust.App, ("_new_transport", "_new_producer_transport")),
@@ -70,6 +74,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Start the engine before the group is joined, and the loops that commit and that watch the membership."""
         await super().on_start()
+        self._watched: Any = None
+        self._joined: Member | None = None
         self.engine.membership = self.member
         self._fetcher_of_records = ck.Consumer(
             {
@@ -90,8 +96,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.add_future(self._watch_membership())
 
     async def on_stop(self) -> None:
-        """Commit what is open while the membership still holds, then leave."""
-        await self.engine.commit()
+        """Commit what is open while the membership still holds, then leave; a broker that does not answer is not waited for."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self.engine.commit()), STOP_TIMEOUT)
+        except TimeoutError:
+            leave(
+                Exit.BROKER_AWAY, f"the broker has not taken the last transaction for {STOP_TIMEOUT:.0f} s: the next worker does it again"
+            )
         await super().on_stop()
 
     async def _commit_regularly(self) -> None:
@@ -105,13 +116,35 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         outside_since: float | None = None
         while not self.should_stop:
             await asyncio.sleep(0.5)
-            self.engine.turned_at = time.monotonic()
-            if self.member().valid or self.app.rebalancing or not self.app.consumer_generation_id:
+            now = self.engine.turned_at = time.monotonic()
+            self._watch_heartbeats()
+            member = self.member()
+            if member.valid:
+                self.engine.member_at = now
+                if member != self._joined:
+                    # the broker's answer to a join; the first heartbeat follows
+                    self._joined, self.engine.answered_at = member, now
+            if member.valid or self.app.rebalancing or not self.app.consumer_generation_id:
                 outside_since = None
                 continue
-            outside_since = outside_since or time.monotonic()
-            if time.monotonic() - outside_since > allowed:
+            outside_since = outside_since or now
+            if now - outside_since > allowed:
                 leave(Exit.GROUP_LOST, f"out of the group {self.app.conf.id!r} for more than {allowed:.0f} s")
+
+    def _watch_heartbeats(self) -> None:
+        """Note when the coordinator last answered: aiokafka keeps a membership for as long as no broker says that it is lost."""
+        coordinator = self.aiokafka._coordinator if self.aiokafka is not None else None
+        if coordinator is None or coordinator is self._watched:
+            return
+        self._watched, heartbeat = coordinator, coordinator._do_heartbeat
+
+        async def watched() -> bool:
+            answered = bool(await heartbeat())
+            if answered:
+                self.engine.answered_at = time.monotonic()
+            return answered
+
+        coordinator._do_heartbeat = watched
 
     async def _commit_offsets(self, offsets: Any, start_new_transaction: bool = True) -> bool:
         """Commit nothing: source offsets travel in the transaction."""

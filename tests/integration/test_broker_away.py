@@ -2,12 +2,11 @@
 
 import os
 import random
-import signal
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
+from broker import away
 from confluent_kafka.admin import AdminClient
 
 from infra import topology
@@ -36,17 +35,6 @@ def deployment(stack, namespace, monkeypatch):
     names = Topology(namespace, intervals=("1m",), windows=("1m",), partitions=2)
     ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
     return Deployment(stack.bootstrap, stack.registry_url, names, ids, embedded=True)
-
-
-@contextmanager
-def away(stack):
-    """The broker does not answer."""
-    group = next(server.process_group for server in stack.servers if "kafka" in server.name)
-    os.killpg(group, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.killpg(group, signal.SIGCONT)
 
 
 class Run:

@@ -4,18 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import drill
 import httpx
 import pytest
 import yaml
+from broker import away
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra import topology
 from infra.embedded.ports import free_ports
 from infra.simulator import running_simulator
+from processors.engine.exits import Exit
 from schemas.registry import Registry
 from schemas.topics import Topology
 
@@ -52,45 +55,97 @@ def counted(place, metric):
     return sum(float(line.rpartition(" ")[2]) for line in asked(place, "/metrics").splitlines() if line.startswith(metric))
 
 
+class Pods:
+    """A producer and a worker, run as their manifests do, on a simulator's feed."""
+
+    def __init__(self, stack, namespace, tmp_path):
+        self.names = Topology(namespace, partitions=1)
+        topology.apply(stack.bootstrap, Registry(stack.registry_url), self.names, {})
+        produce, self.produce_period = workload("producer/producer.yaml", "Deployment")
+        process, self.process_period = workload("base/processors.yaml", "StatefulSet")
+        produce[produce.index("--symbols-file") + 1] = str(tmp_path / "symbols.txt")
+        (tmp_path / "symbols.txt").write_text("BTCUSDT\n00700.HK\n")
+        self.environment = BASE | {
+            "INFOWAY_BOOTSTRAP": stack.bootstrap,
+            "INFOWAY_REGISTRY": stack.registry_url,
+            "INFOWAY_PREFIX": namespace,
+            "INFOWAY_PARTITIONS": "1",
+            "INFOWAY_SPOOL": str(tmp_path / "spool"),
+            "INFOWAY_WORK_DIR": str(tmp_path / "work"),
+        }
+        self.places = [f"127.0.0.1:{port}" for port in free_ports(0, 0)]
+        self.folder, self.log = tmp_path, tmp_path / "log"
+        self._commands = (produce, process)
+        self.pods = []
+
+    @contextmanager
+    def running(self):
+        """Both, once they are ready; killed at the end where they still run."""
+        with running_simulator(rate=50) as simulator:
+            self._commands[0].extend(("--url", simulator.url))
+            try:
+                self.pods = [self._started(number) for number in range(2)]
+                self.await_ready()
+                yield self.pods
+            finally:
+                for pod in self.pods:
+                    pod.kill()
+                    pod.wait()
+
+    def await_ready(self):
+        """Wait until both are ready; where the worker has ended, start it anew as the kubelet would."""
+        for number, place in enumerate(self.places):
+
+            def ready(number=number, place=place):
+                ended = self.pods[number].poll()
+                if ended is not None:
+                    assert number == 1 and Exit(ended).restart, self.log.read_text()
+                    self.pods[number] = self._started(number)
+                return asked(place, "/readyz") == "ok\n"
+
+            assert drill.wait_until(ready, 60), self.log.read_text()
+            assert asked(place, "/livez") == "ok\n"
+
+    def _started(self, number):
+        variables = self.environment | {"INFOWAY_HTTP": self.places[number]}
+        with self.log.open("ab") as output:
+            return subprocess.Popen(self._commands[number], env=variables, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT)
+
+    def end(self, worker_codes=(0,)):
+        """Tell both to end, and wait as long as their pods have."""
+        for pod in self.pods:
+            pod.send_signal(signal.SIGTERM)
+        producer, worker = self.pods
+        assert producer.wait(self.produce_period) == 0, self.log.read_text()
+        assert worker.wait(self.process_period) in worker_codes, self.log.read_text()
+
+
 @pytest.mark.timeout(120)
 def test_pods_that_are_told_to_end_leave_nothing_open_and_end_in_time(stack, namespace, tmp_path):
-    names = Topology(namespace, partitions=1)
-    topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {})
-    written = [topic.name for topic in names.topics() if topic.name.endswith(("vwap.1m", "depth.imbalance", "state.vwap"))]
-    produce, produce_period = workload("producer/producer.yaml", "Deployment")
-    process, process_period = workload("base/processors.yaml", "StatefulSet")
-    produce[produce.index("--symbols-file") + 1] = str(tmp_path / "symbols.txt")
-    (tmp_path / "symbols.txt").write_text("BTCUSDT\n00700.HK\n")
-    environment = BASE | {
-        "INFOWAY_BOOTSTRAP": stack.bootstrap,
-        "INFOWAY_REGISTRY": stack.registry_url,
-        "INFOWAY_PREFIX": namespace,
-        "INFOWAY_PARTITIONS": "1",
-        "INFOWAY_SPOOL": str(tmp_path / "spool"),
-        "INFOWAY_WORK_DIR": str(tmp_path / "work"),
-    }
-    places = [f"127.0.0.1:{port}" for port in free_ports(0, 0)]
-    log = tmp_path / "log"
-    with running_simulator(rate=50) as simulator, log.open("ab") as output:
-
-        def start(command, place):
-            variables = environment | {"INFOWAY_HTTP": place}
-            return subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
-
-        with start([*produce, "--url", simulator.url], places[0]) as producer, start(process, places[1]) as processors:
-            try:
-                for place in places:
-                    assert drill.wait_until(lambda place=place: asked(place, "/readyz") == "ok\n", 60), log.read_text()
-                    assert asked(place, "/livez") == "ok\n"
-                assert drill.wait_until(lambda: min(ends(stack, written, IsolationLevel.READ_COMMITTED).values()) > 20, 60), log.read_text()
-                assert counted(places[0], "infoway_feed_acknowledged_total") > 20
-                assert counted(places[1], "infoway_rows_published_total") > 20
-                for told in (producer, processors):
-                    told.send_signal(signal.SIGTERM)
-                assert producer.wait(produce_period) == 0, log.read_text()
-                assert processors.wait(process_period) == 0, log.read_text()
-            finally:
-                producer.kill()
-                processors.kill()
+    pods = Pods(stack, namespace, tmp_path)
+    written = [topic.name for topic in pods.names.topics() if topic.name.endswith(("vwap.1m", "depth.imbalance", "state.vwap"))]
+    with pods.running():
+        full = lambda: min(ends(stack, written, IsolationLevel.READ_COMMITTED).values()) > 20  # noqa: E731
+        assert drill.wait_until(full, 60), pods.log.read_text()
+        assert counted(pods.places[0], "infoway_feed_acknowledged_total") > 20
+        assert counted(pods.places[1], "infoway_rows_published_total") > 20
+        pods.end()
     assert ends(stack, written, IsolationLevel.READ_COMMITTED) == ends(stack, written, IsolationLevel.READ_UNCOMMITTED)
     assert not list((tmp_path / "spool").glob("*.spool"))
+
+
+@pytest.mark.timeout(180)
+def test_pods_whose_broker_does_not_answer_are_alive_not_ready_and_end_in_time(stack, namespace, tmp_path):
+    pods = Pods(stack, namespace, tmp_path)
+    with pods.running():
+        with away(stack):
+            for place, what in zip(pods.places, ("acknowledged nothing", "not answered"), strict=True):
+                says = f"the broker has {what} for"
+                assert drill.wait_until(lambda place=place, says=says: says in asked(place, "/readyz"), 60), asked(place, "/readyz")
+                assert asked(place, "/livez") == "ok\n"
+        pods.await_ready()
+        with away(stack):
+            assert drill.wait_until(lambda: "not answered" in asked(pods.places[1], "/readyz"), 60)
+            # the producer's records are on disk; where the worker had a transaction open the next one does it again
+            pods.end((0, Exit.BROKER_AWAY, Exit.TRANSACTION_REFUSED))
+    assert list((tmp_path / "spool").glob("*.spool"))

@@ -18,6 +18,7 @@ REVIEWED = {
     "faust.transport.drivers.aiokafka.Consumer._new_offset": "1d2c7ea89a7ad4f1",
     "faust.transport.drivers.aiokafka.Consumer._drain_messages": "44a2500309e83c63",
     "faust.transport.drivers.aiokafka.Consumer.verify_event_path": "a17e8f0610e1abcb",
+    "aiokafka.consumer.group_coordinator.GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
     "faust.transport.drivers.aiokafka.Producer.flush": "36d0cb3615f65b01",
     "faust.topics.Topic._compile_decode": "6474178f8c211c05",
     "faust.app.base.App._new_transport": "42db531312dd776f",

@@ -173,6 +173,22 @@ def test_a_worker_is_ready_once_it_has_the_states_of_its_assignment():
     assert health.stuck() is None
 
 
+def test_a_worker_whose_broker_does_not_answer_is_alive_and_not_ready():
+    health = healthy_worker()
+    health.engine.answered_at = time.monotonic() - worker.SESSION_TIMEOUT - 1
+    assert (health.stuck(), health.unready()) == (None, "the broker has not answered for 7 s")
+
+
+def test_a_worker_that_is_in_no_group_for_long_is_not_alive(monkeypatch):
+    health = healthy_worker()
+    health.engine.member_at = time.monotonic() - worker.OUTSIDE - 1
+    assert health.stuck() is None  # it has not been at it for so long
+    health._began -= 2 * worker.OUTSIDE
+    assert health.stuck() == "not in the group for 301 s"
+    health.engine.member_at = time.monotonic()
+    assert health.stuck() is None
+
+
 def test_a_worker_whose_loop_or_agents_stand_still_is_not_alive():
     health = healthy_worker()
     health.engine.turned_at -= worker.STUCK + 1
