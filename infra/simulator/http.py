@@ -69,15 +69,22 @@ def _reply(read: bytes, answer: Answer) -> bytes | None:
         first, *lines = head.decode("ascii").split("\r\n")
         method, target, _ = first.split(" ")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", "0"))
+        length = _length(headers.get("content-length", "0"))
+        parts = urlsplit(target)
     except ValueError:
         return _message(HTTPStatus.BAD_REQUEST, b"")
     if length > LONGEST or len(head) >= LONGEST or "transfer-encoding" in headers:
         return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"")
     if len(body) < length:
         return None
-    parts = urlsplit(target)
     return _message(*answer(PlainRequest(method, unquote(parts.path), parts.query, headers, body[:length])))
+
+
+def _length(text: str) -> int:
+    # int() takes signs and underscores too
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text)
 
 
 def _message(status: int, body: bytes) -> bytes:

@@ -1,46 +1,26 @@
-"""The vendor's side of REST, without I/O: a request in, its own envelope or error code out; the markets are in `history.py`."""
+"""The vendor's side of REST, without I/O: a request in, its own envelope or error code out; the markets are in `history.py`.
+
+Out of scope, as no part of the project asks for them: symbols' details, adjustment factors, financial statements, plates, rankings.
+"""
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
 
 import orjson
 
+from infra.simulator.basics import markets, symbols, trading_days, trading_schedule
 from infra.simulator.history import History
 from infra.simulator.http import PlainRequest
 from infra.simulator.protocol import KLINE_TYPES, Limits
-from infra.simulator.synthetic import SAMPLES
+from infra.simulator.refusals import HttpError, Refusal
 
 BUSINESSES = frozenset(("stock", "crypto", "common", "japan", "india", "korea", "taiwan"))
 MAX_CODES, MAX_KLINES, MAX_KLINES_OF_SEVERAL = 100, 500, 2
-_SUFFIXES = {
-    "STOCK_HK": (".HK",), "STOCK_US": (".US",), "STOCK_CN": (".SH", ".SZ"), "STOCK_JP": (".JP",), "STOCK_KS": (".KS",),
-    "STOCK_IN": (".IN",), "STOCK_TW": (".TW",), "CRYPTO": ("USDT",), "FOREX": ("JPY",),
-}  # fmt: skip
-_TYPES = frozenset((*_SUFFIXES, "FUTURES", "ENERGY", "METAL", "INDICES"))
-_MARKETS = frozenset(("HK", "US", "CN", "JP", "KS", "TW", "IN"))
 _EXPIRES_MS = 4_102_444_800_000
 """2100-01-01: the simulator's package does not end."""
-
-
-@dataclass
-class _Refusal(Exception):
-    """An answer of the vendor's other than success."""
-
-    ret: int
-    text: str
-
-
-@dataclass
-class _HttpError(Exception):
-    """An answer of the gateway before the vendor's service: HTTP status and no envelope."""
-
-    status: int
-    text: str
 
 
 class RestService:
@@ -58,37 +38,44 @@ class RestService:
         trace = uuid4().hex
         try:
             data = self._data(request, now_ms)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return 200, orjson.dumps({"ret": refusal.ret, "msg": refusal.text, "traceId": trace, "data": None})
-        except _HttpError as error:
+        except HttpError as error:
             return error.status, orjson.dumps({"type": "about:blank", "title": error.text, "status": error.status, "detail": error.text})
         return 200, orjson.dumps({"ret": 200, "msg": "success", "traceId": trace, "data": data})
 
     def _data(self, request: PlainRequest, now_ms: int) -> Any:
         key = request.headers.get("apikey", "")
         if not key:
-            raise _Refusal(500, "apiKey is required")  # both as the vendor's page on /package/info has them
+            raise Refusal(500, "apiKey is required")  # both as the vendor's page on /package/info has them
         if key in self._refused_keys:
-            raise _Refusal(500, "Apikey not exists")
+            raise Refusal(500, "Apikey not exists")
         asked = self._asked.setdefault(key, deque(maxlen=self._limits.requests))
         if len(asked) == self._limits.requests and now_ms - asked[0] < 1000:
-            raise _Refusal(501, f"Too many requests：{self._limits.requests} a second")
+            raise Refusal(501, f"Too many requests：{self._limits.requests} a second")
         asked.append(now_ms)
         query = {name: values[0] for name, values in parse_qs(request.query).items()}
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["package", "info"]:
                 return self._package()
             case "GET", ["common", "basic", "symbols"]:
-                return _symbols(query)
+                return symbols(query)
+            case "GET", ["common", "basic", "markets"]:
+                return markets()
             case "GET", ["common", "basic", "markets", "trading_days"]:
-                return _trading_days(query)
+                return trading_days(query)
+            case "GET", ["common", "basic", "markets", "trading_schedule"]:
+                return trading_schedule(query)
             case "GET", [business, "batch_trade", codes] if business in BUSINESSES:
                 return [self._history.trade(business, code, now_ms) for code in self._known(business, codes)]
             case "GET", [business, "batch_depth", codes] if business in BUSINESSES:
                 return [self._history.book(business, code, now_ms) for code in self._known(business, codes)]
             case "POST", [business, "v2", "batch_kline"] if business in BUSINESSES:
-                return self._klines(business, request.body, now_ms)
-        raise _HttpError(404, "Not Found")
+                return self._klines(business, _fields(request.body), now_ms)
+            case "GET", [business, "batch_kline", number, count, codes] if business in BUSINESSES:
+                fields = {"klineType": _whole(number), "klineNum": _whole(count), "codes": codes}
+                return self._klines(business, fields, now_ms)
+        raise HttpError(404, "Not Found")
 
     def _package(self) -> dict[str, Any]:
         limits = self._limits
@@ -104,35 +91,29 @@ class RestService:
 
     def _known(self, business: str, codes: Any) -> list[str]:
         if not isinstance(codes, str) or not codes.strip():
-            raise _Refusal(507, "Param lost：codes")
+            raise Refusal(507, "Param lost：codes")
         asked = list(dict.fromkeys(code.strip() for code in codes.split(",") if code.strip()))
         if len(asked) > MAX_CODES:
-            raise _Refusal(505, f"Products quantity exceeds the limit：{MAX_CODES}")
+            raise Refusal(505, f"Products quantity exceeds the limit：{MAX_CODES}")
         known = [code for code in asked if self._history.knows(business, code)]
         if not known:
-            raise _Refusal(508, "All product not exists")
+            raise Refusal(508, "All product not exists")
         return known
 
-    def _klines(self, business: str, body: bytes, now_ms: int) -> list[dict[str, Any]]:
-        try:
-            request = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            request = None
-        if not isinstance(request, dict):
-            raise _HttpError(400, "Bad Request")
+    def _klines(self, business: str, request: dict[str, Any], now_ms: int) -> list[dict[str, Any]]:
         number, count, until = request.get("klineType"), request.get("klineNum"), request.get("timestamp")
         for name, value in (("klineType", number), ("klineNum", count)):
             if value is None:
-                raise _Refusal(507, f"Param lost：{name}")
+                raise Refusal(507, f"Param lost：{name}")
         if type(number) is not int or number not in KLINE_TYPES or type(count) is not int or count < 1:
-            raise _Refusal(506, "Param error：klineType must be 1 to 12, klineNum positive")
+            raise Refusal(506, "Param error：klineType must be 1 to 12, klineNum positive")
         if until is not None and (type(until) is not int or until <= 0):
-            raise _Refusal(513, "Timestamp limit error")
+            raise Refusal(513, "Timestamp limit error")
         codes = self._known(business, request.get("codes"))
         if count > MAX_KLINES:
-            raise _Refusal(503, f"Kline quantity exceeds the limit：{MAX_KLINES}")
+            raise Refusal(503, f"Kline quantity exceeds the limit：{MAX_KLINES}")
         if len(codes) > 1 and count > MAX_KLINES_OF_SEVERAL:
-            raise _Refusal(506, f"Param error：klineNum exceeds {MAX_KLINES_OF_SEVERAL} when requesting multiple symbols")
+            raise Refusal(506, f"Param error：klineNum exceeds {MAX_KLINES_OF_SEVERAL} when requesting multiple symbols")
         last = min(until or now_ms // 1000, now_ms // 1000)
         return [
             {"s": code, "respList": [kline.rest() for kline in self._history.klines(business, code, number, count, last, now_ms)]}
@@ -140,30 +121,16 @@ class RestService:
         ]
 
 
-def _symbols(query: dict[str, str]) -> list[dict[str, str]]:
-    kind = query.get("type")
-    if kind is None:
-        raise _HttpError(400, "Required parameter 'type' is not present.")
-    if kind not in _TYPES:
-        raise _Refusal(506, "Param error：type")
-    wanted = query["symbols"].split(",") if "symbols" in query else SAMPLES
-    return [
-        {"symbol": symbol, "name_cn": symbol, "name_hk": symbol, "name_en": symbol}
-        for symbol in SAMPLES
-        if symbol in wanted and symbol.endswith(_SUFFIXES.get(kind, ("\0",)))
-    ]
-
-
-def _trading_days(query: dict[str, str]) -> dict[str, list[str]]:
-    """Weekdays: made-up markets know no holidays."""
-    for name in ("market", "beginDay", "endDay"):
-        if name not in query:
-            raise _HttpError(400, f"Required parameter '{name}' is not present.")
+def _fields(body: bytes) -> dict[str, Any]:
     try:
-        begin, end = (date(int(text[:4]), int(text[4:6]), int(text[6:])) for text in (query["beginDay"], query["endDay"]))
-    except ValueError:
-        raise _Refusal(506, "Param error：beginDay and endDay are YYYYMMDD") from None
-    if query["market"] not in _MARKETS or not 0 <= (end - begin).days <= 366:
-        raise _Refusal(506, "Param error：market, or a range of more than a year")
-    days = [begin + timedelta(days=number) for number in range((end - begin).days + 1)]
-    return {"trade_days": [f"{day:%Y%m%d}" for day in days if day.weekday() < 5], "half_trade_days": []}
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        request = None
+    if not isinstance(request, dict):
+        raise HttpError(400, "Bad Request")
+    return request
+
+
+def _whole(text: str) -> int | str:
+    """Return a path's number, and the text where it is none: the vendor's answer to that is not known, ours is its 506."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from infra.simulator.protocol import SUBSCRIBE, UNSUBSCRIBE
+
 KINDS: Mapping[str, frozenset[str]] = {
     "error": frozenset(("code",)),
     "disconnect": frozenset(),
@@ -17,24 +19,38 @@ KINDS: Mapping[str, frozenset[str]] = {
     "burst": frozenset(("seconds",)),
     "slow": frozenset(("seconds", "delay")),
     "refuse": frozenset(("seconds", "status")),
+    "next_error": frozenset(("code",)),
+    "next_fail": frozenset(("code",)),
+    "next_prose": frozenset(),
+    "next_ack": frozenset(),
     "rest_error": frozenset(("seconds", "ret")),
     "rest_status": frozenset(("seconds", "status")),
     "rest_truncated": frozenset(("seconds",)),
+    "next_rest": frozenset(("ret",)),
 }
-"""What there is, each with what it needs beside `at`, the seconds after the start:
+"""What there is, each with what it needs beside `at`, the seconds after the start. Each begins at its time, whatever lasts still.
 
 error           an error frame of the vendor's with this code to every client
 disconnect      every connection is closed in order
 reset           every connection is cut by a TCP reset
 half_frame      every client gets the begin of a frame, and the connection is cut
-stall           nothing is sent and nothing read, pings included; what would have been sent is lost
+stall           on the connections there are nothing is read, pings included, and pushes are lost
 burst           pushes are held back, and then sent at once
-slow            every push takes `delay` seconds more
+slow            every push to a client takes `delay` seconds more
 refuse          handshakes are answered with this HTTP status
+next_error      the next request is answered by an error frame with this code and the request's trace
+next_fail       the next request is answered by `Subscribe fail:` and that error frame
+next_prose      the next request is answered by `Subscribe fail:` and words
+next_ack        the next request is acked and nothing done: a subscription stays silent for ever
 rest_error      REST answers with this code of the vendor's in `ret`
 rest_status     REST answers with this HTTP status and no envelope
 rest_truncated  REST's JSON is cut in the middle
+next_rest       REST's next request is answered with this code in `ret`
+
+A request is a subscription or unsubscription of any client; with `symbol` one that names it, with `request` one of this code
+(`- {at: 0, do: next_error, code: 516, request: 10003, symbol: BTCUSDT}`). Each line is one answer, and waits for its request.
 """
+_OPTIONAL = {kind: frozenset(("request", "symbol")) for kind in KINDS if kind.startswith("next_") and kind != "next_rest"}
 
 
 class BadScript(ValueError):
@@ -50,6 +66,8 @@ class Fault:
     seconds: float = 0.0
     delay: float = 0.0
     code: int = 0
+    request: int = 0
+    symbol: str = ""
     status: int = 0
     ret: int = 0
 
@@ -76,13 +94,18 @@ def _mistake(line: Any) -> str | None:
     kind = line.get("do")
     if not isinstance(kind, str) or kind not in KINDS:
         return f"do: {kind!r} is none of {', '.join(KINDS)}"
-    wanted = {"at", "do", *KINDS[kind]}
-    if line.keys() != wanted:
-        return f"{kind} takes {', '.join(sorted(wanted))}, not {', '.join(sorted(map(str, line)))}"
+    wanted, optional = {"at", "do", *KINDS[kind]}, _OPTIONAL.get(kind, frozenset())
+    if not wanted <= line.keys() <= wanted | optional:
+        may = f", may take {', '.join(sorted(optional))}" if optional else ""
+        return f"{kind} takes {', '.join(sorted(wanted))}{may}, not {', '.join(sorted(map(str, line)))}"
     if wrong := [name for name in wanted - {"do"} if type(line[name]) not in (int, float) or not 0 <= line[name] < 1e9]:
         return f"{wrong[0]}: {line[wrong[0]]!r} is no number"
     if "status" in line and (line["status"] not in HTTPStatus._value2member_map_ or line["status"] < 300):
         return f"status: {line['status']!r} is no HTTP status from 300 on"
+    if "request" in line and line["request"] not in (*SUBSCRIBE, *UNSUBSCRIBE):
+        return f"request: {line['request']!r} is none of {', '.join(map(str, (*SUBSCRIBE, *UNSUBSCRIBE)))}"
+    if "symbol" in line and not (isinstance(line["symbol"], str) and line["symbol"]):
+        return f"symbol: {line['symbol']!r} is no symbol: write it in quotes"
     if wrong := [name for name in wanted & {"code", "ret"} if type(line[name]) is not int]:
         return f"{wrong[0]}: {line[wrong[0]]!r} is no whole number"
     return None

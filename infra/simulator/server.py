@@ -4,8 +4,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from infra.recordings import Recording, read_recordings
+from infra.simulator.accounts import Account, Accounts
 from infra.simulator.faults import Faults
 from infra.simulator.history import MadeUp, Played
 from infra.simulator.http import PlainRequest, connection_of
+from infra.simulator.outbox import Outbox
 from infra.simulator.playback import AddressedFrame, addressed, paced
 from infra.simulator.protocol import PUSH, Channel, Limits, Session
 from infra.simulator.rest import BUSINESSES, RestService
@@ -29,8 +32,19 @@ from infra.simulator.synthetic import Market, trades_on
 CODES: dict[Channel, int] = {channel: code for code, channel in PUSH.items()}
 BAD_KEYS = frozenset(("bad-key",))
 GOODBYE = 2.0
+AHEAD = 100
+"""Pushes of a recording on their way to one client before its next frame waits: as fast as the clients read, and none is lost."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One connection with what is kept of it."""
+
+    session: Session
+    account: Account
+    outbox: Outbox
 
 
 class Simulator:
@@ -62,15 +76,15 @@ class Simulator:
         self._host, self._port = host, port
         self._speed, self._rate = speed, rate
         self._limits = limits or Limits()
-        self._refused_keys, self._wait_for_subscribers = frozenset(refused_keys), wait_for_subscribers
-        self._sessions: dict[ServerConnection, Session] = {}
-        self._keys: dict[ServerConnection, str] = {}
-        self._faults = Faults(script, lambda: self._sessions)
+        self._wait_for_subscribers = wait_for_subscribers
+        self._accounts = Accounts(self._limits, frozenset(refused_keys))
+        self._clients: dict[ServerConnection, Client] = {}
+        self._faults = Faults(script, lambda: self._clients)
         self._markets: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._frames = addressed(self.recording.frames if self.recording else ())
         self._played = Played(self._frames)
         self._made_up = MadeUp(lambda symbol, business: Market(symbol, business, seed))
-        self._rest = RestService(self._played if self.recording else self._made_up, self._refused_keys, self._limits)
+        self._rest = RestService(self._played if self.recording else self._made_up, frozenset(refused_keys), self._limits)
         self._changed = asyncio.Event()
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,7 +137,7 @@ class Simulator:
             await asyncio.wait_for(self._server.wait_closed(), GOODBYE)
         except TimeoutError:
             # a client that does not read takes no goodbye either
-            for connection in list(self._sessions):
+            for connection in list(self._clients):
                 connection.transport.abort()
             await self._server.wait_closed()
         for failure in ended:
@@ -133,7 +147,7 @@ class Simulator:
     def drop_connections(self) -> None:
         """Cut every connection without a goodbye, as a network does; from any thread."""
         assert self._loop is not None
-        for connection in list(self._sessions):
+        for connection in list(self._clients):
             self._loop.call_soon_threadsafe(connection.transport.abort)
 
     def send_raw(self, text: str) -> None:
@@ -141,7 +155,7 @@ class Simulator:
         assert self._loop is not None
 
         async def send() -> None:
-            for connection in list(self._sessions):
+            for connection in list(self._clients):
                 with suppress(ConnectionClosed):
                     await connection.send(text)
 
@@ -149,28 +163,46 @@ class Simulator:
 
     async def _converse(self, connection: ServerConnection) -> None:
         assert connection.request is not None
-        key = _query(connection.request, "apikey")
-        others = [other for other, its_key in self._keys.items() if its_key == key]
-
-        def elsewhere() -> int:
-            mine = [other for other, its_key in self._keys.items() if its_key == key and other is not connection]
-            return sum(len(self._sessions[other].symbols()) for other in mine)
-
-        session = Session(_query(connection.request, "business"), time.monotonic(), self._limits, elsewhere)
-        if len(others) >= self._limits.connections:
+        parameters = _parameters(connection.request.path)
+        assert parameters is not None  # _refuse let it through
+        business, key = parameters
+        account = self._accounts.of(key)
+        session = account.session(business, time.monotonic(), self._faults.answer)
+        if account.full:
             await _end(connection, session.refuse())
             return
-        self._sessions[connection], self._keys[connection] = session, key
-        with suppress(ConnectionClosed):
-            for text in session.greeting():
-                await connection.send(text)
-            async for message in connection:
-                for reply in session.receive(message, time.monotonic()):
-                    await connection.send(reply)
-                if session.closing:
-                    await connection.close()
-                self._subscribed(session)
-        del self._sessions[connection], self._keys[connection]
+        outbox = Outbox(connection, self._faults)
+        self._clients[connection] = Client(session, account, outbox)
+        account.sessions.append(session)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(outbox.run())
+                with suppress(ConnectionClosed):
+                    await self._listen(connection, session, account)
+                sending.cancel()
+        finally:
+            del self._clients[connection]
+            account.sessions.remove(session)
+
+    async def _listen(self, connection: ServerConnection, session: Session, account: Account) -> None:
+        for text in session.greeting():
+            await connection.send(text)
+        async for message in connection:
+            for reply in session.receive(message, time.monotonic()):
+                await connection.send(reply)
+            if session.flooded:
+                await self._flooded(connection, account)
+            if session.closing:
+                return
+            self._subscribed(session)
+
+    async def _flooded(self, connection: ServerConnection, account: Account) -> None:
+        account.closures += 1
+        others = [
+            (other, client.session) for other, client in self._clients.items() if client.account is account and other is not connection
+        ]
+        banned = [_end(other, session.ban()) for other, session in others if account.banned]
+        await asyncio.gather(_end(connection, ()), *banned)
 
     def _subscribed(self, session: Session) -> None:
         self._changed.set()
@@ -185,15 +217,17 @@ class Simulator:
             await self._subscribers(self._frames)
         async for frame in paced(self._frames, self._speed):
             self._played.played += 1
-            for connection, session in list(self._sessions.items()):
+            for client in list(self._clients.values()):
                 # a frame that names no channel or symbol goes to all: clients must cope
-                if frame.channel is None or session.wants(frame.channel, frame.symbol):
-                    await self._faults.deliver(connection, frame.frame)
+                if frame.channel is None or client.session.wants(frame.channel, frame.symbol):
+                    await client.outbox.fewer_than(AHEAD)
+                    client.outbox.put(frame.frame)
+        await asyncio.gather(*(client.outbox.fewer_than(1) for client in self._clients.values()))
         self.finished.set()
 
     async def _subscribers(self, frames: Sequence[AddressedFrame]) -> None:
         wanted = {(frame.channel, frame.symbol) for frame in frames if frame.channel is not None}
-        while not all(any(session.wants(channel, symbol) for session in self._sessions.values()) for channel, symbol in wanted):
+        while not all(any(client.session.wants(channel, symbol) for client in self._clients.values()) for channel, symbol in wanted):
             self._changed.clear()
             await self._changed.wait()
 
@@ -204,28 +238,30 @@ class Simulator:
             await asyncio.sleep(pause)
             now = time.time_ns() // 1_000_000
             trade, book = market.trade(now), market.book(now)
-            await self._push(market, "trade", trade)
-            await self._push(market, "depth", book)
-            for number in {number for session in self._sessions.values() for symbol, number in session.klines if symbol == market.symbol}:
+            self._push(market, "trade", trade)
+            self._push(market, "depth", book)
+            klines = {pair for client in self._clients.values() for pair in client.session.klines}
+            for number in {number for symbol, number in klines if symbol == market.symbol}:
                 kline = market.kline(number)
                 if kline is not None and kline != sent.get(number):
                     sent[number] = kline
-                    await self._push(market, "kline", kline, number)
+                    self._push(market, "kline", kline, number)
 
-    async def _push(self, market: Market, channel: Channel, data: dict[str, Any], number: int | None = None) -> None:
+    def _push(self, market: Market, channel: Channel, data: dict[str, Any], number: int | None = None) -> None:
         plain = orjson.dumps({"code": CODES[channel], "data": data})
-        for connection, session in list(self._sessions.items()):
+        for client in self._clients.values():
+            session = client.session
             if session.business == market.business and session.wants(channel, market.symbol, number):
                 typed = channel == "trade" and market.symbol in session.with_type
-                frame = orjson.dumps({"code": CODES[channel], "data": {**data, "ty": ""}}) if typed else plain
-                await self._faults.deliver(connection, frame)
+                client.outbox.put(orjson.dumps({"code": CODES[channel], "data": {**data, "ty": ""}}) if typed else plain)
 
     async def _watch_heartbeats(self) -> None:
-        while True:
-            await asyncio.sleep(min(1.0, self._limits.heartbeat / 4))
-            now = time.monotonic()
-            overdue = [(connection, session.overdue(now)) for connection, session in list(self._sessions.items())]
-            await asyncio.gather(*(_end(connection, texts) for connection, texts in overdue if texts))
+        async with asyncio.TaskGroup() as ends:
+            while True:
+                await asyncio.sleep(min(1.0, self._limits.heartbeat / 4))
+                for connection, client in self._clients.items():
+                    if texts := client.session.overdue(time.monotonic()):
+                        ends.create_task(_end(connection, texts))
 
     def _answer(self, request: PlainRequest) -> tuple[int, bytes]:
         return self._faults.rest(*self._rest.answer(request, time.time_ns() // 1_000_000))
@@ -233,47 +269,15 @@ class Simulator:
     def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
         if fault := self._faults.active("refuse"):
             return connection.respond(HTTPStatus(fault.status), "by script\n")
-        key = _query(request, "apikey")
-        if not key or key in self._refused_keys:
+        parameters = _parameters(request.path)
+        if parameters is None:
+            return connection.respond(HTTPStatus.BAD_REQUEST, "no address\n")
+        business, key = parameters
+        if self._accounts.refuses(key):
             return connection.respond(HTTPStatus.UNAUTHORIZED, "api key refused\n")
-        if _query(request, "business") not in BUSINESSES:
+        if business not in BUSINESSES:
             return connection.respond(HTTPStatus.BAD_REQUEST, "no such business\n")
         return None
-
-
-@contextmanager
-def running_simulator(
-    files: Sequence[Path] = (),
-    host: str = "127.0.0.1",
-    port: int = 0,
-    speed: float = 1.0,
-    rate: float = 5.0,
-    seed: int = 0,
-    limits: Limits | None = None,
-    refused_keys: Collection[str] = BAD_KEYS,
-    wait_for_subscribers: bool = True,
-    script: Sequence[Fault] = (),
-) -> Iterator[Simulator]:
-    """Run a simulator in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
-    thread.start()
-
-    async def make() -> Simulator:
-        simulator = Simulator(files, host, port, speed, rate, seed, limits, refused_keys, wait_for_subscribers, script)
-        await simulator.start()
-        return simulator
-
-    try:
-        simulator = asyncio.run_coroutine_threadsafe(make(), loop).result(60)
-        try:
-            yield simulator
-        finally:
-            asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 async def _end(connection: ServerConnection, last_words: Sequence[str]) -> None:
@@ -287,5 +291,10 @@ async def _end(connection: ServerConnection, last_words: Sequence[str]) -> None:
         connection.transport.abort()
 
 
-def _query(request: Request, name: str) -> str:
-    return parse_qs(urlsplit(request.path).query).get(name, [""])[0]
+def _parameters(path: str) -> tuple[str, str] | None:
+    """Return a handshake's business and key, each empty where it is missing; None for a path that is none."""
+    try:
+        query = parse_qs(urlsplit(path).query)
+    except ValueError:
+        return None
+    return query.get("business", [""])[0], query.get("apikey", [""])[0]

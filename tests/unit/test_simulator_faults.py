@@ -51,12 +51,12 @@ def test_every_mistake_of_a_script_is_told_at_once(tmp_path):
 
 
 @contextmanager
-def fed(published, *script, limits=None):
+def fed(published, *script, limits=None, **settings):
     """Our feed of BTCUSDT at a simulator with these faults."""
     with running_simulator(rate=100, limits=limits, script=script) as simulator:
 
         def make(feed, counters):
-            return FeedProtocol(feed, FeedSettings("simulated"), TOPICS, counters, AtOnce(1))
+            return FeedProtocol(feed, FeedSettings("simulated", **settings), TOPICS, counters, AtOnce(1))
 
         endpoint = Endpoint(simulator.url, "key")
         with RunningFeeds([feed("crypto-1", "BTCUSDT")], make, endpoint, published, threading.Event(), AtOnce(1)) as found:
