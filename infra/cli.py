@@ -13,7 +13,8 @@ from rich.console import Console
 
 from infra.backfill import BackfillRunning, BadPeriod
 from infra.commands import backfill_period, produce, simulate, tail
-from infra.dead_letters import NoSuchLetter, add_dead_letter_options, list_letters, redrive
+from infra.consuming import NOT_ALLOWED, NoSuchTopic, NotAllowed
+from infra.dead_letters import NoSuchLetter, Overtaken, add_dead_letter_options, list_letters, redrive
 from infra.deployment import ClusterUnnamed, HalfNamed
 from infra.embedded.artifacts import DownloadFailed
 from infra.embedded.java import JavaMissing
@@ -73,8 +74,11 @@ EXPECTED = (
     KeyRefused,
     KeyUnreadable,
     NoSuchLetter,
+    NoSuchTopic,
+    NotAllowed,
     NotApplied,
     OutagesUnreadable,
+    Overtaken,
     PlanTooSmall,
     PortInUse,
     PublishError,
@@ -110,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EXPECTED as error:
         sys.exit(f"infoway-streams: {error}")
     except KafkaException as error:
+        if error.args[0].code() in NOT_ALLOWED:
+            sys.exit(f"infoway-streams: this principal may not do that ({error.args[0].str()}): grant it by infra/acls.yaml")
         sys.exit(f"infoway-streams: the broker: {error.args[0].str()}: is it running, and is the address right?")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import confluent_kafka as ck
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
 from infra.backfill import backfill, healing
-from infra.consuming import ValueReader
+from infra.consuming import NoSuchTopic, ValueReader, partitions_of, refused
 from infra.deployment import ClusterUnnamed, existing, named_cluster
 from infra.feed_health import FeedHealth
 from infra.feeding import Feeding, KeyMissing, api_key, endpoint_of
@@ -74,23 +74,24 @@ def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: fl
 
 
 def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
-    """Print a topic's committed records as JSON lines until Ctrl-C."""
+    """Print a topic's committed records as JSON lines until Ctrl-C, null values left out. Raises NotAllowed."""
     bootstrap, registry_url = named_cluster()
     read = ValueReader(Registry(registry_url))
     consumer = ck.Consumer({**client(bootstrap), "group.id": "tail", "enable.auto.commit": False, "log_level": 0})
     topic = names.name(contract_name)
     stop = stop_on_signals()
     try:
-        described = consumer.list_topics(timeout=10).topics
-        if topic not in described:
-            raise ClusterUnnamed(f"no topic {topic}: there are {', '.join(sorted(name for name in described if 'infoway.' in name))}")
         start = ck.OFFSET_BEGINNING if from_beginning else ck.OFFSET_END
-        consumer.assign([TopicPartition(topic, partition, start) for partition in described[topic].partitions])
+        try:
+            consumer.assign([TopicPartition(topic, partition, start) for partition in partitions_of(consumer, topic)])
+        except NoSuchTopic:
+            visible = sorted(name for name in consumer.list_topics(timeout=10).topics if "infoway." in name)
+            raise ClusterUnnamed(f"no topic {topic}: there are {', '.join(visible)}") from None
         while not stop.is_set():
             for message in consumer.consume(500, 0.2):
                 error, value = message.error(), message.value()
                 if error is not None:
-                    raise KafkaException(error)
+                    raise refused(error, f"read {topic}")
                 if value is not None:
                     print(json.dumps(to_json(*read(value))), flush=True)
     finally:

@@ -26,6 +26,34 @@ LEADER_COMING_UP = frozenset(
     (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TIMED_OUT)
 )
 """What a broker answers of a topic that was just made."""
+NOT_ALLOWED = frozenset(
+    (
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    )
+)
+"""What a broker answers where its ACLs do not let a client do something."""
+
+
+class NoSuchTopic(ValueError):
+    """A topic is not there."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"no topic {topic}: run `infoway-streams topology apply`, or name another --prefix")
+
+
+class NotAllowed(RuntimeError):
+    """The ACLs of the cluster keep this client from what it has to do."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this principal may not {what}: grant it by infra/acls.yaml")
+
+
+def refused(error: KafkaError, what: str) -> Exception:
+    """Return the exception of a broker's answer to an attempt at `what`: NotAllowed where its ACLs forbid it."""
+    return NotAllowed(f"{what} ({error.str()})") if error.code() in NOT_ALLOWED else KafkaException(error)
 
 
 class ValueReader:
@@ -54,6 +82,7 @@ def read_to_end(
     with `starts` each partition that it names from that offset on, or from the first that retention has left.
     A transaction's offsets may show before its records do, and an open one holds the reading back: so the end is where the
     high watermark is now, not where the consumer first runs dry. What a dead worker left open the broker aborts in 10 s.
+    Raises NoSuchTopic and NotAllowed.
     """
     consumer = ck.Consumer(
         {
@@ -71,7 +100,7 @@ def read_to_end(
     )
     try:
         # a consumer that knows the topic's leaders reads at once: without, the first fetch comes 0.5 s later
-        consumer.list_topics(topic, TIMEOUT)
+        partitions_of(consumer, topic)
         for partition, (low, end) in watermarks(bootstrap, topic).items():
             start = ck.OFFSET_BEGINNING if last is None else max(low, end - last)
             if starts is not None:
@@ -88,19 +117,28 @@ def read_to_end(
                     if error is None:
                         yield message
                     elif error.code() != KafkaError._PARTITION_EOF:
-                        raise KafkaException(error)
+                        raise refused(error, f"read {topic}")
                     elif cast(int, message.offset()) >= end:
                         ended = True
     finally:
         consumer.close()
 
 
+def partitions_of(asking: ck.Consumer, topic: str) -> list[int]:
+    """Return a topic's partitions. Raises NoSuchTopic and NotAllowed."""
+    described = asking.list_topics(topic, TIMEOUT).topics[topic]
+    if described.error is None:
+        return sorted(described.partitions)
+    if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        raise NoSuchTopic(topic)
+    raise refused(described.error, f"see {topic}")
+
+
 def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
-    """Return the first offset of each partition and the one after its last; nothing of a topic that is not there."""
+    """Return the first offset of each partition and the one after its last. Raises NoSuchTopic and NotAllowed."""
     asking = ck.Consumer({**client(bootstrap), "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
     try:
-        partitions = sorted(asking.list_topics(topic, TIMEOUT).topics[topic].partitions)
-        return {each: _watermarks_of(asking, TopicPartition(topic, each)) for each in partitions}
+        return {each: _watermarks_of(asking, TopicPartition(topic, each)) for each in partitions_of(asking, topic)}
     finally:
         asking.close()
 
@@ -134,8 +172,7 @@ class Lag:
                 "log_level": 0,
             }
         )
-        described = self._asking.list_topics(timeout=TIMEOUT).topics
-        self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in described[topic].partitions]
+        self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in partitions_of(self._asking, topic)]
 
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""

@@ -1,25 +1,26 @@
 """The commands dead-letter list and redrive: what could not be read, and once the cause is mended its way back to its raw topic.
 
-A redrive's offsets are a consumer group's, `<prefix>infoway-dead-letter`, committed in the transaction of what it publishes: each letter is
-redriven once, over kills too. The record goes to the partition it was in, with its key, bytes and headers and one header more.
+A redrive says in the topic itself how far it has come, in the transaction of what it publishes: a record of null value and key in each
+partition that it handled, with the header `redriven-to`, the offset to go on at. It is younger than the letters that it covers, so
+retention takes it after them, and each letter is redriven once, over kills too. The offsets of a consumer group would not do: Kafka
+forgets them after seven days without a member, and letters live longer. `redriven` names single letters, redriven by `--only`.
 """
 
 import argparse
 import json
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, cast
 
 import confluent_kafka as ck
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
-from infra.consuming import COORDINATOR_COMING_UP, TIMEOUT, ValueReader, read_to_end, watermarks
+from infra.consuming import TIMEOUT, ValueReader, read_to_end, refused, watermarks
 from infra.deployment import named_cluster
+from producers.partition import partition_of
 from schemas.registry import Registry
 from schemas.security import client
 from schemas.topics import Topology
@@ -27,15 +28,28 @@ from schemas.wire import Record
 
 ATTEMPTS = "dead-letter-attempts"
 """The header that counts how often a record was redriven; processors keep it, as every header, where they dead-letter the record again."""
+REDRIVEN_TO = "redriven-to"
+REDRIVEN = "redriven"
+"""Headers of a redrive's own records: the offset to go on at, and one for each letter that was named; decimal digits."""
 MAX_ATTEMPTS = 3
 STEP = 1000
 """Letters of one transaction."""
 
 _TOPIC = "infoway.dead-letter"
+_FENCED = frozenset((KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH))
+
+Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class NoSuchLetter(ValueError):
     """`--only` names a place where there is no dead letter."""
+
+
+class Overtaken(RuntimeError):
+    """Another redrive has begun, and ended this one."""
+
+    def __init__(self) -> None:
+        super().__init__("another redrive has begun and goes on where this one was: its last step did nothing; wait for the other's end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +60,8 @@ class Letter:
     offset: int
     written_ms: int
     record: Record
-    headers: tuple[tuple[str, bytes | None], ...]
-    handled: bool = False
+    headers: Headers
+    handled: bool
     """Whether a redrive has come by it."""
 
     @property
@@ -58,8 +72,7 @@ class Letter:
     @property
     def attempts(self) -> int:
         """How often it was redriven before; a header that is no number of ours counts as never."""
-        text = dict(self.headers).get(ATTEMPTS) or b"0"
-        return int(text) if text.isdigit() else 0
+        return next(iter(_numbers(self.headers, ATTEMPTS)), 0)
 
 
 def add_dead_letter_options(listing: argparse.ArgumentParser, redriving: argparse.ArgumentParser) -> None:
@@ -75,44 +88,80 @@ def add_dead_letter_options(listing: argparse.ArgumentParser, redriving: argpars
 
 
 def list_letters(names: Topology, options: argparse.Namespace) -> int:
-    """Print every dead letter that retention has left, the redriven ones too."""
+    """Print every dead letter that retention has left, the redriven ones too. Raises NoSuchTopic and NotAllowed."""
     for letter in _Post(names).letters():
         print(json.dumps(_as_json(letter)) if options.json else _line(letter), flush=True)
     return 0
 
 
 def redrive(names: Topology, options: argparse.Namespace) -> int:
-    """Publish anew what no redrive has come by yet, and print what was done with each letter. Raises NoSuchLetter."""
+    """Publish anew what no redrive has come by yet, and print what was done with each letter.
+
+    Raises NoSuchLetter, Overtaken, NoSuchTopic and NotAllowed.
+    """
     post, counts = _Post(names), Counter[str]()
     wanted = {place.strip() for place in options.only.split(",") if place.strip()}
-    # before the offsets are read: it ends the transaction of a redrive that was killed, or that still runs
+    # before the letters are read: it ends the transaction of a redrive that was killed, or that still runs
     producer = None if options.dry_run else post.producer()
     letters = [letter for letter in post.letters() if (letter.place in wanted if wanted else not letter.handled)]
     if missing := wanted - {letter.place for letter in letters}:
         raise NoSuchLetter(f"--only {','.join(sorted(missing))}: no dead letter there; `dead-letter list` shows their places")
+    partitions = post.raw_partitions({letter.record["source_topic"] for letter in letters})
     waiting = iter(letters)
     while step := list(islice(waiting, STEP)):
-        outcomes = [(letter, _passed_over(letter, names, options.max_attempts)) for letter in step]
+        outcomes = [(letter, _passed_over(letter, partitions, options.max_attempts)) for letter in step]
+        ways = [(letter, _way(letter, partitions)) for letter, why in outcomes if why is None]
         if producer is not None:
-            post.publish(producer, [letter for letter, why in outcomes if why is None], [] if wanted else step)
+            post.publish(producer, ways, _named([letter for letter, _ in ways]) if wanted else _come_to(step))
         for letter, why in outcomes:
             counts["passed over" if why else "redriven"] += 1
-            print(f"{letter.place} {f'passed over: {why}' if why else 'to ' + _target(letter)}", flush=True)
+            done = f"passed over: {why}" if why else f"to {letter.record['source_topic']}[{_way(letter, partitions)}]"
+            print(f"{letter.place} {done}", flush=True)
     would = "would be " * options.dry_run
     print(f"{counts['redriven']} {would}redriven, {counts['passed over']} {would}passed over")
     return 0
 
 
-def _passed_over(letter: Letter, names: Topology, max_attempts: int) -> str | None:
+def _passed_over(letter: Letter, partitions: Mapping[str, int], max_attempts: int) -> str | None:
     """Return why a letter has no way back, or None."""
-    topic = letter.record["source_topic"]
+    record = letter.record
+    topic, place = record["source_topic"], record["source_partition"]
     if not topic:
         return "a frame of the vendor's that never became a record"
-    if not names.contract_name(topic).startswith("infoway.raw.") or letter.record["source_offset"] is None:
+    if topic not in partitions or record["source_offset"] is None:
         return f"no raw record, but one that was derived from {topic}"
+    if not record["value"] and not _is_control(letter):
+        return "an empty value, without the headers of a control record"
+    if record["key"] is None and place >= partitions[topic]:
+        return f"a record without a key, of partition {place}, and {topic} has {partitions[topic]} now"
     if letter.attempts >= max_attempts:
         return f"redriven {letter.attempts} times before"
     return None
+
+
+def _way(letter: Letter, partitions: Mapping[str, int]) -> int:
+    """Return the partition that a letter goes back to: that of its key today, since agents find there what they know of the key."""
+    record = letter.record
+    if record["key"] is None:
+        return cast(int, record["source_partition"])
+    return partition_of(record["key"], partitions[record["source_topic"]])
+
+
+def _is_control(letter: Letter) -> bool:
+    return any(name == "control" for name, _ in letter.headers)
+
+
+def _come_to(step: Sequence[Letter]) -> dict[int, Headers]:
+    """Return the headers that say in each partition that redrives have come by these letters, which are in their order."""
+    return {letter.partition: ((REDRIVEN_TO, b"%d" % (letter.offset + 1)),) for letter in step}
+
+
+def _named(letters: Sequence[Letter]) -> dict[int, Headers]:
+    """Return the headers that say in each partition that these letters were redriven, and say nothing of those before them."""
+    found: dict[int, Headers] = defaultdict(tuple)
+    for letter in letters:
+        found[letter.partition] += ((REDRIVEN, b"%d" % letter.offset),)
+    return found
 
 
 class _Post:
@@ -122,91 +171,94 @@ class _Post:
         self._bootstrap, registry_url = named_cluster()
         self._read = ValueReader(Registry(registry_url))
         self._topic = names.name(_TOPIC)
-        self._group = f"{names.prefix}infoway-dead-letter"
+        self._raw = {topic.name for topic in names.topics() if names.contract_name(topic.name).startswith("infoway.raw.")}
+        self._transactional_id = f"{names.prefix}infoway-dead-letter"
 
     def letters(self) -> Iterator[Letter]:
-        """Yield every letter up to the topic's end now, partition after partition."""
-        handled = self._handled()
+        """Yield every letter up to the topic's end now, partition after partition; null values are none."""
+        come_to, named = self._handled()
         for message in read_to_end(self._bootstrap, self._topic):
-            letter = self._letter(message)
-            yield replace(letter, handled=letter.offset < handled[letter.partition])
+            value, partition, offset = message.value(), cast(int, message.partition()), cast(int, message.offset())
+            if value is not None:
+                handled = offset < come_to[partition] or (partition, offset) in named
+                yield Letter(partition, offset, message.timestamp()[1], self._read(value)[1], _headers(message), handled)
+
+    def raw_partitions(self, topics: Collection[str]) -> dict[str, int]:
+        """Return how many partitions those of the topics have now that are raw ones of this namespace."""
+        return {topic: len(watermarks(self._bootstrap, topic)) for topic in topics if topic in self._raw}
 
     def producer(self) -> ck.Producer:
-        """Return the one producer of this namespace's redrives: what another has open is aborted."""
+        """Return the one producer of this namespace's redrives: what another has open is aborted, and it can commit no more."""
         configuration = {
             **client(self._bootstrap),
-            "transactional.id": self._group,
+            "transactional.id": self._transactional_id,
             "transaction.timeout.ms": 10_000,
             "log_level": 0,
         }
         producer = ck.Producer(configuration)
-        producer.init_transactions(TIMEOUT)
+        try:
+            producer.init_transactions(TIMEOUT)
+        except KafkaException as error:
+            raise refused(error.args[0], f"use the transactional.id {self._transactional_id}") from None
         return producer
 
-    def publish(self, producer: ck.Producer, letters: Sequence[Letter], handled: Sequence[Letter]) -> None:
-        """Publish letters to their raw topics and commit the offsets of those handled, in one transaction. Raises KafkaException."""
-        producer.begin_transaction()
-        for letter in letters:
-            headers = [header for header in letter.headers if header[0] != ATTEMPTS]
-            producer.produce(
-                letter.record["source_topic"],
-                # a null value is a control record; an empty one was none and is not told apart
-                letter.record["value"] or None,
-                letter.record["key"],
-                letter.record["source_partition"],
-                headers=[*headers, (ATTEMPTS, b"%d" % (letter.attempts + 1))],
-            )
-        ends = {letter.partition: letter.offset + 1 for letter in handled}
-        if ends:
-            with self._consumer() as consumer:
-                offsets = [TopicPartition(self._topic, partition, end) for partition, end in ends.items()]
-                producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), TIMEOUT)
-        producer.commit_transaction(TIMEOUT)
+    def publish(self, producer: ck.Producer, ways: Sequence[tuple[Letter, int]], marks: Mapping[int, Headers]) -> None:
+        """Publish letters to partitions of their raw topics and a mark in each partition of this one, all of them or nothing.
 
-    def _handled(self) -> dict[int, int]:
-        """Return up to where redrives have come, by partition; below 0 where none has."""
-        asked = [TopicPartition(self._topic, partition) for partition in watermarks(self._bootstrap, self._topic)]
-        give_up = time.monotonic() + TIMEOUT
-        with self._consumer() as consumer:
-            while asked:
-                try:
-                    return {place.partition: place.offset for place in consumer.committed(asked, timeout=TIMEOUT)}
-                except KafkaException as error:
-                    if error.args[0].code() not in COORDINATOR_COMING_UP or time.monotonic() > give_up:
-                        raise
-                    time.sleep(0.1)
-        raise NoSuchLetter(f"no topic {self._topic}: run `infoway-streams topology apply`, or name another --prefix")
+        Raises Overtaken, NotAllowed and KafkaException.
+        """
+        failed: list[Exception] = []
 
-    @contextmanager
-    def _consumer(self) -> Iterator[ck.Consumer]:
-        configuration = {
-            **client(self._bootstrap),
-            "group.id": self._group,
-            "enable.auto.commit": False,
-            # a redrive under way does not hold up who lists
-            "isolation.level": "read_uncommitted",
-            "log_level": 0,
-        }
-        consumer = ck.Consumer(configuration)
+        def delivered(error: KafkaError | None, message: ck.Message) -> None:
+            if error is not None:
+                failed.append(refused(error, f"write into {message.topic()}"))
+
         try:
-            yield consumer
-        finally:
-            consumer.close()
+            producer.begin_transaction()
+            for letter, partition in ways:
+                record = letter.record
+                kept = [header for header in letter.headers if header[0] != ATTEMPTS]
+                headers = [*kept, (ATTEMPTS, b"%d" % (letter.attempts + 1))]
+                # an empty value is that of a control record, a null one
+                value = record["value"] or None
+                producer.produce(record["source_topic"], value, record["key"], partition, headers=[*headers], on_delivery=delivered)
+            for partition, mark in marks.items():
+                producer.produce(self._topic, None, None, partition, headers=[*mark], on_delivery=delivered)
+            producer.commit_transaction(TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].code() in _FENCED:
+                raise Overtaken from None
+            raise (failed or [error])[0] from None
 
-    def _letter(self, message: ck.Message) -> Letter:
-        _, record = self._read(cast(bytes, message.value()))
-        headers = tuple(cast(list[tuple[str, bytes | None]], message.headers() or []))
-        return Letter(cast(int, message.partition()), cast(int, message.offset()), message.timestamp()[1], record, headers)
+    def _handled(self) -> tuple[dict[int, int], set[tuple[int, int]]]:
+        """Return up to which offset redrives have come in each partition, and the places of letters that they were given by name.
+
+        Null values of anybody else say nothing.
+        """
+        come_to: dict[int, int] = defaultdict(int)
+        named: set[tuple[int, int]] = set()
+        for message in read_to_end(self._bootstrap, self._topic):
+            if message.value() is None:
+                headers, partition = _headers(message), cast(int, message.partition())
+                come_to[partition] = max(come_to[partition], *_numbers(headers, REDRIVEN_TO), 0)
+                named |= {(partition, offset) for offset in _numbers(headers, REDRIVEN)}
+        return come_to, named
 
 
-def _target(letter: Letter) -> str:
-    return f"{letter.record['source_topic']}[{letter.record['source_partition']}]"
+def _headers(message: ck.Message) -> Headers:
+    return tuple(cast(list[tuple[str, bytes | None]], message.headers() or []))
+
+
+def _numbers(headers: Headers, name: str) -> list[int]:
+    """Return the numbers of a header, which may occur more than once; what is no number is left out."""
+    return [int(value) for each, value in headers if each == name and value is not None and value.isdigit()]
 
 
 def _line(letter: Letter) -> str:
     record = letter.record
     written = datetime.fromtimestamp(letter.written_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    origin = f"{_target(letter)} offset {record['source_offset']}" if record["source_topic"] else f"feed {record['feed']}"
+    raw = f"{record['source_topic']}[{record['source_partition']}] offset {record['source_offset']}"
+    origin = raw if record["source_topic"] else f"feed {record['feed']}"
     tried = f", redriven {letter.attempts} times before" if letter.attempts else ""
     state = "handled" if letter.handled else "waits"
     return (

@@ -3,6 +3,7 @@
 import json
 import logging
 import socket as sockets
+import traceback
 from contextlib import contextmanager
 
 import pytest
@@ -75,8 +76,15 @@ def test_every_request_of_rest_has_an_answer(method, path, query, body):
 @pytest.fixture(scope="module")
 def server():
     errors = []
+
+    def note(record):
+        # websockets itself asserts, where a client that it refuses has closed its side in that very moment
+        trace = record.exc_info[2] if record.exc_info and record.exc_info[0] is AssertionError else None
+        if not trace or traceback.extract_tb(trace)[-1].name != "send_eof":
+            errors.append(record.getMessage())
+
     handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: errors.append(record.getMessage())
+    handler.emit = note
     with running_simulator(limits=UNLIMITED) as simulator:
         for name in ("websockets.server", "asyncio"):
             logging.getLogger(name).addHandler(handler)
