@@ -192,7 +192,6 @@ class Simulator:
                 await connection.send(reply)
             if session.flooded:
                 await self._flooded(connection, account)
-            if session.closing:
                 return
             self._subscribed(session)
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import re
 from decimal import Decimal
 
 import pytest
-from infoway import InfowayAuthError
+from infoway import InfowayAuthError, InfowayRateLimitError, WsErrorCode
 from infoway.ws import InfowayWebSocket
 
 from infra.simulator import running_simulator
 from infra.simulator.protocol import Limits
+from infra.simulator.script import Fault
+from infra.simulator.synthetic import Market
 
 WITHIN = 20.0
 
@@ -26,6 +29,7 @@ class Heard:
     def __init__(self, client):
         self.frames = {"trade": asyncio.Queue(), "depth": asyncio.Queue(), "kline": asyncio.Queue()}
         self.errors = []
+        self.failed = asyncio.Event()
         client.on_trade, client.on_depth, client.on_kline = (self._keep(channel) for channel in self.frames)
         client.on_error = self._fail
 
@@ -37,9 +41,15 @@ class Heard:
 
     async def _fail(self, error):
         self.errors.append(error)
+        self.failed.set()
 
     async def next(self, channel):
         return await asyncio.wait_for(self.frames[channel].get(), WITHIN)
+
+    async def error(self):
+        """Return the first error."""
+        await asyncio.wait_for(self.failed.wait(), WITHIN)
+        return self.errors[0]
 
 
 def client_of(simulator, business, **options):
@@ -192,3 +202,123 @@ def test_without_a_heartbeat_it_is_told_513_and_cut_off_and_hears_trades_again_o
 
     with running_simulator(rate=20, limits=Limits(heartbeat=1.0)) as simulator:
         assert asyncio.run(converse(simulator))["s"] == "BTCUSDT"
+
+
+async def refused(simulator, code=None):
+    """Return the client's error of its subscription; after a code that ends it, it ends by itself."""
+    client = client_of(simulator, "crypto")
+    heard = Heard(client)
+    await client.subscribe_trade("BTCUSDT")
+    running = asyncio.create_task(client.connect())
+    try:
+        error = await heard.error()
+        if code is not None and WsErrorCode.is_terminal(code):
+            await asyncio.wait_for(running, WITHIN)
+        return error
+    finally:
+        await client.close()
+        await asyncio.wait_for(running, WITHIN)
+
+
+@pytest.mark.parametrize("shape", ["next_error", "next_fail"])
+@pytest.mark.parametrize("code", list(WsErrorCode), ids=lambda code: code.name)
+def test_every_code_by_script_is_its_error_of_that_name_with_its_own_trace(shape, code):
+    with running_simulator(script=[Fault(0, shape, code=int(code), symbol="BTCUSDT")]) as simulator:
+        error = asyncio.run(refused(simulator, code))
+    assert (error.ret, error.error_name, error.msg) == (code, code.name, "by script")
+    assert re.fullmatch("[0-9a-f]{12}", error.trace_id)
+    assert isinstance(error, InfowayRateLimitError) == (code in (501, 502))
+
+
+@pytest.mark.parametrize("code", [427, 429])
+def test_a_code_that_it_does_not_know_reaches_it_and_breaks_nothing(code):
+    async def converse(simulator):
+        client = client_of(simulator, "crypto")
+        heard, frames = Heard(client), asyncio.Queue()
+        client.on_frame = frames.put_nowait
+        await client.subscribe_trade("BTCUSDT")
+        await client.subscribe_depth("BTCUSDT")
+        running = asyncio.create_task(client.connect())
+        try:
+            while f'"code":{code}' not in await asyncio.wait_for(frames.get(), WITHIN):
+                pass
+            return await heard.next("depth"), heard.errors
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    with running_simulator(rate=20, script=[Fault(0, "next_error", code=code, request=10000)]) as simulator:
+        book, errors = asyncio.run(converse(simulator))
+    assert (book["s"], errors) == ("BTCUSDT", [])
+
+
+def test_a_failure_in_words_is_its_error_without_a_code():
+    with running_simulator(script=[Fault(0, "next_prose")]) as simulator:
+        error = asyncio.run(refused(simulator))
+    assert (error.ret, error.error_name, error.msg) == (0, "SUBSCRIBE_FAIL", "by script")
+
+
+def test_it_subscribes_again_on_the_same_socket_after_516():
+    async def converse(simulator):
+        client = client_of(simulator, "crypto")
+        client._subscribe_retry = 0.1  # 2 s by itself
+        heard, lost = Heard(client), []
+        client.on_disconnect = lambda: lost.append(True)
+        await client.subscribe_trade("BTCUSDT")
+        running = asyncio.create_task(client.connect())
+        try:
+            return await heard.next("trade"), heard.errors, lost
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    with running_simulator(rate=20, script=[Fault(0, "next_error", code=516)]) as simulator:
+        trade, errors, lost = asyncio.run(converse(simulator))
+    assert (trade["s"], [error.ret for error in errors], lost) == ("BTCUSDT", [516], [])
+
+
+def test_it_hears_its_other_interval_after_unsubscribing_from_one():
+    async def converse(simulator):
+        client = client_of(simulator, "crypto")
+        heard, frames = Heard(client), asyncio.Queue()
+        client.on_frame = frames.put_nowait
+        for number in (1, 2):
+            await client.subscribe_kline("BTCUSDT", number)
+        running = asyncio.create_task(client.connect())
+        try:
+            await heard.next("kline")
+            await client.unsubscribe_kline("BTCUSDT", 1)
+            while '"code":11010' not in await asyncio.wait_for(frames.get(), WITHIN):
+                pass
+            while not heard.frames["kline"].empty():
+                heard.frames["kline"].get_nowait()
+            return [(await heard.next("kline"))["ty"] for _ in range(10)]
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    with running_simulator(rate=50) as simulator:
+        # one kline may have been on its way
+        assert set(asyncio.run(converse(simulator))[1:]) == {2}
+
+
+@pytest.mark.parametrize("shape", [Fault(0, "burst", seconds=0.5), Fault(0, "slow", seconds=0.5, delay=0.05)], ids=lambda fault: fault.do)
+def test_what_comes_late_comes_whole_and_in_order(shape):
+    async def converse(simulator):
+        client = client_of(simulator, "crypto")
+        heard = Heard(client)
+        await client.subscribe_trade("BTCUSDT")
+        running = asyncio.create_task(client.connect())
+        try:
+            return [await heard.next("trade") for _ in range(60)], heard.errors
+        finally:
+            await client.close()
+            await asyncio.wait_for(running, WITHIN)
+
+    with running_simulator(rate=50, script=[shape]) as simulator:
+        trades, errors = asyncio.run(converse(simulator))
+    market = Market("BTCUSDT", "crypto")
+    for trade in trades:
+        assert market.trade(trade["t"]) == trade
+        market.book(trade["t"])
+    assert errors == []

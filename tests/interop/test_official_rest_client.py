@@ -6,9 +6,11 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from infoway import InfowayAPIError, InfowayClient, KlineType, Market, SymbolType
+from infoway import InfowayAPIError, InfowayClient, InfowayRateLimitError, KlineType, Market, RestErrorCode, SymbolType
 
 from infra.simulator import running_simulator
+from infra.simulator.protocol import PACKAGES
+from infra.simulator.script import Fault
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,35 @@ def test_it_reads_trades_and_books(client):
 def test_it_reads_symbols_and_trading_days(client):
     assert {row["symbol"] for row in client.basic.get_symbols(SymbolType.STOCK_US)} == {"TSLA.US", "AAPL.US"}
     assert client.basic.get_trading_days(Market.HK, "20260202", "20260208")["trade_days"] == [f"2026020{day}" for day in range(2, 7)]
+
+
+def test_it_reads_hours_and_schedules_and_hears_of_a_type_that_has_none(client):
+    assert {row["market"] for row in client.basic.get_markets()} == {"CN", "HK", "US"}
+    (row,) = client.basic.get_trading_schedule_by_type("FOREX")
+    assert client.basic.get_trading_schedule(Market.US) == [row]
+    with pytest.raises(InfowayAPIError, match="type must be one of ENERGY/FOREX/FUTURES/METAL/INDICES") as raised:
+        client.basic.get_trading_schedule(type="STOCK_US")
+    assert raised.value.ret == 400
+
+
+@pytest.mark.parametrize("code", [code for code in RestErrorCode if code != 200], ids=lambda code: code.name)
+def test_every_code_by_script_is_its_error_of_that_name(code):
+    with running_simulator(script=[Fault(0, "next_rest", ret=int(code))]) as simulator:
+        with InfowayClient("a-key", base_url=simulator.rest_url, max_retries=1) as client:
+            with pytest.raises(InfowayAPIError, match="by script") as raised:
+                client.packages.get_info()
+            assert (raised.value.ret, raised.value.error_name) == (code, code.name)
+            assert isinstance(raised.value, InfowayRateLimitError) == (code in (501, 502))
+            assert client.packages.get_info()["apiNumPerSec"] == 20
+
+
+def test_more_requests_than_its_package_has_are_its_rate_limit_error():
+    with running_simulator(limits=PACKAGES["free"]) as simulator:
+        with InfowayClient("a-key", base_url=simulator.rest_url, max_retries=1) as client:
+            client.packages.get_info()
+            with pytest.raises(InfowayRateLimitError) as raised:
+                client.packages.get_info()
+            assert raised.value.error_name == "REQUEST_EXCEED_LIMIT"
 
 
 def test_an_unknown_symbol_is_its_508(client):

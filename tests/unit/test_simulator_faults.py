@@ -1,6 +1,5 @@
-"""Faults by script and quotas by package: what the simulator does, and that our own feed lives through each with the loss on record."""
+"""Faults by script: what the simulator does, and that our own feed lives through each with the loss on record."""
 
-import json
 import threading
 import time
 from contextlib import contextmanager
@@ -8,12 +7,11 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from unit.test_running_feeds import Published, feed, is_status
-from unit.test_simulator_server import ask, connect, until
+from unit.test_simulator_server import connect
 from unit.test_websocket import TOPICS, AtOnce
 from websocket import WebSocketBadStatusException
 
 from infra.simulator import running_simulator
-from infra.simulator.protocol import PACKAGES, Limits, Session
 from infra.simulator.script import BadScript, Fault, read_script
 from producers import protocol as protocol_module
 from producers.protocol import FeedProtocol
@@ -144,50 +142,6 @@ def test_rest_fails_by_script():
             seen += [what] if what not in seen[-1:] and what != 501 else []
             time.sleep(0.06)  # a package has 20 requests a second
     assert seen == [500, 502, "truncated", 200]
-
-
-def session(**quotas):
-    return Session("crypto", 0.0, Limits(**quotas))
-
-
-def subscribe(session, code, codes):
-    data = {"arr": [{"type": 1, "codes": codes}]} if code == 10006 else {"codes": codes}
-    return [json.loads(reply)["code"] for reply in session.receive(json.dumps({"code": code, "trace": "t", "data": data}), 1.0)]
-
-
-def test_symbols_over_the_connections_quota_are_refused_whole():
-    one = session(a_connection=2)
-    assert subscribe(one, 10000, "A,B") == [10001]
-    assert subscribe(one, 10003, "A,B") == [10004]
-    assert subscribe(one, 10003, "A,C") == [505]
-    assert one.symbols() == {"A", "B"}
-    assert one.receive(json.dumps({"code": 10006, "data": {"arr": [{"type": 1, "codes": "A,B"}, {"type": 2, "codes": "A"}]}}), 1.0) == [
-        '{"code":503,"msg":"more than 2 klines on a connection"}'
-    ]
-
-
-def test_symbols_over_the_accounts_quota_are_516_and_connections_512():
-    limits = Limits(connections=2, symbols=2)
-    with running_simulator(limits=limits) as simulator, connect(simulator) as one, connect(simulator) as two:
-        ask(one, 10000, {"codes": "BTCUSDT"})
-        until(one, 10001)
-        ask(two, 10000, {"codes": "ETHUSDT"})
-        until(two, 10001)
-        ask(two, 10003, {"codes": "SOLUSDT"})
-        until(two, 516)
-        with connect(simulator) as three:
-            assert json.loads(three.recv())["code"] == 512
-            assert not three.recv()
-        with connect(simulator, key="another") as other:
-            assert json.loads(other.recv())["code"] == 200
-
-
-def test_more_requests_than_the_package_has_are_501():
-    with (
-        running_simulator(limits=PACKAGES["free"]) as simulator,
-        httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}) as http,
-    ):
-        assert [http.get(f"{simulator.rest_url}/package/info").json()["ret"] for _ in range(3)] == [200, 501, 501]
 
 
 def test_a_refused_handshake_shows_its_status():

@@ -121,6 +121,19 @@ def test_klines_that_cannot_be_had_have_the_vendors_code(ask, body, ret):
     assert ask("POST", "/crypto/v2/batch_kline", {"klineType": 1, "klineNum": 2, **body})[0] == ret
 
 
+def test_the_older_form_of_klines_tells_the_same(ask):
+    assert ask("GET", "/crypto/batch_kline/5/4/BTCUSDT") == ask(*klines("BTCUSDT", number=5, count=4))
+    _, data = ask("GET", "/stock/batch_kline/1/2/00285.HK,002594.SZ,TSLA.US")
+    assert [(entry["s"], len(entry["respList"])) for entry in data] == [("00285.HK", 2), ("002594.SZ", 2), ("TSLA.US", 2)]
+
+
+@pytest.mark.parametrize(
+    ("path", "ret"), [("13/1/BTCUSDT", 506), ("1/x/BTCUSDT", 506), ("1/-1/BTCUSDT", 506), ("1/501/BTCUSDT", 503), ("1/1/AAPL.US", 508)]
+)
+def test_the_older_form_of_klines_has_the_same_codes(ask, path, ret):
+    assert ask("GET", f"/crypto/batch_kline/{path}")[0] == ret
+
+
 def test_of_several_symbols_the_unknown_ones_are_left_out(ask):
     ret, data = ask(*klines("BTCUSDT,NOPE.US,ETHUSDT", count=2))
     assert (ret, [(entry["s"], len(entry["respList"])) for entry in data]) == (200, [("BTCUSDT", 2), ("ETHUSDT", 2)])
@@ -148,11 +161,26 @@ def test_symbols_of_a_type_and_weekdays_of_a_market(ask):
     assert ask("GET", days.format("2026", "20260206"))[0] == 506
 
 
+def test_hours_of_markets_leave_out_closing_auctions(ask):
+    _, rows = ask("GET", "/common/basic/markets")
+    ends = {row["market"]: row["trade_schedules"][-1]["end_time"] for row in rows}
+    assert ends == {"CN": "14:57:00", "HK": "16:00:00", "US": "16:00:00"}
+    assert rows[1]["trade_schedules"][0] == {"begin_time": "09:30:00", "end_time": "12:00:00", "type": "NormalTrade"}
+
+
+def test_schedules_are_those_of_what_is_no_stock_and_the_market_is_ignored(ask):
+    _, (row,) = ask("GET", "/common/basic/markets/trading_schedule?market=US")
+    assert (row["symbol"], row["type"], row["trading_hours"]["segments"][0]["native"]["start"]) == ("USDJPY", "FOREX", "17:00")
+    assert ask("GET", "/common/basic/markets/trading_schedule?type=FOREX") == (200, [row])
+    assert ask("GET", "/common/basic/markets/trading_schedule?type=METAL") == (200, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
         (("GET", "/common/basic/symbols"), 400),
         (("GET", "/common/basic/markets/trading_days?market=HK"), 400),
+        (("GET", "/common/basic/markets/trading_schedule?type=STOCK_US"), 400),
         (("POST", "/crypto/v2/batch_kline", [1]), 400),
         (("GET", "/crypto/v2/batch_kline"), 404),
         (("GET", "/stocks/batch_trade/A"), 404),
