@@ -8,6 +8,7 @@ forgets them after seven days without a member, and letters live longer. `redriv
 
 import argparse
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ STEP = 1000
 """Letters of one transaction."""
 
 _TOPIC = "infoway.dead-letter"
+_SILENT = logging.getLogger(__name__)
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
 _FENCED = frozenset((KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH))
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -193,7 +197,8 @@ class _Post:
             **client(self._bootstrap),
             "transactional.id": self._transactional_id,
             "transaction.timeout.ms": 10_000,
-            "log_level": 0,
+            # what is fatal to it is raised, too
+            "logger": _SILENT,
         }
         producer = ck.Producer(configuration)
         try:
@@ -207,12 +212,6 @@ class _Post:
 
         Raises Overtaken, NotAllowed and KafkaException.
         """
-        failed: list[Exception] = []
-
-        def delivered(error: KafkaError | None, message: ck.Message) -> None:
-            if error is not None:
-                failed.append(refused(error, f"write into {message.topic()}"))
-
         try:
             producer.begin_transaction()
             for letter, partition in ways:
@@ -221,14 +220,16 @@ class _Post:
                 headers = [*kept, (ATTEMPTS, b"%d" % (letter.attempts + 1))]
                 # an empty value is that of a control record, a null one
                 value = record["value"] or None
-                producer.produce(record["source_topic"], value, record["key"], partition, headers=[*headers], on_delivery=delivered)
+                producer.produce(record["source_topic"], value, record["key"], partition, headers=[*headers])
             for partition, mark in marks.items():
-                producer.produce(self._topic, None, None, partition, headers=[*mark], on_delivery=delivered)
+                producer.produce(self._topic, None, None, partition, headers=[*mark])
             producer.commit_transaction(TIMEOUT)
         except KafkaException as error:
             if error.args[0].code() in _FENCED:
                 raise Overtaken from None
-            raise (failed or [error])[0] from None
+            # the answer does not say to which of them
+            topics = sorted({letter.record["source_topic"] for letter, _ in ways} | {self._topic})
+            raise refused(error.args[0], f"write into {' or '.join(topics)}") from None
 
     def _handled(self) -> tuple[dict[int, int], set[tuple[int, int]]]:
         """Return up to which offset redrives have come in each partition, and the places of letters that they were given by name.

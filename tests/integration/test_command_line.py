@@ -9,6 +9,9 @@ from pathlib import Path
 
 import drill
 import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from infra import cli
 
 BASE = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")} | {"PYTHONUNBUFFERED": "1"}
 
@@ -107,6 +110,15 @@ def test_a_bad_symbol_says_what_to_write(symbols, tmp_path):
 def test_a_broker_out_of_reach_is_named(stack):
     done = run("topology", "plan", INFOWAY_BOOTSTRAP="127.0.0.1:1", INFOWAY_REGISTRY=stack.registry_url)
     one_line(done, "no answer from the broker at 127.0.0.1:1", "is it running")
+
+
+def test_what_the_clusters_acls_forbid_is_told_apart_from_a_broker_out_of_reach(monkeypatch):
+    def refused(*_):
+        raise KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED))
+
+    monkeypatch.setattr(cli, "tail", refused)
+    with pytest.raises(SystemExit, match=r"this principal may not do that .*Cluster authorization failed.*: grant it by infra/acls.yaml"):
+        cli.main(["tail", "infoway.bars.1m"])
 
 
 def test_a_registry_out_of_reach_is_named(stack, namespace):

@@ -28,11 +28,42 @@ from cryptography.x509.oid import NameOID
 from infra.embedded.ports import free_ports
 from infra.embedded.stack import Stack
 from infra.simulator import running_simulator
+from schemas.registry import Registry
 from schemas.security import Security
+from schemas.topics import load_example, load_schema
+from schemas.wire import compile_encoder
 
 ACLS = yaml.safe_load((Path(__file__).parents[2] / "infra" / "acls.yaml").read_text())
 PREFIX = "team."
 PASSWORD = "correct-horse-battery"
+
+
+def without(component, name, *operations):
+    """A component's rules less one of them, or less these operations of it."""
+    kept = [rule for rule in ACLS[component] if name not in rule.values()]
+    [rule] = [rule for rule in ACLS[component] if name in rule.values()]
+    left = [operation for operation in rule["operations"] if operations and operation not in operations]
+    return [*kept, {**rule, "operations": left}]
+
+
+LESS = {
+    "redrive-hidden-letters": without("redrive", "infoway.dead-letter"),
+    "redrive-unread-letters": without("redrive", "infoway.dead-letter", "Read"),
+    "redrive-unmarked-letters": without("redrive", "infoway.dead-letter", "Write"),
+    "redrive-hidden-raw": without("redrive", "infoway.raw."),
+    "redrive-unwritten-raw": without("redrive", "infoway.raw.", "Write"),
+    "redrive-no-transactions": without("redrive", "infoway-dead-letter"),
+    "redrive-no-group": without("redrive", "read-to-end"),
+    "consumer-hidden-letters": without("consumer", "infoway.dead-letter"),
+    "consumer-unread-letters": without("consumer", "infoway.dead-letter", "Read"),
+    "consumer-hidden-raw": without("consumer", "infoway.raw."),
+    "consumer-hidden-status": without("consumer", "infoway.feed.status"),
+    "consumer-hidden-bars": without("consumer", "infoway.bars."),
+    "consumer-no-tail-group": without("consumer", "tail"),
+    "producer-hidden-raw": without("producer", "infoway.raw."),
+    "producer-unwritten-raw": without("producer", "infoway.raw.", "Write"),
+}
+"""Components that may do less than they have to."""
 BASE = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")}
 
 
@@ -134,13 +165,13 @@ def settings(tmp_path_factory):
 
 
 def admit(admin):
-    """Make a SCRAM user of each component and allow it what acls.yaml says."""
+    """Make a SCRAM user of each component and allow it what acls.yaml says, and of each that may do less."""
     info = kafka_admin.ScramCredentialInfo(kafka_admin.ScramMechanism.SCRAM_SHA_512, 4096)
-    users = [kafka_admin.UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in ACLS]
+    users = [kafka_admin.UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in ACLS | LESS]
     for future in admin.alter_user_scram_credentials(users).values():
         future.result(20)
     bindings = []
-    for component, rules in ACLS.items():
+    for component, rules in (ACLS | LESS).items():
         for rule in rules:
             [kind] = {"topic", "group", "transactional_id"} & set(rule)
             literal = rule.get("literal", False)
@@ -210,6 +241,93 @@ def delivery(environment, topic):
     producer.flush(20)
     [answer] = answers
     return answer
+
+
+@pytest.fixture(scope="module")
+def letter(settings):
+    """A dead letter, and a line of the feeds' status."""
+    assert run(settings("topology"), "topology", "apply").returncode == 0
+    where = (f"{PREFIX}infoway.raw.trade", 0, 7, b"A", b"", "E", "why", None, None, None, None)
+    put(settings("processors"), "infoway.dead-letter", "dead_letter", where, headers=[("control", b"gap")])
+    put(settings("producer"), "infoway.feed.status", "feed_status", load_example("feed_status").values())
+
+
+def put(environment, name, schema, fields, headers=()):
+    """Publish a record as the component of this environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        registry, avro = Registry(environment["INFOWAY_REGISTRY"]), load_schema(schema)
+        schema_id = registry.id_of(f"{PREFIX}{name}-value", avro)
+        registry.close()
+    errors = []
+    producer = ck.Producer({"bootstrap.servers": environment["INFOWAY_BOOTSTRAP"], **Security.from_environment(environment).kafka()})
+    value = compile_encoder(avro, schema_id)(*fields)
+    producer.produce(f"{PREFIX}{name}", value, b"key", 0, on_delivery=lambda error, _: errors.append(error), headers=list(headers))
+    assert producer.flush(20) == 0
+    assert errors == [None]
+
+
+def backfill(simulator, folder):
+    """A backfill of ten minutes, a command of the producer's principal."""
+    start, end = (datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=ago) for ago in (70, 60))
+    period = ("--from", start.isoformat(), "--to", end.isoformat())
+    return ("backfill", "--symbols", "BTCUSDT", *period, "--state", str(folder), "--rest-url", simulator.rest_url)
+
+
+@pytest.mark.timeout(120)
+def test_letters_klines_and_the_feeds_status_are_had_by_those_who_may(settings, letter, tmp_path):
+    with running_simulator() as simulator:
+        filled = run(settings("producer"), *backfill(simulator, tmp_path))
+        assert "10 klines of 1m published, 1 of 1 symbols" in filled.stdout, filled.stderr
+    listed = run(settings("consumer"), "dead-letter", "list")
+    assert f"{PREFIX}infoway.raw.trade[0] offset 7: E: why" in listed.stdout, listed.stderr
+    redriven = run(settings("redrive"), "dead-letter", "redrive", "--only", "0:0")
+    assert redriven.stdout.endswith("1 redriven, 0 passed over\n"), redriven.stderr
+    for topic, word in (("dead-letter", "why"), ("raw.kline", "BTCUSDT"), ("feed.status", "last_sequence")):
+        command = [sys.executable, "-u", "-m", "infra.cli", "tail", f"infoway.{topic}", "--from-beginning"]
+        with subprocess.Popen(command, env=settings("consumer"), stdout=subprocess.PIPE, text=True) as tailing:
+            assert word in tailing.stdout.readline()
+            tailing.terminate()
+            tailing.stdout.read()
+        assert tailing.returncode == 0
+
+
+@pytest.mark.timeout(120)
+def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(settings, letter, tmp_path):
+    dead, raw, status = (f"{PREFIX}infoway.{name}" for name in ("dead-letter", "raw.trade", "feed.status"))
+    redrive, listing = ("dead-letter", "redrive", "--only", "0:0"), ("dead-letter", "list")
+    tailing = ("tail", "infoway.dead-letter", "--from-beginning")
+    exporting = ("export", "--topics", "infoway.bars.1m", "--to", str(tmp_path / "export"))
+    with running_simulator() as simulator, ThreadPoolExecutor(3) as threads:
+        filling = backfill(simulator, tmp_path / "state")
+        lacking = (
+            ("redrive-hidden-letters", redrive, f"may not see {dead}"),
+            ("redrive-unread-letters", redrive, f"may not read {dead}"),
+            ("redrive-unmarked-letters", redrive, f"may not write into {dead} or {raw}"),
+            ("redrive-hidden-raw", redrive, f"may not see {raw}"),
+            ("redrive-unwritten-raw", redrive, f"may not write into {dead} or {raw}"),
+            ("redrive-no-transactions", redrive, f"may not use the transactional.id {PREFIX}infoway-dead-letter"),
+            ("redrive-no-group", redrive, f"may not read {dead} (FindCoordinator response error: Group authorization failed.)"),
+            ("consumer-hidden-letters", listing, f"may not see {dead}"),
+            ("consumer-unread-letters", listing, f"may not read {dead}"),
+            ("consumer-hidden-letters", tailing, f"may not see {dead}"),
+            ("consumer-unread-letters", tailing, f"may not read {dead}"),
+            ("consumer-no-tail-group", tailing, "Group authorization failed"),
+            ("consumer-hidden-raw", ("tail", "infoway.raw.trade"), f"may not see {raw}"),
+            ("consumer-hidden-status", ("tail", "infoway.feed.status"), f"may not see {status}"),
+            ("consumer-hidden-bars", exporting, f"see {PREFIX}infoway.bars.1m"),
+            ("producer-hidden-raw", filling, f"does not let this client see {PREFIX}infoway.raw."),
+            ("producer-unwritten-raw", filling, "Topic authorization failed"),
+        )
+        runs = [(user, said, threads.submit(run, settings(user), *command)) for user, command, said in lacking]
+    for user, said, done in runs:
+        last = done.result().stderr.splitlines()[-1]
+        assert (done.result().returncode, said in last) == (1, True), (user, last)
+        assert "Traceback" not in done.result().stderr
+        # the bar of a backfill stands before
+        assert last.startswith("infoway-streams: ")
+        assert user.startswith("producer") or done.result().stderr.count("\n") == 1
 
 
 def test_a_wrong_setting_is_told_in_lines_that_name_it(settings):
