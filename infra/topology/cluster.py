@@ -28,6 +28,14 @@ from schemas.topics import Topic, Topology, load_schema
 
 Result = TypeVar("Result")
 
+_UNCREATABLE = frozenset(
+    (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS, KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION)
+)
+_NOT_KNOWN_YET = frozenset(
+    (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TOPIC_ALREADY_EXISTS)
+)
+"""Who may only look plans too; and another apply may have been faster."""
+
 
 class TopologyError(RuntimeError):
     """The cluster does not fit the topology, or is out of reach."""
@@ -41,7 +49,8 @@ class Refused(TopologyError):
         for change in planned.changes:
             for attribute in change.attributes:
                 if attribute.refused:
-                    difference = f"{attribute.name} {attribute.old} -> {attribute.new}, {attribute.refused}"
+                    before = "" if attribute.old is None else f"{attribute.old} -> "
+                    difference = f"{attribute.name} {before}{attribute.new}, {attribute.refused}"
                     reasons.setdefault(difference, []).append(change.name)
         super().__init__(
             "nothing was applied, since this is refused: "
@@ -53,9 +62,10 @@ def plan(bootstrap: str, registry: Registry, wants: Wanted, allowed: Allowed) ->
     """Compare the cluster with what is wanted; raises TopologyError, TopicHidden and RegistryError."""
     with _asking(bootstrap) as admin:
         topics = _topics(admin, wants.topics)
+        refusals = _refusals(admin, [topic for topic in wants.topics if topic.name not in topics], wants.replication)
     subjects = {topic.subject: _subject(registry, topic.subject, topic.schema) for topic in wants.topics if topic.schema is not None}
     there = {name: state for name, state in subjects.items() if state is not None}
-    return compare(wants, Snapshot(topics, there), allowed)
+    return compare(wants, Snapshot(topics, there, refusals), allowed)
 
 
 def carry_out(bootstrap: str, registry: Registry, wants: Wanted, planned: Plan) -> dict[str, int]:
@@ -130,9 +140,28 @@ def _subject(registry: Registry, subject: str, schema_name: str) -> SubjectState
     return SubjectState(None, registry.compatibility(subject), latest, registry.refusal(subject, schema))
 
 
-def _create(admin: AdminClient, topics: list[Topic], replication: int | None) -> None:
+def _refusals(admin: AdminClient, topics: list[Topic], replication: int | None) -> dict[str, str]:
+    """Return why the cluster would not create these topics, by name: too few brokers, a policy of its own."""
+    found: dict[str, str] = {}
+    new = _new(topics, replication)
+    for name, future in (admin.create_topics(new, validate_only=True, request_timeout=TIMEOUT) if new else {}).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() in _UNCREATABLE:
+                found[name] = error.args[0].str().rstrip(".")
+            elif error.args[0].code() not in _NOT_KNOWN_YET:
+                raise TopologyError(f"topic {name}: {error.args[0].str()}") from error
+    return found
+
+
+def _new(topics: list[Topic], replication: int | None) -> list[NewTopic]:
     # -1: the cluster's default
-    new = [NewTopic(topic.name, topic.partitions, replication or -1, config=dict(topic.config)) for topic in topics]
+    return [NewTopic(topic.name, topic.partitions, replication or -1, config=dict(topic.config)) for topic in topics]
+
+
+def _create(admin: AdminClient, topics: list[Topic], replication: int | None) -> None:
+    new = _new(topics, replication)
     for name, future in (admin.create_topics(new) if new else {}).items():
         try:
             future.result()
@@ -147,8 +176,7 @@ def _alter(admin: AdminClient, changes: list[Change], topics: Mapping[str, Topic
     for change in changes:
         topic = topics[change.name]
         if any(attribute.name == PARTITIONS for attribute in change.attributes):
-            for name, future in admin.create_partitions([NewPartitions(topic.name, topic.partitions)]).items():
-                _result(name, future)
+            _add_partitions(admin, topic)
         entries = [
             ConfigEntry(attribute.name, attribute.new, incremental_operation=AlterConfigOpType.SET)
             for attribute in change.attributes
@@ -158,6 +186,16 @@ def _alter(admin: AdminClient, changes: list[Change], topics: Mapping[str, Topic
             resources.append(ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries))
     for resource, future in (admin.incremental_alter_configs(resources) if resources else {}).items():
         _result(resource.name, future)
+
+
+def _add_partitions(admin: AdminClient, topic: Topic) -> None:
+    for future in admin.create_partitions([NewPartitions(topic.name, topic.partitions)]).values():
+        try:
+            future.result()
+        except KafkaException as error:
+            # another apply was faster; whether it made as many is seen where the changes are waited for
+            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:
+                raise TopologyError(f"topic {topic.name}: {error.args[0].str()}") from error
 
 
 def _wait_until_shown(admin: AdminClient, changed: Wanted) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -52,6 +52,8 @@ class Snapshot:
 
     topics: Mapping[str, TopicState]
     subjects: Mapping[str, SubjectState]
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """Why the cluster would not create a topic that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,27 @@ class Plan:
 
 def compare(wanted: Wanted, snapshot: Snapshot, allowed: Allowed) -> Plan:
     """Return what has to be done, and what is refused: everything that would lose records, or the order of a key's records."""
-    topics = [_topic_change(topic, wanted.replication, snapshot.topics.get(topic.name), allowed) for topic in wanted.topics]
+    topics = [
+        _created(topic, wanted.replication, snapshot.refusals.get(topic.name))
+        if topic.name not in snapshot.topics
+        else _altered(topic, wanted.replication, snapshot.topics[topic.name], allowed)
+        for topic in wanted.topics
+    ]
     subjects = [_schema_change(topic, snapshot.subjects.get(topic.subject)) for topic in wanted.topics if topic.schema is not None]
     ids = {subject: state.schema_id for subject, state in snapshot.subjects.items() if state.schema_id is not None}
     return Plan(tuple(change for change in (*topics, *subjects) if change.attributes), ids)
 
 
-def _topic_change(topic: Topic, replication: int | None, actual: TopicState | None, allowed: Allowed) -> Change:
-    if actual is None:
-        shown = {PARTITIONS: topic.partitions, **({REPLICATION: replication} if replication else {}), **topic.config}
-        return Change("topic", topic.name, True, tuple(Attribute(name, None, str(value)) for name, value in shown.items()))
+def _created(topic: Topic, replication: int | None, refusal: str | None) -> Change:
+    shown = {PARTITIONS: topic.partitions, **({REPLICATION: replication} if replication else {}), **topic.config}
+    reason = refusal and f"the cluster says: {refusal}"
+    # a refusal is of the whole topic, most often for too few brokers
+    blamed = REPLICATION if replication else PARTITIONS
+    attributes = (Attribute(name, None, str(value), reason if name == blamed else None) for name, value in shown.items())
+    return Change("topic", topic.name, True, tuple(attributes))
+
+
+def _altered(topic: Topic, replication: int | None, actual: TopicState, allowed: Allowed) -> Change:
     attributes = (*_layout(topic, replication, actual, allowed), *_configs(topic, actual, allowed))
     return Change("topic", topic.name, False, attributes)
 

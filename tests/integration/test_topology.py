@@ -10,6 +10,9 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from infra import cli
+from infra.topology import cluster
+from infra.topology.difference import Allowed
+from infra.topology.wanted import wanted
 from schemas.registry import Registry
 from schemas.topics import Topology, load_schema
 
@@ -120,6 +123,31 @@ def test_a_schema_that_breaks_readers_is_refused_before_the_registry_has_to(stac
     assert f"  ! schema {namespace}infoway.progress-value\n      schema: version 1 -> progress.avsc   refused: not FULL_TRANSITIVE" in shown
     assert "nothing was applied" in code
     assert f"{namespace}infoway.progress" not in AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).topics
+
+
+def test_more_replicas_than_brokers_are_refused_before_anything_is_made(stack, namespace, topology, monkeypatch):
+    monkeypatch.setenv("INFOWAY_REPLICATION", "3")
+    code, shown = topology("plan", "--detailed-exitcode")
+    assert (code, "0 to change" in shown.splitlines()[-1]) == (2, True)
+    assert "      replication factor: 3   refused: the cluster says: Unable to replicate the partition 3 time(s)" in shown
+    code, _ = topology("apply")
+    assert code.startswith("infoway-streams: nothing was applied, since this is refused: ")
+    assert Registry(stack.registry_url).latest_version(f"{namespace}infoway.late-value") is None
+
+
+def test_two_who_apply_at_the_same_time_both_succeed(stack, namespace):
+    registry = Registry(stack.registry_url)
+
+    def race(wants):
+        # planned before either has begun
+        plans = [cluster.plan(stack.bootstrap, registry, wants, Allowed(partition_change=True)) for _ in range(2)]
+        assert plans[0].changes
+        first, second = (cluster.carry_out(stack.bootstrap, registry, wants, planned) for planned in plans)
+        assert first == second
+        assert cluster.plan(stack.bootstrap, registry, wants, Allowed()).changes == ()
+
+    for partitions in (2, 3):
+        race(wanted(Topology(namespace, ("1m",), ("1m",), partitions), {}))
 
 
 @pytest.mark.parametrize(

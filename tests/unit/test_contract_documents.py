@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -11,7 +12,13 @@ import yaml
 from infra.contract.__main__ import documents
 from infra.contract.asyncapi import document
 from infra.contract.fields import fields_of
+from processors.comparison import Reason, Status
+from processors.feeds import Completeness
+from processors.ohlcv import Provenance
 from processors.settings import VARIABLES
+from producers.codes import INTERVALS
+from producers.frames import MAX_FRAME
+from producers.symbols import BUSINESSES
 from schemas.control import HEADERS, KINDS, Control
 from schemas.topics import Topology, contract, load_schema
 
@@ -70,6 +77,30 @@ def test_a_nullable_field_defaults_to_null_and_so_may_go_one_day(name):
         if isinstance(field["type"], list):
             assert field["type"][0] == "null", field["name"]
             assert field.get("default", "none") is None, field["name"]
+
+
+VALUES = {
+    ("bar", "completeness"): get_args(Completeness),
+    ("activity_bar", "completeness"): get_args(Completeness),
+    ("vwap", "completeness"): get_args(Completeness),
+    ("bar", "provenance"): get_args(Provenance),
+    ("bar", "cause"): ("update", "close", "late", "gap", "healed"),
+    ("activity_bar", "cause"): ("close", "session_end", "update"),
+    ("activity_bar", "kind"): ("tick", "volume", "turnover"),
+    ("reconciliation", "status"): get_args(Status),
+    ("reconciliation", "reason"): get_args(Reason),
+    ("depth_imbalance", "book_state"): ("normal", "one_sided", "locked", "crossed", "empty"),
+    ("feed_status", "state"): ("connecting", "healthy", "degraded", "down", "ended"),
+    ("raw_kline", "interval"): tuple(INTERVALS.values()),
+    ("raw_trade", "business"): BUSINESSES,
+    ("dead_letter", "value"): (f"{MAX_FRAME // 1024} KiB",),
+}
+
+
+@pytest.mark.parametrize(("schema", "name"), VALUES)
+def test_a_field_says_which_values_the_programs_write(schema, name):
+    [doc] = [field["doc"] for field in load_schema(schema)["fields"] if field["name"] == name]
+    assert [value for value in VALUES[schema, name] if not re.search(rf"\b{value}\b", doc)] == []
 
 
 def test_every_schema_is_that_of_a_topic_and_has_an_example():

@@ -24,8 +24,8 @@ FIRST = {
 ADDED = {"name": "spread", "type": ["null", DECIMAL], "default": None}
 
 
-def changed(name, **changes):
-    fields = [{**field, **changes} if field["name"] == name else field for field in FIRST["fields"]]
+def changed(known, /, **changes):
+    fields = [{**field, **changes} if field["name"] == known else field for field in FIRST["fields"]]
     return {**FIRST, "fields": fields}
 
 
@@ -97,12 +97,67 @@ CHANGES = {
             "record infoway.streams.Candle is now infoway.streams.Bar" + OLD_READERS,
         ],
     ),
+    "the record's namespace": (
+        {**FIRST, "namespace": "other"},
+        ["record infoway.streams.Bar is now other.Bar" + NEW_READERS, "record other.Bar is now infoway.streams.Bar" + OLD_READERS],
+    ),
+    "a field renamed": (changed("vwap", name="mean", aliases=["vwap"]), []),
+    "a field renamed with another scale": (
+        changed("vwap", name="mean", aliases=["vwap"], type=["null", {**DECIMAL, "scale": 9}]),
+        ["field vwap: " + RESCALED],
+    ),
 }
 
 
 @pytest.mark.parametrize(("today", "reasons"), CHANGES.values(), ids=CHANGES.keys())
 def test_a_change_is_full_or_its_field_and_reason_are_told(today, reasons):
     assert breaks(FIRST, today, "v1") == reasons
+
+
+DEFAULTS = [
+    ("string", None),
+    ("string", 5),
+    (["null", "string"], "none"),
+    ("boolean", 0),
+    ("int", True),
+    ("int", 1 << 31),
+    ("long", 0.5),
+    ("double", "0"),
+    (DECIMAL, "1\u0100"),
+    ({"type": "fixed", "name": "Hash", "size": 4}, "abc"),
+    ({"type": "enum", "name": "Side", "symbols": ["bid", "ask"]}, "both"),
+    ({"type": "array", "items": "string"}, ["a", 1]),
+    ({"type": "map", "values": "long"}, {"a": "b"}),
+    ({"type": "record", "name": "Level", "fields": [{"name": "size", "type": "long"}]}, {}),
+]
+
+
+@pytest.mark.parametrize(("avro_type", "default"), DEFAULTS)
+def test_a_default_is_one_of_its_fields_type(avro_type, default):
+    today = {**FIRST, "fields": [*FIRST["fields"], {"name": "added", "type": avro_type, "default": default}]}
+    (reason,) = breaks(FIRST, today, "v1")
+    assert reason.startswith(f"field added: its default {json.dumps(default)} is none of its type")
+
+
+SOUND = [
+    ("string", ""),
+    (["string", "null"], "none"),
+    ("boolean", False),
+    ("int", -(1 << 31)),
+    ("double", 1),
+    (DECIMAL, "\u00ff"),
+    ({"type": "fixed", "name": "Hash", "size": 4}, "abcd"),
+    ({"type": "enum", "name": "Side", "symbols": ["bid", "ask"]}, "ask"),
+    ({"type": "array", "items": "string"}, []),
+    ({"type": "map", "values": "long"}, {"a": 1}),
+    ({"type": "record", "name": "Level", "fields": [{"name": "size", "type": "long", "default": 0}]}, {}),
+]
+
+
+@pytest.mark.parametrize(("avro_type", "default"), SOUND)
+def test_a_default_of_its_fields_type_is_welcome(avro_type, default):
+    today = {**FIRST, "fields": [*FIRST["fields"], {"name": "added", "type": avro_type, "default": default}]}
+    assert breaks(FIRST, today, "v1") == []
 
 
 def test_a_time_in_another_unit_is_no_compatible_change():
@@ -128,6 +183,48 @@ def test_a_schema_that_was_published_stays(project):
     (project / "schemas/bar.avsc").unlink()
     (reason,) = broken(project)
     assert reason.startswith("schemas/bar.avsc: it was published in ")
+
+
+def test_what_is_no_schema_is_told_by_its_file_and_once_mended_no_more(project):
+    (project / "schemas/bar.avsc").write_text(json.dumps({**FIRST, "fields": FIRST["fields"] * 2}))
+    (reason,) = broken(project)
+    assert reason.startswith("schemas/bar.avsc: no Avro schema: ")
+    (project / "schemas/bar.avsc").write_text("<<<<<<< HEAD")
+    (reason,) = broken(project)
+    assert reason.startswith("schemas/bar.avsc: no Avro schema: ")
+    git(project, "commit", "-qam", "half a merge")
+    commit(project, bar=FIRST)
+    assert broken(project) == []
+
+
+def test_a_topic_that_was_published_stays_with_its_schema(project):
+    topics = project / "schemas/topics.yaml"
+    state = {"name": "infoway.state.{agent}"}
+    topics.write_text(
+        json.dumps({"topics": [{"name": "infoway.bars", "schema": "bar"}, {"name": "infoway.late", "schema": "late"}, state]})
+    )
+    commit(project, late=FIRST)
+    assert broken(project) == []
+    (project / "schemas/topics.yaml").write_text(json.dumps({"topics": [{"name": "infoway.bars", "schema": "late"}]}))
+    schema, gone = broken(project)
+    assert schema.startswith("schemas/topics.yaml: infoway.bars had the schema bar in ")
+    assert schema.endswith(" and has late: that of a subject stays")
+    assert gone.startswith("schemas/topics.yaml: infoway.late was published in ")
+
+
+def test_neither_spaces_nor_a_time_without_it_move_the_baseline(project):
+    baseline = project / "schemas/BASELINE"
+    for text in ("published\n", None, "published"):
+        baseline.write_text(text) if text else baseline.unlink()
+        commit(project, bar=without("symbol"))
+    assert any("schemas/bar.avsc: field symbol: " in reason for reason in broken(project))
+
+
+def test_a_baseline_that_was_removed_is_an_error(project):
+    (project / "schemas/BASELINE").unlink()
+    commit(project, bar=without("symbol"))
+    with pytest.raises(HistoryIncomplete, match="is gone"):
+        broken(project)
 
 
 def test_a_change_of_the_baseline_publishes_anew(project):

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from processors.engine.exits import Exit
 from schemas.cluster import NotApplied, TopicHidden, require
 from schemas.registry import Registry, RegistryError
-from schemas.topics import Topology
+from schemas.topics import Topology, load_schema
 
 TOPICS = {topic.name: topic for topic in Topology().topics()}
 WRITES = [TOPICS["infoway.late"], TOPICS["infoway.progress"], TOPICS["infoway.state.bars"]]
@@ -82,7 +82,7 @@ def test_a_broker_that_does_not_answer_is_not_an_empty_one():
 
 
 def test_a_wrong_address_is_not_a_registry_without_schemas():
-    with pytest.raises(RegistryError, match="answered 404 to POST"):
+    with pytest.raises(RegistryError, match=r"no schema registry's API at http://registry.invalid .*: give its whole address"):
         require(Broker(infoway_late=range(6)), registry(lambda request: httpx.Response(404, text="no such page")), WRITES[:1])
 
 
@@ -104,3 +104,33 @@ def test_a_worker_whose_broker_is_away_is_started_anew_not_given_up(monkeypatch,
         importlib.import_module("processors.app")
     assert Exit(ended.value.code).restart
     assert "no answer from the broker" in capsys.readouterr().err
+
+
+def raced(level, found):
+    """A registry on which another has just done what is asked: it refuses to write, and shows this level and this schema."""
+
+    def answer(request):
+        if request.method == "GET":
+            return httpx.Response(200, json={"compatibilityLevel": level})
+        if request.method == "POST" and not request.url.path.endswith("/versions"):
+            return found
+        return httpx.Response(409, json={"error_code": 0, "message": "A rule named 'COMPATIBILITY' already exists."})
+
+    return registry(answer)
+
+
+def test_what_another_has_registered_at_the_same_time_is_no_error():
+    assert raced("FULL_TRANSITIVE", httpx.Response(200, json={"id": 7})).register("infoway.late-value", load_schema("late_trade")) == 7
+
+
+@pytest.mark.parametrize(
+    ("level", "found"),
+    [
+        ("NONE", httpx.Response(200, json={"id": 7})),
+        ("FULL_TRANSITIVE", httpx.Response(404, json={"error_code": 40403, "message": "no match"})),
+    ],
+    ids=["a level", "a schema"],
+)
+def test_what_the_registry_refuses_and_nobody_else_has_done_is_an_error(level, found):
+    with pytest.raises(RegistryError, match="the schema registry refused"):
+        raced(level, found).register("infoway.late-value", load_schema("late_trade"))

@@ -151,6 +151,16 @@ def test_a_new_version_of_a_schema_and_a_wrong_level_are_changes_and_an_incompat
     assert "not FULL_TRANSITIVE (field gone)" in reasons[0]
 
 
+@pytest.mark.parametrize(("environment", "blamed"), [({"INFOWAY_REPLICATION": "3"}, "replication factor"), ({}, "partitions")])
+def test_what_the_cluster_would_not_create_is_refused_with_its_reason(environment, blamed):
+    wants = of(wish(**environment), BAR, "x.infoway.late")
+    planned = compare(wants, replace(as_wanted(wants), topics={}, refusals={BAR: "only 1 broker(s) are registered"}), Allowed())
+    assert [(change.name, change.action) for change in planned.changes] == [(BAR, Action.REFUSED), ("x.infoway.late", Action.CREATE)]
+    [refused] = [attribute for attribute in planned.changes[0].attributes if attribute.refused]
+    assert (refused.name, refused.refused) == (blamed, "the cluster says: only 1 broker(s) are registered")
+    assert f"{BAR}: {blamed} {refused.new}, the cluster says" in str(Refused(planned))
+
+
 def test_the_environment_says_replication_and_retention():
     wants = wish(
         INFOWAY_REPLICATION="3",
