@@ -104,7 +104,7 @@ def read_to_end(
         for partition, (low, end) in watermarks(bootstrap, topic).items():
             start = ck.OFFSET_BEGINNING if last is None else max(low, end - last)
             if starts is not None:
-                start = max(start, starts.get(partition, low))
+                start = max(low, starts.get(partition, low))
             if since_ms is not None:
                 # below 0 where there is nothing so late
                 found = consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], timeout=TIMEOUT)[0].offset

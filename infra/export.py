@@ -1,29 +1,36 @@
 """The command export: derived topics into Parquet files, each committed record once, or one row per bar: its last record.
 
-The names of the files say what they hold, so that an export that was killed goes on where its last whole file ends:
-`<topic>/<partition>-<first offset>-<offset to go on at>.parquet`, with --last `<topic>-last/<partition>-<offset to go on at>.parquet`.
+The files are `<topic>/<partition>-<first offset>-<offset to go on at>.parquet`, with --last `<topic>-last/<partition>.parquet`, which is
+replaced as a whole. Each bears the topic's id and the offset to go on at, so that an export that was killed goes on where its last whole
+file ends, and none goes on with a topic that was deleted and created anew.
 """
 
 import argparse
 import fcntl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import confluent_kafka as ck
+from confluent_kafka.admin import AdminClient
 
-from infra.consuming import ValueReader, read_to_end, watermarks
+from infra.consuming import NoSuchTopic, ValueReader, read_to_end, watermarks
 from infra.deployment import named_cluster
+from schemas.cluster import described
 from schemas.registry import Registry
+from schemas.security import client
 from schemas.topics import Topic, Topology, load_schema
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ROWS = 100_000
-"""Most records of a file, or of one step of --last: about 100 MB in memory."""
+"""Most records of a file, and most that are decoded at a time: about 100 MB in memory."""
 
 IDENTITY = {
     "bar": ("symbol", "interval", "ts_start"),
@@ -46,7 +53,7 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
 
 
 def export_topics(names: Topology, options: argparse.Namespace) -> int:
-    """Write what has come since the last export. Raises ExportFailed."""
+    """Write what has come since the last export. Raises ExportFailed, NoSuchTopic, NotAllowed and TopicHidden."""
     if find_spec("pyarrow") is None:
         raise ExportFailed("Parquet needs pyarrow: pip install 'infoway-streams[export]'")
     bootstrap, registry_url = named_cluster()
@@ -74,10 +81,9 @@ def _wanted(names: Topology, chosen: str, last: bool) -> list[Topic]:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A whole file of a partition, and where the next one begins."""
+    """The newest whole file of a partition, and where the next one begins."""
 
     path: Path
-    partition: int
     next_offset: int
 
 
@@ -85,60 +91,122 @@ def _export(bootstrap: str, topic: Topic, folder: Path, read: ValueReader, last:
     """Return the number of records read, and lines of what retention had deleted before."""
     for unfinished in folder.glob("*.part"):
         unfinished.unlink()
-    newest: dict[int, _File] = {}
-    for file in sorted(_files(folder), key=lambda file: file.next_offset):
-        if last and file.partition in newest:
-            newest[file.partition].path.unlink()  # an export was killed before it could
-        newest[file.partition] = file
-    ends = watermarks(bootstrap, topic.name)
-    if not ends:
-        raise ExportFailed(f"no topic {topic.name}: run `infoway-streams topology apply`, or name another --prefix")
+    topic_id = _topic_id(bootstrap, topic.name)
+    newest = _newest(topic, folder, topic_id, last)
     deleted = []
-    for file in newest.values():
-        low, end = ends.get(file.partition, (0, 0))
-        if file.next_offset > end:
+    for partition, (low, end) in watermarks(bootstrap, topic.name).items():
+        file = newest.get(partition)
+        if file and file.next_offset > end:
             raise ExportFailed(
                 f"{file.path} goes on at offset {file.next_offset}, and {topic.name} ends at {end}: name another folder by --to"
             )
-        if file.next_offset < low:
-            deleted.append(f"retention deleted offsets {file.next_offset} to {low - 1} of partition {file.partition} before this export")
-    messages = read_to_end(bootstrap, topic.name, starts={file.partition: file.next_offset for file in newest.values()})
-    rows = 0
-    for partition, run in groupby(messages, lambda message: cast(int, message.partition())):
-        while taken := list(islice(run, ROWS)):
-            before = newest.get(partition)
-            newest[partition] = _write(topic, folder, taken, read, before if last else None, last)
-            rows += len(taken)
-    return rows, deleted
+        if file and file.next_offset < low:
+            deleted.append(f"retention deleted offsets {file.next_offset} to {low - 1} of partition {partition} before this export")
+    messages = read_to_end(bootstrap, topic.name, starts={partition: file.next_offset for partition, file in newest.items()})
+    write = _write_last if last else _write_all
+    return write(topic, topic_id, folder, groupby(messages, lambda message: cast(int, message.partition())), read, newest), deleted
 
 
-def _write(topic: Topic, folder: Path, taken: Sequence[ck.Message], read: ValueReader, before: _File | None, last: bool) -> _File:
+_Runs = Iterable[tuple[int, Iterator[ck.Message]]]
+"""Each partition that has something new, with its messages."""
+
+
+def _write_all(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: ValueReader, _: Mapping[int, _File]) -> int:
+    """Write files of at most ROWS records and return how many records there were; a file is in memory at a time."""
     # pyarrow is an extra of the package
     from infra import parquet
 
-    schema = load_schema(cast(str, topic.schema))
-    first, partition = cast(int, taken[0].offset()), cast(int, taken[0].partition())
+    count = 0
+    for partition, run in runs:
+        while taken := list(islice(run, ROWS)):
+            next_offset = _end(taken)
+            path = folder / f"{partition:05d}-{taken[0].offset():020d}-{next_offset:020d}.parquet"
+            parquet.write(_table(topic, partition, taken, read), path.with_suffix(".part"), _metadata(topic_id, next_offset))
+            parquet.put(path.with_suffix(".part"), path)
+            count += len(taken)
+    return count
+
+
+def _write_last(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: ValueReader, newest: Mapping[int, _File]) -> int:
+    """Write the partitions' files anew with the last record of each bar, and return how many records there were.
+
+    In memory are, of a partition at a time, the last rows of what was read and of its file, about 400 bytes a row and up to three
+    times while they are put together: 10 million bars in a partition take some 10 GB. What a file of --last holds is never forgotten,
+    also where retention has deleted it. Raises ExportFailed, and nothing is written, where a bar has records in two partitions.
+    """
+    from infra import parquet
+
+    identity = IDENTITY[cast(str, topic.schema)]
+    files = {folder / f"{partition:05d}.parquet": file.path for partition, file in newest.items()}
+    count = 0
+    for partition, run in runs:
+        path, next_offset = folder / f"{partition:05d}.parquet", 0
+        held = [parquet.read(path, load_schema(cast(str, topic.schema)))] if path in files else []
+        while taken := list(islice(run, ROWS)):
+            held.append(_table(topic, partition, taken, read))
+            # each row is looked at a few times in all, and what is held is at most twice what is left of it
+            if sum(map(len, held[1:])) > len(held[0]):
+                held = [parquet.last_rows(held, identity)]
+            next_offset = _end(taken)
+            count += len(taken)
+        files[path] = path.with_suffix(".part")
+        parquet.write(parquet.last_rows(held, identity), files[path], _metadata(topic_id, next_offset))
+    if twice := parquet.in_two_files(files.values(), identity):
+        bar = ", ".join(f"{name} {value}" for name, value in twice.items())
+        raise ExportFailed(
+            f"{topic.name} has records of {bar} in two partitions, since their number was changed, and no order tells which is the last: "
+            "export without --last, or into another folder once retention has deleted the older ones"
+        )
+    for path, written in files.items():
+        if written != path:
+            parquet.put(written, path)
+    return count
+
+
+def _table(topic: Topic, partition: int, taken: Sequence[ck.Message], read: ValueReader) -> "pa.Table":
+    from infra import parquet
+
     rows = [(cast(int, message.offset()), read(value)[1]) for message in taken if (value := message.value()) is not None]
-    table = parquet.table_of(schema, partition, rows)
-    next_offset = cast(int, taken[-1].offset()) + 1
-    if not last:
-        path = folder / f"{partition:05d}-{first:020d}-{next_offset:020d}.parquet"
-        parquet.write(table, path)
-        return _File(path, partition, next_offset)
-    old = parquet.read(before.path) if before else table.slice(0, 0)
-    path = folder / f"{partition:05d}-{next_offset:020d}.parquet"
-    parquet.write(parquet.merged(old, table, IDENTITY[cast(str, topic.schema)]), path)
-    if before:
-        before.path.unlink()
-    return _File(path, partition, next_offset)
+    return parquet.table_of(load_schema(cast(str, topic.schema)), partition, rows)
 
 
-def _files(folder: Path) -> Iterator[_File]:
-    for path in folder.glob("*.parquet"):
+def _end(taken: Sequence[ck.Message]) -> int:
+    return cast(int, taken[-1].offset()) + 1
+
+
+def _metadata(topic_id: str, next_offset: int) -> dict[str, str]:
+    return {"infoway.topic_id": topic_id, "infoway.next_offset": str(next_offset)}
+
+
+def _topic_id(bootstrap: str, topic: str) -> str:
+    """Return the id that Kafka gave to the topic when it was created."""
+    found = described(AdminClient({**client(bootstrap), "log_level": 0}), [topic])
+    if topic not in found:
+        raise NoSuchTopic(topic)
+    return str(found[topic].topic_id)
+
+
+def _newest(topic: Topic, folder: Path, topic_id: str, last: bool) -> dict[int, _File]:
+    """Return the file of each partition that has one; raises ExportFailed for one of another topic, or of something else."""
+    from infra import parquet
+
+    paths: dict[int, Path] = {}
+    for path in sorted(folder.glob("*.parquet")):
         numbers = path.stem.split("-")
-        if len(numbers) not in (2, 3) or not all(number.isdecimal() for number in numbers):
+        if len(numbers) != (1 if last else 3) or not all(number.isdecimal() for number in numbers):
             raise ExportFailed(f"{path} is no file of an export: name another folder by --to")
-        yield _File(path, int(numbers[0]), int(numbers[-1]))
+        paths[int(numbers[0])] = path
+    found: dict[int, _File] = {}
+    for partition, path in paths.items():
+        try:
+            metadata = parquet.metadata(path)
+            written_of, next_offset = metadata["infoway.topic_id"], int(metadata["infoway.next_offset"])
+        except (KeyError, ValueError):
+            raise ExportFailed(f"{path} is no file of an export: name another folder by --to") from None
+        if written_of != topic_id:
+            raise ExportFailed(f"{path} is of a topic {topic.name} that was deleted since, and created anew: name another folder by --to")
+        found[partition] = _File(path, next_offset)
+    return found
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Records as Parquet: one column a field, exact and typed by the Avro schema, and the place in Kafka; no reading of topics."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.wire import Record, Schema, logical_type
@@ -35,19 +36,22 @@ def table_of(schema: Schema, partition: int, rows: Sequence[tuple[int, Record]])
     }
     for field in schema["fields"]:
         name = field["name"]
-        values = [record[name] if name in record else field["default"] for _, record in rows]
+        values = [record[name] if name in record else _default(field) for _, record in rows]
         columns[name] = _column(field["type"], values)
     return pa.table(columns)
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write a file that is there whole or not at all, also after a power failure."""
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
+def write(table: pa.Table, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a table and texts about it into a file, to the disk."""
+    with path.open("wb") as file:
+        pq.write_table(table.replace_schema_metadata(dict(metadata)), file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())
-    unfinished.rename(path)
+
+
+def put(written: Path, path: Path) -> None:
+    """Give a written file its name, in place of the file that has it: there is one of both at any time, also after a power failure."""
+    written.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -55,22 +59,56 @@ def write(table: pa.Table, path: Path) -> None:
         os.close(folder)
 
 
-def read(path: Path) -> pa.Table:
-    """Return what write() wrote."""
-    return pq.ParquetFile(path).read()
+def metadata(path: Path) -> dict[str, str]:
+    """Return the texts that write() was given. Raises ValueError where the file is no Parquet."""
+    return {name.decode(): text.decode() for name, text in (pq.read_schema(path).metadata or {}).items()}
 
 
-def merged(before: pa.Table, after: pa.Table, identity: Sequence[str]) -> pa.Table:
-    """Return the last row of each identity: those of `after`, and those of `before` that none of them replaces."""
-    last = {key: place for place, key in enumerate(_keys(after, identity))}
-    kept = [key not in last for key in _keys(before, identity)]
-    rows = [before.filter(pa.array(kept, pa.bool_())), after.take(pa.array(list(last.values()), pa.int64()))]
-    # a field that came to the schema since is null in what was written before
-    return pa.concat_tables(rows, promote_options="default")
+def read(path: Path, schema: Schema) -> pa.Table:
+    """Return the table of a file; a field that the schema has got since has its default."""
+    table = pq.ParquetFile(path).read().replace_schema_metadata(None)
+    for field in schema["fields"]:
+        if field["name"] not in table.column_names:
+            table = table.append_column(field["name"], _column(field["type"], [_default(field)] * len(table)))
+    return table
 
 
-def _keys(table: pa.Table, identity: Sequence[str]) -> list[tuple[Any, ...]]:
-    return list(zip(*(table.column(name).to_pylist() for name in identity), strict=True))
+def last_rows(tables: Iterable[pa.Table], identity: Sequence[str]) -> pa.Table:
+    """Return one row of each identity, the one of the greatest offset; all tables are of one partition."""
+    table = pa.concat_tables(tables, promote_options="default")
+    last = table.group_by(list(identity)).aggregate([("kafka_offset", "max")])
+    return table.filter(pc.is_in(table["kafka_offset"], last["kafka_offset_max"].combine_chunks()))
+
+
+def in_two_files(paths: Iterable[Path], identity: Sequence[str]) -> dict[str, Any] | None:
+    """Return an identity that has a row in more than one of the files, each of which has one row of each; None where there is none."""
+    files = [pq.ParquetFile(path) for path in paths]
+    symbols = pa.concat_tables([_distinct(file.read([identity[0]]), identity[:1]) for file in files])
+    # nearly always there is none, and the other columns are not read
+    shared = _repeated(symbols, identity[:1])
+    if not len(shared):
+        return None
+    tables = [file.read(list(identity)) for file in files]
+    suspects = pa.concat_tables([table.filter(pc.is_in(table[identity[0]], shared[identity[0]].combine_chunks())) for table in tables])
+    return cast("dict[str, Any] | None", next(iter(_repeated(suspects, identity).to_pylist()), None))
+
+
+def _distinct(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    return table.group_by(list(columns)).aggregate([])
+
+
+def _repeated(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    counted = table.group_by(list(columns)).aggregate([([], "count_all")])
+    return counted.filter(pc.greater(counted["count_all"], 1)).select(list(columns))
+
+
+def _default(field: Mapping[str, Any]) -> Any:
+    """Return the physical value of a field's default; that of a nullable field is null."""
+    default, avro_type = field["default"], field["type"]
+    if logical_type(avro_type) == "decimal" and default is not None:
+        # in a schema bytes are written as characters of their values
+        return int.from_bytes(default.encode("latin-1"), "big", signed=True)
+    return default.encode("latin-1") if avro_type == "bytes" else default
 
 
 def _column(avro_type: Any, values: Sequence[Any]) -> pa.Array:

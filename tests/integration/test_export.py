@@ -5,15 +5,18 @@ import sys
 from decimal import Decimal
 
 import confluent_kafka as ck
+import drill
 import duckdb
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra import export, parquet, topology
 from infra.cli import main
 from processors.engine.outputs import Outputs
 from schemas.decimals import to_units
 from schemas.registry import Registry
-from schemas.topics import Topology
+from schemas.topics import Topology, load_schema
 
 HUGE = "12345678901234567890.123456789012345678"
 SMALLEST = "-0.000000000000000001"
@@ -32,20 +35,35 @@ class Bars:
     """Publishes revisions of bars, in transactions as the processors do, one of them aborted."""
 
     def __init__(self, stack, namespace):
-        names = Topology(namespace, partitions=2)
-        self.topic = names.name("infoway.bars.1m")
-        self.outputs = Outputs.of(names, topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {}))
+        self.bootstrap, self.registry_url, self.names = stack.bootstrap, stack.registry_url, Topology(namespace, partitions=2)
+        self.topic = self.names.name("infoway.bars.1m")
+        self.admin = AdminClient({"bootstrap.servers": stack.bootstrap})
+        self.create()
         self.producer = ck.Producer({"bootstrap.servers": stack.bootstrap, "transactional.id": namespace})
         self.producer.init_transactions()
 
-    def publish(self, *revisions, abort=False):
+    def create(self):
+        ids = topology.apply(self.bootstrap, Registry(self.registry_url), self.names, {})
+        self.outputs = Outputs.of(self.names, ids)
+
+    def delete(self):
+        self.admin.delete_topics([self.topic])[self.topic].result(20)
+        assert drill.wait_until(lambda: self.topic not in self.admin.list_topics(timeout=10).topics, 20)
+
+    def delete_before(self, partition, offset):
+        """What retention does once the records are old enough."""
+        [deleted] = self.admin.delete_records([TopicPartition(self.topic, partition, offset)]).values()
+        deleted.result(20)
+
+    def publish(self, *revisions, abort=False, symbol=None):
         self.producer.begin_transaction()
         for partition, minute, close, revision in revisions:
             price = to_units(close)
             numbers = (price, price, price, price, to_units("600"), to_units("312120"), None, None, 0, 3)
-            fields = (f"S{partition}", "1m", minute * 60_000, minute * 60_000 + 60_000, None, *numbers, 60_100, None, revision, True)
+            symbol_ = symbol or f"S{partition}"
+            fields = (symbol_, "1m", minute * 60_000, minute * 60_000 + 60_000, None, *numbers, 60_100, None, revision, True)
             origin = ("close", "complete", "trades", "simulated", 122_000_001, partition, 17)
-            row = self.outputs.encode("infoway.bars.1m", partition, f"S{partition}", fields + origin, "infoway.raw.trade")
+            row = self.outputs.encode("infoway.bars.1m", partition, symbol_, fields + origin, "infoway.raw.trade")
             topic, place, key, value = row
             self.producer.produce(topic, value, key, place)
         if abort:
@@ -62,7 +80,8 @@ def run(folder, *more):
 
 
 def rows(folder, columns="kafka_partition, symbol, epoch_ms(ts_start), close, revision"):
-    return duckdb.execute(f"select {columns} from read_parquet('{folder}/*.parquet') order by kafka_partition, kafka_offset").fetchall()
+    files = f"read_parquet('{folder}/*.parquet', union_by_name => true)"
+    return duckdb.execute(f"select {columns} from {files} order by kafka_partition, kafka_offset").fetchall()
 
 
 def test_every_committed_record_is_exported_once_with_exact_numbers(bars, tmp_path, capsys):
@@ -94,6 +113,37 @@ def test_the_last_record_of_each_bar_is_one_row(bars, tmp_path):
     assert run(tmp_path, "--last") == 0
     assert sorted(row[2:] for row in rows(folder) if row[0] == 0) == [(60_000, 3, 2), (120_000, 5, 2), (180_000, 6, 1)]
     assert len(rows(folder)) == 4
+    assert [path.name for path in sorted(folder.glob("*.parquet"))] == ["00000.parquet", "00001.parquet"]
+
+
+def test_a_long_run_is_folded_in_steps_and_written_once(bars, tmp_path, monkeypatch):
+    written, write = [], parquet.write
+    monkeypatch.setattr(export, "ROWS", 3)
+    monkeypatch.setattr(parquet, "write", lambda table, *more: (written.append(len(table)), write(table, *more)))
+    bars.publish(*((0, minute, f"{revision}", revision) for revision in range(1, 6) for minute in range(4)))
+    assert run(tmp_path, "--last") == 0
+    assert written == [4]
+    assert [row[2:] for row in rows(tmp_path / f"{bars.topic}-last")] == [(minute * 60_000, 5, 5) for minute in range(4)]
+
+
+def test_bars_whose_last_record_no_order_tells_are_refused(bars, tmp_path):
+    """After the partitions' number was changed, a symbol's records lie in two of them."""
+    folder = tmp_path / f"{bars.topic}-last"
+    bars.publish((0, 1, "1", 1), (0, 2, "2", 1), symbol="MOVED")
+    bars.publish((1, 3, "3", 1), symbol="MOVED")
+    assert run(tmp_path, "--last") == 0
+    assert [row[:4] for row in rows(folder)] == [
+        (0, "MOVED", 60_000, 1),
+        (0, "MOVED", 120_000, 2),
+        (1, "MOVED", 180_000, 3),
+    ]
+    before = rows(folder)
+    bars.publish((1, 2, "4", 1), symbol="MOVED")
+    refused = run(tmp_path, "--last")
+    assert "records of symbol MOVED, interval 1m, ts_start 1970-01-01 00:02:00+00:00 in two partitions" in refused
+    assert "export without --last" in refused
+    assert rows(folder) == before
+    assert run(tmp_path) == 0
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -112,6 +162,8 @@ def test_a_killed_export_goes_on_where_its_last_whole_file_ends(bars, tmp_path, 
         check=False,
     )
     assert killed.returncode == 9, killed.stderr
+    left = [row[:3] for row in rows(tmp_path / f"{bars.topic}{'-last' * last}")]
+    assert len(left) == len(set(left)) >= 2, "a reader sees no bar twice, and none less than before"
     assert run(tmp_path, *more) == 0
     found = rows(tmp_path / f"{bars.topic}{'-last' * last}")
     assert sorted((row[0], row[2] // 60_000) for row in found) == sorted((partition, minute) for partition, minute, _, _ in revisions)
@@ -124,7 +176,7 @@ from infra import export, parquet
 from infra.cli import main
 step = sys.argv.pop(1)
 export.ROWS = 2
-count, write, rename = 0, parquet.pq.write_table, Path.rename
+count, write, rename = 0, parquet.pq.write_table, Path.replace
 
 def torn(table, file, **options):
     global count
@@ -142,34 +194,93 @@ def renaming(path, target):
     if step == "renamed" and count == 2:
         os._exit(9)
 
-parquet.pq.write_table, Path.rename = torn, renaming
+parquet.pq.write_table, Path.replace = torn, renaming
 main(sys.argv[1:])
 """
 
 
 def test_what_cannot_be_gone_on_with_is_said(bars, tmp_path):
-    assert "no topic" not in str(run(tmp_path))
     folder = tmp_path / bars.topic
-    (folder / f"{0:05d}-{0:020d}-{99:020d}.parquet").touch()
+    bars.publish((0, 1, "1", 1))
+    assert run(tmp_path) == 0
+    [path] = folder.glob("*.parquet")
+    schema, metadata = load_schema("bar"), parquet.metadata(path)
+    parquet.write(parquet.read(path, schema), path, metadata | {"infoway.next_offset": "99"})
     assert "goes on at offset 99" in run(tmp_path)
+    parquet.write(parquet.read(path, schema), path, {})
+    assert f"{path} is no file of an export" in run(tmp_path)
+    path.write_bytes(b"")
+    assert f"{path} is no file of an export" in run(tmp_path)
     (folder / "other.parquet").touch()
-    assert "is no file of an export" in run(tmp_path)
+    assert "other.parquet is no file of an export" in run(tmp_path)
     assert "the topics with one row per bar are infoway.bars.1m" in run(tmp_path, "--last", "--topics", "infoway.vwap.1m")
     assert "no topic other." in run(tmp_path, "--prefix", "other.")
 
 
-def test_a_merge_keeps_one_row_of_each_identity():
-    def table(*rows):
-        return parquet.pa.table({"symbol": [row[0] for row in rows], "v": [row[1] for row in rows]})
+@pytest.mark.parametrize("more", [[], ["--last"]])
+def test_a_topic_that_was_created_anew_is_not_gone_on_with(bars, tmp_path, more):
+    bars.publish((0, 1, "1", 1))
+    assert run(tmp_path, *more) == 0
+    bars.delete()
+    bars.create()
+    bars.publish((0, 1, "1", 1), (0, 2, "2", 1), (0, 3, "3", 1))
+    refused = run(tmp_path, *more)
+    assert f"is of a topic {bars.topic} that was deleted since, and created anew: name another folder by --to" in refused
+    assert run(tmp_path / "another", *more) == 0
+    assert len(rows(tmp_path / "another" / f"{bars.topic}{'-last' * bool(more)}")) == 3
 
-    merged = parquet.merged(table(("A", 1), ("B", 2)), table(("B", 3), ("C", 4), ("B", 5)), ("symbol",))
-    assert dict(zip(merged["symbol"].to_pylist(), merged["v"].to_pylist(), strict=True)) == {"A": 1, "B": 5, "C": 4}
-    assert merged.num_rows == 3
+
+@pytest.mark.parametrize("more", [[], ["--last"]])
+def test_what_retention_deleted_unexported_is_said_and_the_rest_goes_on(bars, tmp_path, capsys, more):
+    folder = tmp_path / f"{bars.topic}{'-last' * bool(more)}"
+    bars.publish((0, 1, "1", 1))
+    bars.delete_before(0, 1)
+    # nothing was exported yet that could lack something
+    bars.publish((0, 2, "2", 1))
+    assert run(tmp_path, *more) == 0
+    assert "retention" not in capsys.readouterr().err
+    bars.publish((0, 3, "3", 1), (0, 4, "4", 1))
+    exported = rows(folder)
+    bars.delete_before(0, 5)
+    assert run(tmp_path, *more) == 0
+    assert "retention deleted offsets 3 to 4 of partition 0 before this export" in capsys.readouterr().err
+    assert [*exported, (0, "S0", 240_000, 4, 1)] == rows(folder)
+    assert run(tmp_path, *more) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_last_rows_are_those_of_the_greatest_offsets():
+    def table(*rows):
+        return parquet.pa.table({name: [row[place] for row in rows] for place, name in enumerate(("kafka_offset", "symbol", "v"))})
+
+    found = parquet.last_rows([table((3, "B", 3), (4, "C", 4), (5, "B", 5)), table((0, "A", 1), (1, "B", 2))], ("symbol",))
+    assert sorted(zip(found["symbol"].to_pylist(), found["v"].to_pylist(), strict=True)) == [("A", 1), ("B", 5), ("C", 4)]
 
 
 def test_a_field_newer_than_a_record_takes_its_default():
-    schema = {"fields": [{"name": "a", "type": "string"}, {"name": "b", "type": ["null", "long"], "default": None}]}
-    assert parquet.table_of(schema, 0, [(7, {"a": "x"})]).to_pylist() == [{"kafka_partition": 0, "kafka_offset": 7, "a": "x", "b": None}]
+    fields = [
+        {"name": "b", "type": ["null", "long"], "default": None},
+        {"name": "c", "type": "string", "default": "none"},
+        {"name": "d", "type": {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 18}, "default": "\xff"},
+        {"name": "e", "type": "bytes", "default": "\xff"},
+    ]
+    schema = {"fields": [{"name": "a", "type": "string"}, *fields]}
+    defaults = {"b": None, "c": "none", "d": Decimal("-0.000000000000000001"), "e": b"\xff"}
+    assert parquet.table_of(schema, 0, [(7, {"a": "x"})]).to_pylist() == [{"kafka_partition": 0, "kafka_offset": 7, "a": "x", **defaults}]
+
+
+@pytest.mark.parametrize("more", [[], ["--last"]])
+def test_files_from_before_a_field_and_after_it_are_read_together(bars, tmp_path, monkeypatch, more):
+    bars.publish((0, 1, "1", 1))
+    assert run(tmp_path, *more) == 0
+    bar = load_schema("bar")
+    newer = bar | {"fields": [*bar["fields"], {"name": "newer", "type": "string", "default": "none"}]}
+    monkeypatch.setattr(export, "load_schema", lambda _: newer)
+    bars.publish((0, 2, "2", 1))
+    assert run(tmp_path, *more) == 0
+    # what is rewritten is as a reader of the newer schema sees it
+    before = "none" if more else None
+    assert rows(tmp_path / f"{bars.topic}{'-last' * bool(more)}", "close, newer") == [(1, before), (2, "none")]
 
 
 def test_files_hold_a_bounded_number_of_records(bars, tmp_path, monkeypatch):
