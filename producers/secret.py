@@ -39,7 +39,7 @@ class Secret:
     def _spellings(self) -> re.Pattern[str]:
         # either may have been encoded again: `%253D`, `\\u003d`
         return re.compile(
-            "".join(rf"(?:\\*(?:{re.escape(each)}|u00(?i:{ord(each):02x}))|%(?:25)*(?i:{ord(each):02x}))" for each in self.value)
+            "".join(rf"(?:\\*u00(?i:{ord(each):02x})|%(?:25)*(?i:{ord(each):02x})|\\*{re.escape(each)})" for each in self.value)
         )
 
     @cached_property

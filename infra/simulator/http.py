@@ -6,6 +6,7 @@ from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
 
 LONGEST = 1 << 20
 _END = b"\r\n\r\n"
@@ -29,7 +30,8 @@ Answer = Callable[[PlainRequest], tuple[int, bytes]]
 def connection_of(answer: Answer) -> type[ServerConnection]:
     """Return a connection for `websockets` that looks at the first request: an upgrade goes on to it, the rest to `answer`.
 
-    The library's own hook for requests sees no body and refuses every request that has one.
+    The library's own hook for requests sees no body and refuses every request that has one. A client waits for the answer to its
+    handshake (RFC 6455, 4.1): one that sends more before is refused here, as the library fails at it.
     """
 
     class Connection(ServerConnection):
@@ -38,17 +40,22 @@ def connection_of(answer: Answer) -> type[ServerConnection]:
 
         def data_received(self, data: bytes) -> None:
             if self._read is None:
-                if not self.transport.is_closing():
+                if self.transport.is_closing():
+                    return
+                if self.protocol.state is State.CONNECTING:
+                    self.transport.abort()
+                else:
                     super().data_received(data)
                 return
             self._read += data
-            if _END not in self._read and len(self._read) < LONGEST:
+            head, end, rest = self._read.partition(_END)
+            if not end and len(self._read) < LONGEST:
                 return
-            if _is_upgrade(self._read):
+            if _is_upgrade(head) and not rest:
                 first, self._read = self._read, None
                 super().data_received(first)
                 return
-            reply = _reply(self._read, answer)
+            reply = _message(HTTPStatus.BAD_REQUEST, b"") if _is_upgrade(head) else _reply(self._read, answer)
             if reply is not None:
                 self._read = None
                 self.transport.write(reply)
@@ -57,9 +64,8 @@ def connection_of(answer: Answer) -> type[ServerConnection]:
     return Connection
 
 
-def _is_upgrade(read: bytes) -> bool:
-    head = read.partition(_END)[0].lower()
-    return b"\r\nupgrade:" in head
+def _is_upgrade(head: bytes) -> bool:
+    return b"\r\nupgrade:" in head.lower()
 
 
 def _reply(read: bytes, answer: Answer) -> bytes | None:

@@ -22,6 +22,13 @@ SPELLINGS = (
 )
 
 
+@pytest.mark.parametrize(
+    ("key", "written"), [("00000u", r"00000\u0075"), ("00000%", "00000%25"), ("00000%", "00000%2525"), ("00000\\", r"00000\\")]
+)
+def test_a_spelling_that_begins_with_the_character_itself_is_taken_out_whole(key, written):
+    assert Secret(key).scrub(f"<{written}>") == "<***>"
+
+
 @given(KEYS, st.data())
 def test_every_spelling_is_taken_out_and_nothing_around_it(key, data):
     written = "".join(data.draw(st.sampled_from(SPELLINGS))(each) for each in key)

@@ -3,6 +3,7 @@
 import json
 import logging
 import socket as sockets
+import threading
 import traceback
 from contextlib import contextmanager
 
@@ -81,14 +82,14 @@ def server():
         # websockets itself asserts, where a client that it refuses has closed its side in that very moment
         trace = record.exc_info[2] if record.exc_info and record.exc_info[0] is AssertionError else None
         if not trace or traceback.extract_tb(trace)[-1].name != "send_eof":
-            errors.append(record.getMessage())
+            errors.append(logging.Formatter().format(record))
 
     handler = logging.Handler(logging.ERROR)
     handler.emit = note
     with running_simulator(limits=UNLIMITED) as simulator:
         for name in ("websockets.server", "asyncio"):
             logging.getLogger(name).addHandler(handler)
-        yield simulator.port, errors
+        yield simulator, errors
         for name in ("websockets.server", "asyncio"):
             logging.getLogger(name).removeHandler(handler)
 
@@ -96,10 +97,10 @@ def server():
 @contextmanager
 def opened(server):
     """A TCP connection; at its end the server serves on, and has logged no error."""
-    port, errors = server
-    with sockets.create_connection(("127.0.0.1", port), timeout=10) as socket:
+    simulator, errors = server
+    with sockets.create_connection(("127.0.0.1", simulator.port), timeout=10) as socket:
         yield socket
-    assert exchanged(port, b"GET /package/info HTTP/1.1\r\napiKey: k\r\n\r\n").startswith(b"HTTP/1.1 200")
+    assert exchanged(simulator.port, b"GET /package/info HTTP/1.1\r\napiKey: k\r\n\r\n").startswith(b"HTTP/1.1 200")
     assert errors == []
 
 
@@ -154,6 +155,32 @@ def test_a_handshake_at_no_address_is_400(server):
     with opened(server) as socket:
         socket.sendall(HANDSHAKE.replace(b"/ws", b"//["))
         assert socket.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+REFUSED = HANDSHAKE.replace(b"a-key", b"bad-key")
+
+
+@pytest.mark.parametrize("handshake", [HANDSHAKE, REFUSED], ids=["taken", "refused"])
+def test_what_a_client_sends_with_its_handshake_is_400(server, handshake):
+    with opened(server) as socket:
+        socket.sendall(handshake + b"\xff\xff")
+        assert socket.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_what_a_client_sends_before_the_answer_to_its_handshake_ends_the_connection(server, monkeypatch):
+    entered, arrived = threading.Event(), threading.Event()
+
+    def is_upgrade(head):
+        entered.set()
+        return arrived.wait(10)
+
+    with opened(server) as socket, monkeypatch.context() as held_up:
+        held_up.setattr("infra.simulator.http._is_upgrade", is_upgrade)
+        socket.sendall(REFUSED)
+        assert entered.wait(10)
+        socket.sendall(b"\xff\xff")
+        arrived.set()
+        assert to_end(socket, b"") == b""
 
 
 def framed(opcode, payload):
