@@ -118,5 +118,6 @@ def _refusal(code: int, document: Json) -> Refusal:
 
 
 def _trace(document: Json) -> str | None:
-    trace = document.get("trace")
+    # what production answers has been seen with either name
+    trace = document.get("trace", document.get("traceId"))
     return trace if type(trace) is str else None

@@ -37,7 +37,7 @@ class Secret:
 
     @cached_property
     def _spellings(self) -> re.Pattern[str]:
-        # either may have been encoded again: `%253D`, `\\u003d`
+        # either may have been encoded again: `%253D`, `\\u003d`; the longest spelling first: a `u` or `%` begins others
         return re.compile(
             "".join(rf"(?:\\*u00(?i:{ord(each):02x})|%(?:25)*(?i:{ord(each):02x})|\\*{re.escape(each)})" for each in self.value)
         )
