@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from infra.contract.fields import doc_parts
-from infra.contract.pages import is_raw, page_name, plain_name
+from infra.contract.pages import is_raw, kinds_of, page_name, plain_name
 from schemas.control import HEADERS, KINDS
 from schemas.registry import COMPATIBILITY
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topic, contract, load_example, load_schema, placeholders
@@ -71,7 +71,7 @@ def _control_name(kind: str) -> str:
 
 def _messages(topic: Topic) -> list[str]:
     assert topic.schema is not None
-    return [load_schema(topic.schema)["name"], *(map(_control_name, KINDS) if is_raw(topic) else ())]
+    return [load_schema(topic.schema)["name"], *(map(_control_name, kinds_of(topic)) if is_raw(topic) else ())]
 
 
 def _channel(topic: Topic) -> Node:

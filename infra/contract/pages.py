@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from infra.contract.fields import doc_parts, fields_of
-from schemas.control import HEADERS, KINDS
+from schemas.control import HEADERS, KINDS, Kind
 from schemas.registry import COMPATIBILITY
 from schemas.topics import Topic, contract, load_example, load_schema, placeholders
 
@@ -44,6 +44,11 @@ def is_raw(topic: Topic) -> bool:
     return topic.name.startswith("infoway.raw.")
 
 
+def kinds_of(topic: Topic) -> list[Kind]:
+    """Return which control records stand in a raw topic: klines heal bars, which come of trades."""
+    return [kind for kind in KINDS if kind != "heal" or topic.schema == "raw_trade"]
+
+
 def index() -> str:
     """Return the list of topics."""
     rows = [(f"[`{topic.name}`]({page_name(topic)})", topic.owner, topic.description) for topic in contract()]
@@ -66,7 +71,7 @@ def page(topic: Topic) -> str:
     if topic.schema is not None:
         parts += _record(topic.schema)
     if is_raw(topic):
-        parts += _controls()
+        parts += _controls(kinds_of(topic))
     parts += ["", "## Order and repetition", ""]
     parts += [f"- {owner.capitalize()}: {_ORDER[owner]}" for owner in topic.owner.split(", ")]
     return "\n".join([*parts, ""])
@@ -116,19 +121,15 @@ def _record(name: str) -> list[str]:
     ]
 
 
-def _controls() -> list[str]:
-    kinds = [(f"`{kind}`", meaning) for kind, meaning in KINDS.items()]
-    headers = [
-        (
-            f"`{header.name}`",
-            unit,
-            meaning,
-            ", ".join(header.always) if len(header.always) < len(KINDS) else "all",
-            ", ".join(header.where_known),
-        )
-        for header in HEADERS
-        for meaning, unit, _ in [doc_parts(header.doc)]
-    ]
+def _controls(present: Sequence[Kind]) -> list[str]:
+    kinds = [(f"`{kind}`", KINDS[kind]) for kind in present]
+    headers = []
+    for header in HEADERS:
+        meaning, unit, _ = doc_parts(header.doc)
+        always, where_known = ([kind for kind in borne if kind in present] for borne in (header.always, header.where_known))
+        if always or where_known:
+            names = ", ".join(always) if len(always) < len(present) else "all"
+            headers.append((f"`{header.name}`", unit, meaning, names, ", ".join(where_known)))
     return [
         "",
         "## Control records",

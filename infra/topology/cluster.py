@@ -19,10 +19,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from infra.topology.difference import PARTITIONS, SCHEMA, Action, Allowed, Change, Plan, Snapshot, SubjectState, TopicState, compare
+from infra.topology.difference import LEVEL, PARTITIONS, SCHEMA, Action, Allowed, Change, Plan, Snapshot, SubjectState, TopicState, compare
 from infra.topology.wanted import Wanted, wanted
 from schemas.cluster import TIMEOUT, described, require
-from schemas.registry import Registry
+from schemas.registry import COMPATIBILITY, Registry
 from schemas.security import client
 from schemas.topics import Topic, Topology, load_schema
 
@@ -77,6 +77,7 @@ def carry_out(bootstrap: str, registry: Registry, wants: Wanted, planned: Plan) 
         raise Refused(planned)
     topics = {topic.name: topic for topic in wants.topics}
     changes = [change for change in planned.changes if change.kind == "topic"]
+    _hold_to_level(registry, wants.topics, planned)
     with _asking(bootstrap) as admin:
         _create(admin, [topics[change.name] for change in changes if change.is_new], wants.replication)
         _alter(admin, [change for change in changes if not change.is_new], topics)
@@ -221,6 +222,24 @@ def _result(topic: str, future: "Future[Result]") -> Result:
         return future.result()
     except KafkaException as error:
         raise TopologyError(f"topic {topic}: {error.args[0].str()}") from error
+
+
+def _hold_to_level(registry: Registry, topics: tuple[Topic, ...], planned: Plan) -> None:
+    """Set the level of subjects that get a new version under another one: while that held, the plan could not know what ours refuses."""
+    lax = {
+        change.name
+        for change in planned.changes
+        if change.kind == "schema" and not change.is_new and {SCHEMA, LEVEL} <= {attribute.name for attribute in change.attributes}
+    }
+    for topic in topics:
+        if topic.schema is not None and topic.subject in lax:
+            registry.set_compatibility(topic.subject)
+            refusal = registry.refusal(topic.subject, load_schema(topic.schema))
+            if refusal:
+                raise TopologyError(
+                    f"{topic.subject}: {topic.schema}.avsc is not {COMPATIBILITY} ({refusal}): keep every field, give new ones a default; "
+                    f"nothing was applied but the subject's level, {COMPATIBILITY} now"
+                )
 
 
 def _register(registry: Registry, topics: tuple[Topic, ...], planned: Plan) -> dict[str, int]:

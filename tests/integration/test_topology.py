@@ -150,6 +150,22 @@ def test_two_who_apply_at_the_same_time_both_succeed(stack, namespace):
         race(wanted(Topology(namespace, ("1m",), ("1m",), partitions), {}))
 
 
+def test_a_schema_that_a_lax_level_would_let_through_is_refused_before_any_topic_is_made(stack, namespace, topology):
+    schema, subject = load_schema("progress"), f"{namespace}infoway.progress-value"
+    registry = Registry(stack.registry_url)
+    registry._call("PUT", f"/config/{subject}", {"compatibility": "NONE"})
+    other = {**schema, "fields": [*schema["fields"], {"name": "vital", "type": "string"}]}
+    registry._call("POST", f"/subjects/{subject}/versions", {"schema": json.dumps(other)})
+    code, shown = topology("apply")
+    assert "      compatibility: NONE -> FULL_TRANSITIVE" in shown
+    assert code.startswith(f"infoway-streams: {subject}: progress.avsc is not FULL_TRANSITIVE")
+    assert not [name for name in AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).topics if namespace in name]
+    assert registry.latest_version(f"{namespace}infoway.late-value") is None
+    # the level stands now, and the plan says the same
+    code, shown = topology("plan", "--detailed-exitcode")
+    assert (code, f"  ! schema {subject}\n" in shown) == (2, True)
+
+
 @pytest.mark.parametrize(
     "command",
     [

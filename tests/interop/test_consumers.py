@@ -1,6 +1,6 @@
 """Services in Node, Go, Java and Python read bars, VWAP and imbalance: each prints what golden.ndjson holds, decimals to the last digit.
 
-Each example is built once a run in a folder of its own; where its toolchain is missing its test is skipped by name.
+Each example is run in a copy of its folder by the commands that its head gives; where its toolchain is missing its test is skipped by name.
 """
 
 import json
@@ -97,8 +97,25 @@ def run(command, folder, environment, text=None, timeout=120):
     return done.stdout
 
 
+def commands(file):
+    """The commands that an example's head tells its reader to type, the one that runs it last."""
+    return [line.partition("$ ")[2] for line in file.read_text().splitlines() if line.lstrip("/ \t").startswith("$ ")]
+
+
+def typed(command, folder, environment, text=None, timeout=280):
+    """What a command prints that is typed into a shell."""
+    return run(["bash", "-c", command], folder, environment, text, timeout)
+
+
+def copy_of(language, folder):
+    for file in (HERE / language).iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
 def reads_the_golden_file(command, folder, environment):
-    printed = run([*command, str(len(golden()))], folder, environment)
+    assert command.endswith(" 10")
+    printed = typed(f"{command.removesuffix(' 10')} {len(golden())}", folder, environment)
     found = [json.loads(line) for line in printed.splitlines()]
     ours = [record | {"topic": record["topic"].removeprefix(environment["INFOWAY_PREFIX"])} for record in found]
     # of several topics nobody promises an order, of one partition everybody does
@@ -109,44 +126,45 @@ def reads_the_golden_file(command, folder, environment):
 
 @pytest.fixture(scope="module")
 def java(tmp_path_factory):
-    """The command that runs a source file of the Java example with its dependencies."""
-    maven, program = tool("mvn", "Java"), tool("java", "Java")
-    folder = tmp_path_factory.mktemp("java")
-    for file in (HERE / "java").iterdir():
-        shutil.copy(file, folder)
-    run([maven, "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={folder / 'classpath'}"], folder, None, timeout=240)
-    return [program, "-XX:TieredStopAtLevel=1", "-cp", (folder / "classpath").read_text().strip()], folder
+    """A copy of the Java examples, with their class path."""
+    for name in ("mvn", "java"):
+        tool(name, "Java")
+    folder = copy_of("java", tmp_path_factory.mktemp("java"))
+    [prepare, _] = commands(folder / "Consume.java")
+    assert commands(folder / "Partition.java")[0] == prepare
+    typed(prepare, folder, None)
+    return folder
 
 
 def test_python(environment):
-    reads_the_golden_file([sys.executable, "consume.py"], HERE / "python", environment)
+    # the first command installs what the tests have
+    [_, command] = commands(HERE / "python" / "consume.py")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    reads_the_golden_file(command, HERE / "python", {**environment, "PATH": path})
 
 
 def test_node(environment, tmp_path):
-    node, npm = tool("node", "Node"), tool("npm", "Node")
-    for name in ("package.json", "consume.mjs"):
-        shutil.copy(HERE / "node" / name, tmp_path)
-    run([npm, "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"], tmp_path, None, timeout=240)
-    reads_the_golden_file([node, "consume.mjs"], tmp_path, environment)
+    for name in ("node", "npm"):
+        tool(name, "Node")
+    [install, command] = commands(copy_of("node", tmp_path) / "consume.mjs")
+    typed(f"{install} --prefer-offline --ignore-scripts --no-audit --no-fund", tmp_path, None)
+    reads_the_golden_file(command, tmp_path, environment)
 
 
 def test_go(environment, tmp_path):
-    go = tool("go", "Go")
-    run([go, "build", "-o", str(tmp_path / "consume"), "."], HERE / "go", None, timeout=280)
-    reads_the_golden_file([str(tmp_path / "consume")], tmp_path, environment)
+    tool("go", "Go")
+    [command] = commands(copy_of("go", tmp_path) / "main.go")
+    reads_the_golden_file(command, tmp_path, environment)
 
 
 def test_java(environment, java):
-    command, folder = java
-    reads_the_golden_file([*command, "Consume.java"], folder, environment)
+    reads_the_golden_file(commands(java / "Consume.java")[-1], java, environment)
 
 
 def test_a_java_producer_of_default_settings_puts_keys_where_ours_do(environment, java):
-    command, folder = java
     keys = [f"{number:05d}.HK" for number in range(300)] + ["BTCUSDT", "USDJPY", "ÄÖ株.HK", "600519.SH", "weird symbol", "x" * 300]
-    printed = run(
-        [*command, "Partition.java", f"{environment['INFOWAY_PREFIX']}infoway.raw.kline"], folder, environment, text="\n".join(keys)
-    )
+    command = commands(java / "Partition.java")[-1].replace("TOPIC", f"{environment['INFOWAY_PREFIX']}infoway.raw.kline")
+    printed = typed(command, java, environment, text="\n".join(keys))
     theirs = [int(line) for line in printed.split()]
     ours = []
     producer = open_producer(environment["INFOWAY_BOOTSTRAP"])

@@ -16,6 +16,8 @@ from processors.comparison import Reason, Status
 from processors.feeds import Completeness
 from processors.ohlcv import Provenance
 from processors.settings import VARIABLES
+from producers.answers import Kline
+from producers.backfill import heals
 from producers.codes import INTERVALS
 from producers.frames import MAX_FRAME
 from producers.symbols import BUSINESSES
@@ -114,6 +116,14 @@ def test_a_control_record_bears_the_headers_that_are_documented(kind):
     assert [name for name, _ in bare.headers()] == [header.name for header in HEADERS if kind in header.always]
     full = Control(kind, "stock-1", "stock", "c", "live", 5, 5000, 1, "why", "{}")
     assert [name for name, _ in full.headers()] == [header.name for header in HEADERS]
+
+
+def test_heals_stand_where_the_trades_are_alone():
+    kline = Kline("00700.HK", "1m", 1752826080000, *("1" * 6), None, None)
+    [heal] = heals([kline], "stock-1", "stock", "rest-1", 1752826180731000)
+    bearing = {channel["address"] for channel in document()["channels"].values() if "HealControl" in channel["messages"]}
+    assert bearing == {heal.topic}
+    assert {name for name, text in documents().items() if "| `heal` |" in text} == {f"topics/{heal.topic}.md"}
 
 
 def test_no_file_names_a_topic_that_topics_yaml_does_not_list():

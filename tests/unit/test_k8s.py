@@ -222,6 +222,14 @@ def test_what_goes_on_running_is_probed_where_it_listens(resources, workloads):
         assert {probe["port"] for probe in paths.values()} == {port["name"]}
 
 
+def test_a_producer_has_time_to_take_up_a_full_spool(workloads):
+    for producer in (workload for workload in workloads if workload["kind"] == "Deployment"):
+        [spool] = [int(variable["value"]) for variable in container(producer)["env"] if variable["name"] == "INFOWAY_SPOOL_MIB"]
+        probe = container(producer)["startupProbe"]
+        # two MiB a second at least: it is read thrice, and so are the topics since its oldest record
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= spool / 2
+
+
 def test_selectors_find_their_own_pods_alone(resources, workloads):
     selectors = [
         (resource["metadata"]["name"], resource["spec"]["selector"].get("matchLabels", resource["spec"]["selector"]))

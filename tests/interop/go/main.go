@@ -1,4 +1,7 @@
-// Reads bars, VWAP and imbalance with franz-go and prints each record as a line of JSON: go run . RECORDS
+// Reads bars, VWAP and imbalance with franz-go and prints each record as a line of JSON, ten of them here,
+// with INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY set (`make run` prints them), and INFOWAY_PREFIX where there is one, in this folder:
+//
+//	$ go run . 10
 package main
 
 import (

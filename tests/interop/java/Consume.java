@@ -1,4 +1,8 @@
-// Reads bars, VWAP and imbalance with Apicurio's Avro serde and prints each record as a line of JSON: java Consume.java RECORDS
+// Reads bars, VWAP and imbalance with Apicurio's Avro serde and prints each record as a line of JSON, ten of them here,
+// with INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY set (`make run` prints them), and INFOWAY_PREFIX where there is one, in this folder:
+//
+//     $ mvn -q -B dependency:build-classpath -Dmdep.outputFile=classpath
+//     $ java -cp "$(cat classpath)" Consume.java 10
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.apicurio.registry.serde.avro.AvroKafkaDeserializer;

@@ -1,4 +1,8 @@
-// Publishes the keys on standard input, one a line, with a producer of default settings, and prints the partition of each: java Partition.java TOPIC
+// Publishes the keys on standard input, one a line, with a producer of default settings, and prints the partition of each,
+// with INFOWAY_BOOTSTRAP set, in this folder (TOPIC is one of your own: it writes to it):
+//
+//     $ mvn -q -B dependency:build-classpath -Dmdep.outputFile=classpath
+//     $ java -cp "$(cat classpath)" Partition.java TOPIC
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;

@@ -1,4 +1,8 @@
-// Reads bars, VWAP and imbalance with KafkaJS and prints each record as a line of JSON: node consume.mjs RECORDS
+// Reads bars, VWAP and imbalance with KafkaJS and prints each record as a line of JSON, ten of them here,
+// with INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY set (`make run` prints them), and INFOWAY_PREFIX where there is one, in this folder:
+//
+//     $ npm install
+//     $ node consume.mjs 10
 import { SchemaRegistry, SchemaType } from '@kafkajs/confluent-schema-registry'
 import avro from 'avsc'
 import kafkajs from 'kafkajs'

@@ -1,4 +1,9 @@
-"""Reads bars, VWAP and imbalance with confluent-kafka and prints each record as a line of JSON: python consume.py RECORDS"""
+"""Reads bars, VWAP and imbalance with confluent-kafka and prints each record as a line of JSON, ten of them here,
+with INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY set (`make run` prints them), and INFOWAY_PREFIX where there is one, in this folder:
+
+$ pip install "confluent-kafka[avro,schemaregistry]"
+$ python consume.py 10
+"""
 
 import json
 import os
