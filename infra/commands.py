@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from infra.spooling import open_backlog
 from infra.symbols_file import read_symbols, watch
 from producers.rest import LIVE_REST
 from producers.symbols import Feed
-from schemas.registry import Registry
+from schemas.registry import Registry, UnknownSchema
 from schemas.security import client
 from schemas.topics import Topology
-from schemas.wire import to_json
+from schemas.wire import UnreadableValue, to_json
 
 
 def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None, symbols_file: Path | None = None) -> int:
@@ -74,7 +75,10 @@ def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: fl
 
 
 def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
-    """Print a topic's committed records as JSON lines until Ctrl-C, null values left out. Raises NotAllowed."""
+    """Print a topic's committed records as JSON lines until Ctrl-C; null values are left out, unreadable ones named on stderr.
+
+    Raises ClusterUnnamed, NotAllowed and RegistryError.
+    """
     bootstrap, registry_url = named_cluster()
     read = ValueReader(Registry(registry_url))
     consumer = ck.Consumer({**client(bootstrap), "group.id": "tail", "enable.auto.commit": False, "log_level": 0})
@@ -92,8 +96,13 @@ def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
                 error, value = message.error(), message.value()
                 if error is not None:
                     raise refused(error, f"read {topic}")
-                if value is not None:
+                if value is None:
+                    continue
+                try:
                     print(json.dumps(to_json(*read(value))), flush=True)
+                except (UnknownSchema, UnreadableValue) as unreadable:
+                    # raw topics have what workers dead-letter
+                    print(f"{topic}[{message.partition()}] offset {message.offset()}: {unreadable}", file=sys.stderr, flush=True)
     finally:
         consumer.close()
     return 0

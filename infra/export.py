@@ -130,7 +130,7 @@ def _write_all(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: Val
 def _write_last(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: ValueReader, newest: Mapping[int, _File]) -> int:
     """Write the partitions' files anew with the last record of each bar, and return how many records there were.
 
-    In memory are, of a partition at a time, the last rows of what was read and of its file, about 400 bytes a row and up to three
+    In memory are, of a partition at a time, the last rows of what was read and of its file, about 300 bytes a row and up to three
     times while they are put together: 10 million bars in a partition take some 10 GB. What a file of --last holds is never forgotten,
     also where retention has deleted it. Raises ExportFailed, and nothing is written, where a bar has records in two partitions.
     """

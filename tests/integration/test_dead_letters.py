@@ -160,13 +160,26 @@ def test_null_values_among_the_letters_are_none(cluster, capsys, tmp_path):
     assert exported.value.code == 0
     assert duckdb.execute(f"select source_offset from '{tmp_path}/*/*.parquet' order by 1").fetchall() == [(0,), (1,)]
     command = [sys.executable, "-u", "-m", "infra.cli", "tail", "infoway.dead-letter", "--from-beginning"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tailing:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tailing:
         assert [json.loads(tailing.stdout.readline())["source_offset"] for _ in range(2)] == [0, 1]
         cluster.publish(cluster.dead_letter(2))
         assert json.loads(tailing.stdout.readline())["source_offset"] == 2
         tailing.send_signal(signal.SIGINT)
-        assert tailing.stdout.read() == ""
+        assert tailing.communicate() == ("", "")
     assert tailing.returncode == 0
+
+
+def test_tail_names_what_it_cannot_read_and_goes_on(cluster):
+    schema_id = cluster.registry.id_of(f"{cluster.raw}-value", load_schema("raw_trade"))
+    trade = compile_encoder(load_schema("raw_trade"), schema_id)(**load_example("raw_trade"))
+    cluster.publish(*((cluster.raw, 1, b"A", value, []) for value in (NOISE, b"junk", trade)))
+    command = [sys.executable, "-u", "-m", "infra.cli", "tail", "infoway.raw.trade", "--from-beginning"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tailing:
+        assert json.loads(tailing.stdout.readline())["symbol"] == "00005.HK"
+        tailing.send_signal(signal.SIGINT)
+        noise, junk = tailing.communicate()[1].splitlines()
+    assert noise.startswith(f"{cluster.raw}[1] offset 0: the schema registry")
+    assert junk.startswith(f"{cluster.raw}[1] offset 1: not Confluent's wire format")
 
 
 def test_a_record_goes_to_the_partition_that_its_key_has_today(cluster, capsys):
