@@ -103,9 +103,9 @@ class Player:
             played = self._begin(_feed(event), has_acks=True)
         played.last = event.recv_us
         if event.event == "disconnected":
-            outputs = played.core.disconnected(event.recv_us, event.reason)
+            outputs = played.core.disconnected(event.recv_us, event.reason, event.read_us)
         else:
-            outputs, _ = played.core.ended(event.recv_us)
+            outputs, _ = played.core.ended(event.recv_us, event.read_us)
         self._sink.publish(outputs, played.core.counters)
 
     def _open(self, feed: Feed, now: int, has_acks: bool) -> _Played:

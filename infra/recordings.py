@@ -62,6 +62,8 @@ class RecordedEvent:
     symbols: tuple[str, ...] = ()
     reason: str = ""
     since: int | None = None
+    read_us: int | None = None
+    """Of a disconnect or an end: when nothing that had come was left to be read."""
     taken_from: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -171,18 +173,21 @@ def _recorders(line: bytes, document: dict[str, Any]) -> Entry:
 
 
 def _event(received: int, feed: str, document: dict[str, Any]) -> RecordedEvent:
-    event, symbols, since = document["event"], document.get("symbols", []), document.get("since")
+    event, symbols = document["event"], document.get("symbols", [])
+    since, read_us = document.get("since"), document.get("read_us")
     if not isinstance(event, str) or event not in EVENTS:
         raise _NoEntry(f"event {event!r:.40} is not known")
     if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
         raise _NoEntry("symbols are no list of texts")
     if since is not None and not _is_time(since):
         raise _NoEntry("since is no positive integer")
+    if read_us is not None and not _is_time(read_us):
+        raise _NoEntry("read_us is no positive integer")
     taken_from = document.get("from", {})
     if not isinstance(taken_from, dict) or not all(isinstance(name, str) for name in taken_from.values()):
         raise _NoEntry("from names no feeds by symbol")
     business, reason = str(document.get("business") or ""), str(document.get("reason") or "")
-    return RecordedEvent(received, feed, event, business, tuple(symbols), reason, since, taken_from)
+    return RecordedEvent(received, feed, event, business, tuple(symbols), reason, since, read_us, taken_from)
 
 
 def _of_ms(received: int, frame: bytes) -> RecordedFrame:

@@ -47,6 +47,11 @@ class Feed:
     life: int = BEGINNING
     """Last sign of life."""
 
+    @property
+    def seen(self) -> int:
+        """Until when the feed was observed: its life is told by the producer's clock, and may be of long after what it has delivered."""
+        return self.life if self.event == BEGINNING else min(self.life, self.event)
+
 
 @dataclass(slots=True)
 class Coverage:
@@ -141,7 +146,7 @@ class Feeds:
                     elif coverage.feed is feed and not coverage.ended:
                         coverage.ended = True
                         # a producer's clock may be slow: what the feed has delivered was observed, whatever the clock says
-                        self._interrupt(coverage, max(control.ts, feed.event), FOREVER, "partial")
+                        self._interrupt(coverage, max(control.ts, feed.event) - self._latency, FOREVER, "partial")
                         changed.append(symbol)
         if control.kind in ("begin", "end", "mark"):
             feed.life = max(feed.life, control.ts_recv // 1000)
@@ -231,7 +236,7 @@ class Feeds:
             # symbols begin one after the other on a new connection, and each has been silent since the old one's end
             for coverage in self._symbols.values():
                 if coverage.feed is feed and coverage.lost is None:
-                    coverage.lost = feed.life
+                    coverage.lost = feed.seen
                     self._symbols_changed.add(coverage.symbol)
             feed.connection = connection
         return feed
@@ -259,8 +264,8 @@ class Feeds:
         coverage.lost = None
 
     def _silent_since(self, coverage: Coverage, at_most: int) -> int:
-        life = coverage.feed.life if coverage.lost is None else coverage.lost
-        return min(life, at_most) - self._latency
+        seen = coverage.feed.seen if coverage.lost is None else coverage.lost
+        return min(seen, at_most) - self._latency
 
     def _interrupt(self, coverage: Coverage, begin: int, to: int, kind: Completeness = "gap") -> None:
         # a producer's clock set back must not make a loss vanish

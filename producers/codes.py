@@ -37,7 +37,9 @@ class Verdict(Enum):
 
     RECONNECT = "close the connection and make a new one, with backoff"
     ASK_LATER = "keep the connection, send the request again after a while"
+    SLOW_DOWN = "keep the connection, send less, and the request again after a while"
     REPORT = "keep the connection, never send the same again"
+    WAIT = "after a connection that was lost, wait long for the vendor to notice; else stop"
     STOP = "close the connection and never try again"
 
 
@@ -52,10 +54,10 @@ class ErrorCode(NamedTuple):
 _CONNECTIONS = "close other connections of this key"
 
 ERRORS = {
-    427: ErrorCode("too many connections", Verdict.STOP, _CONNECTIONS),
-    429: ErrorCode("too many frames this minute", Verdict.ASK_LATER),
+    427: ErrorCode("too many connections", Verdict.WAIT, _CONNECTIONS),
+    429: ErrorCode("too many frames this minute", Verdict.SLOW_DOWN),
     500: ErrorCode("server error", Verdict.RECONNECT),
-    501: ErrorCode("too many frames this minute", Verdict.ASK_LATER),
+    501: ErrorCode("too many frames this minute", Verdict.SLOW_DOWN),
     502: ErrorCode("daily limit", Verdict.STOP, "the day's limit is used up; try tomorrow or take a larger plan"),
     503: ErrorCode("klines over the connection's quota", Verdict.REPORT),
     504: ErrorCode("depth levels over the connection's quota", Verdict.REPORT),
@@ -66,7 +68,7 @@ ERRORS = {
     509: ErrorCode("key invalid", Verdict.STOP, "check the API key"),
     510: ErrorCode("key empty", Verdict.STOP, "set the API key"),
     511: ErrorCode("key blacklisted", Verdict.STOP, "the vendor has blocked this key; ask the vendor"),
-    512: ErrorCode("too many connections", Verdict.STOP, _CONNECTIONS),
+    512: ErrorCode("too many connections", Verdict.WAIT, _CONNECTIONS),
     513: ErrorCode("heartbeat timeout", Verdict.RECONNECT),
     514: ErrorCode("wrong URL", Verdict.STOP),
     515: ErrorCode("request is not JSON", Verdict.REPORT),
@@ -75,7 +77,7 @@ ERRORS = {
     518: ErrorCode("handshake refused", Verdict.STOP),
     519: ErrorCode("handshake refused", Verdict.STOP),
     520: ErrorCode("handshake refused", Verdict.STOP),
-    521: ErrorCode("too many connections", Verdict.STOP, _CONNECTIONS),
+    521: ErrorCode("too many connections", Verdict.WAIT, _CONNECTIONS),
 }
 _UNKNOWN = ErrorCode("unknown", Verdict.RECONNECT)
 

@@ -29,6 +29,10 @@ class Coverage:
         """Symbols that were taken off the connection, of which something may still come."""
         self.event_clock: tuple[int, int] | None = None
         """Event time of the last trade or book (milliseconds), and when it was received."""
+        self.began = 0
+        """When something first began on the connection, 0 before."""
+        self._ahead = 0
+        self._ahead_of = ""
         self._feed, self._business, self._source = feed.name, feed.business, source
         self._partitions = partitions
         self._mark_period = mark_period_ms * 1000
@@ -41,15 +45,31 @@ class Coverage:
     def connect(self, connection: str, now: int) -> None:
         """Go on with a new connection, on which nothing has begun."""
         self.connection, self.life = connection, now
-        self.begun, self.removed = {}, set()
+        self.begun, self.removed, self.began = {}, set(), 0
         self._marks = Marks(self._mark_period)
 
-    def lose(self) -> None:
-        """Keep until when the lost connection saw what it had begun."""
-        self._known_until.update(dict.fromkeys(self.begun, self.life))
+    def event(self, ts_event: int, now: int) -> None:
+        """Take note of the time (milliseconds) of a trade or a book that was received at `now`."""
+        self.event_clock = ts_event, now
+        ahead = ts_event * 1000 - now
+        if ahead > self._ahead or self._ahead_of != self.connection:
+            # the least delay tells how the vendor's time goes by the producer's clock: neither is sure to be right
+            self._ahead, self._ahead_of = ahead, self.connection
+
+    def seen(self, read: int | None) -> int:
+        """Return until when what has happened was seen, in the vendor's time or the producer's, whichever is earlier.
+
+        `read` is when nothing that had come was left to be read, where that is known: life may be of long before.
+        """
+        return (self.life if read is None else min(self.life, read)) + min(self._ahead, 0)
+
+    def lose(self, read: int | None) -> None:
+        """Keep until when the lost connection saw what it had begun; `read` as in `seen`."""
+        self._known_until.update(dict.fromkeys(self.begun, self.seen(read)))
 
     def begin(self, channel: Channel, symbol: str, now: int) -> list[Output]:
         """Return the begin of a symbol, and the gap since the feed that it was taken over from has last seen it."""
+        self.began = self.began or now
         place = self.begun[channel, symbol] = self._marks.place(channel.topic, self._partition(channel, symbol), now)
         place.active = now
         known_until, taken = self._known_until.get((channel, symbol)), self._taken.pop((channel, symbol), None)
@@ -62,12 +82,12 @@ class Coverage:
             outputs.append(self._record("gap", channel, symbol, now, missed_from - LATENCY, f"moved to {self._feed}"))
         # what a change of the list has brought is owed from its begin on; of what was there from the start the log may know more
         if channel is Channel.TRADE and self._unseen is not None and (missed_from is not None or symbol in self._of_the_start):
-            self._unseen(symbol, self._business, self._feed, missed_from, now // 1000)
+            self._unseen(symbol, self._business, self._feed, missed_from, (now + max(self._ahead, 0)) // 1000)
         return outputs
 
-    def end(self, symbols: Collection[str] | None = None) -> tuple[list[Output], dict[str, dict[Channel, int]]]:
-        """End these symbols, else all; return their ends, and by symbol and channel until when they were seen."""
-        self.lose()
+    def end(self, symbols: Collection[str] | None = None, read: int | None = None) -> tuple[list[Output], dict[str, dict[Channel, int]]]:
+        """End these symbols, else all; return their ends, and by symbol and channel until when they were seen; `read` as in `seen`."""
+        self.lose(read)
         known = [place for place in self._known_until if symbols is None or place[1] in symbols]
         # at the last sign of life, not at `now`: what came after it is not known
         outputs: list[Output] = [self._record("end", *place, self._known_until[place]) for place in known]
@@ -99,7 +119,9 @@ class Coverage:
         return partition_of(symbol.encode(), self._partitions[channel.topic])
 
     def _record(self, kind: Kind, channel: Channel, symbol: str, time: int, ts_from: int | None = None, reason: str = "") -> ControlRecord:
-        return ControlRecord(channel.topic, symbol, None, self._control(kind, time, ts_from, time // 1000, reason))
+        # a begin, and what was not seen until it: in the later of the vendor's time and the producer's
+        ts = (time if kind == "end" else time + max(self._ahead, 0)) // 1000
+        return ControlRecord(channel.topic, symbol, None, self._control(kind, time, ts_from, ts, reason))
 
     def _control(self, kind: Kind, time: int, ts_from: int | None, ts: int, reason: str = "") -> Control:
         return Control(kind, self._feed, self._business, self.connection, self._source, ts, time, ts_from, reason)

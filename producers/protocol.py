@@ -16,13 +16,19 @@ from producers.frames import MAX_FRAME, Ack, Refusal, Unsubscribed, read_frame
 from producers.pushes import Push, UnreadableFrame
 from producers.records import DEAD_LETTER, FEED_STATUS, Output, Record
 from producers.repeats import Delivered, Repeats
-from producers.requests import PATIENCE, Requests, Send, channels_of
+from producers.requests import PATIENCE, Refused, Requests, Send, channels_of
 from producers.settings import FeedSettings
 from producers.silence import Silence
 from producers.symbols import Feed
 
 SILENCE = 60_000_000
 """Microseconds without any sign of life after which a connection counts as dead."""
+
+
+WAITS = 5
+"""How often in a row a feed waits where the vendor counts too many connections, before that is taken for the truth."""
+UNANSWERED = 2
+"""Subscriptions without an answer after which a connection on which none was taken counts as broken."""
 
 
 class State(Enum):
@@ -65,6 +71,8 @@ class FeedProtocol:
         """Why the state is BROKEN or REFUSED."""
         self.refusal: Refusal | None = None
         """The answer behind REFUSED."""
+        self.pause = 0
+        """Microseconds to wait at least before the next connection."""
         self.wanted_symbols = feed.symbols
         """May be set from any thread; the transport takes it up."""
         self.wanted_of: dict[str, Left] = {}
@@ -79,6 +87,10 @@ class FeedProtocol:
         self._coverage = Coverage(feed, settings.source, partitions, settings.mark_period_ms, settings.unseen)
         self._reported = ("", "")
         self._down_since: int | None = None
+        self._was_subscribed = False
+        self._refused: Refused = {}
+        """What the vendor has refused for good: it is not asked for on later connections."""
+        self._waits = 0
         self._connection = self._new_connection(0)
 
     @property
@@ -99,6 +111,7 @@ class FeedProtocol:
         self._silence.connect()
         self.state = State.OPEN
         self.reason = ""
+        self.pause = 0
         self.counters.connections += 1
         if self._settings.source == "replay" and not self._settings.has_acks:
             begun = [output for channel in channels_of(()) for output in self._begin(channel, self.feed.symbols, now)]
@@ -126,13 +139,14 @@ class FeedProtocol:
                 self._connection.requests.answered(frame.trace)
         self._connection.had_json = self._connection.had_json or data[:1] == b"{"
         outputs += self._silent(now)
+        outputs += self._unanswered(now)
         outputs += self._coverage.marks()
         return outputs
 
     def pong(self, now: int) -> list[Output]:
         """Take a WebSocket pong, a sign of life."""
         self._coverage.life = now
-        return self._silent(now) + self._coverage.marks()
+        return self._silent(now) + self._unanswered(now) + self._coverage.marks()
 
     def tick(self, now: int) -> None:
         """Let time pass; breaks a connection that has been without a sign of life for too long."""
@@ -144,25 +158,34 @@ class FeedProtocol:
         """Return what may be sent now, in this order."""
         return self._connection.requests.due(now, self._coverage.life) if self.state is State.OPEN else []
 
-    def disconnected(self, now: int, reason: str) -> list[Output]:
-        """End a connection that was lost, or note that none could be made."""
+    def disconnected(self, now: int, reason: str, read: int | None = None) -> list[Output]:
+        """End a connection that was lost, or note that none could be made.
+
+        `read` is when nothing that had come was left to be read, where the transport knows it: what came after may be lost.
+        """
+        outputs: list[Output] = []
+        coverage = self._coverage
         if self.state is not State.DOWN:
             self.counters.losses += 1
-            self._coverage.lose()
-            self._repeats.reconnect(self._coverage.life)
+            coverage.lose(read)
+            self._repeats.reconnect(coverage.seen(read))
+            if self._down_since is not None and coverage.began:
+                # it had data, though not every answer
+                outputs += self._over(coverage.began)
         if self.state is not State.REFUSED:
             self.state = State.DOWN
-        if self._down_since is not None:
-            return []
-        self._down_since = self._coverage.life or now
-        return self._report("down", reason, self._down_since)
+        if self._down_since is None:
+            self._down_since = coverage.seen(read) if coverage.life else now
+            return [*outputs, *self._report("down", reason, self._down_since)]
+        # once for an outage, and once more after a connection that brought nothing
+        return [*outputs, *(self._report("down", reason, self._down_since) if self._reported[0] != "down" else ())]
 
-    def ended(self, now: int) -> tuple[list[Output], list[Send]]:
-        """End the feed in order; return what to publish, and the unsubscriptions that may still be sent."""
+    def ended(self, now: int, read: int | None = None) -> tuple[list[Output], list[Send]]:
+        """End the feed in order; return what to publish, and the unsubscriptions that may still be sent; `read` as in `disconnected`."""
         farewell: list[Send] = []
         if self.state is State.OPEN:
             farewell = self._connection.requests.farewell(now)
-        outputs, seen = self._coverage.end()
+        outputs, seen = self._coverage.end(read=read)
         self._leave(seen)
         self.state = State.ENDED
         return [*outputs, *self._report("ended", "ended in order", now)], farewell
@@ -187,6 +210,9 @@ class FeedProtocol:
         self._coverage.change(removed, symbols, {symbol: left.seen for symbol, left in taken.items()})
         for symbol, left in taken.items():
             self._repeats.take_over(symbol, left.delivered)
+        if removed:
+            # room for what was refused, on the next connection
+            self._refused.clear()
         feed = replace(self.feed, symbols=symbols)
         self._connection.requests.change(feed)
         self.feed = feed
@@ -200,7 +226,7 @@ class FeedProtocol:
         self.left.update({symbol: Left(self.feed.name, until, self._repeats.of(symbol)) for symbol, until in seen.items()})
 
     def _new_connection(self, now: int) -> _Connection:
-        return _Connection(Requests(self.feed, self._settings.klines, self._chance, now))
+        return _Connection(Requests(self.feed, self._settings.klines, self._chance, now, self._refused))
 
     def _take_push(self, push: Push, now: int) -> list[Output]:
         outputs: list[Output] = []
@@ -224,11 +250,11 @@ class FeedProtocol:
             counters.klines += 1
         elif channel is Channel.DEPTH:
             counters.depth += 1
-            coverage.event_clock = (fields[1], now)
+            coverage.event(fields[1], now)
         else:
             counters.trades += 1
             _, ts_event, price, volume, _, direction, _ = fields
-            coverage.event_clock = (ts_event, now)
+            coverage.event(ts_event, now)
             repeat = self._repeats.seen(symbol, (ts_event, price, volume, direction), now)
             counters.repeats += repeat
             fields = (*fields, repeat)
@@ -241,11 +267,24 @@ class FeedProtocol:
         outputs = self._begin(taken.channel, symbols, now)
         if self._settings.source != "replay":
             self._silence.acked(symbols, now)
-        if self._connection.requests.complete:
-            if self._down_since is not None:
-                outputs += self._report("down", "over", self._down_since, until=now)
-                self._down_since = None
-            outputs += self._report("healthy", "subscribed", now)
+        return [*outputs, *self._decided(now)]
+
+    def _decided(self, now: int) -> list[Output]:
+        """Return what to report once the vendor has taken or refused every subscription."""
+        requests = self._connection.requests
+        if not requests.decided:
+            return []
+        outputs = self._over(now)
+        if not requests.complete:
+            return outputs
+        self._was_subscribed, self._waits = True, 0
+        return [*outputs, *self._report("healthy", "subscribed", now)]
+
+    def _over(self, until: int) -> list[Output]:
+        if self._down_since is None:
+            return []
+        outputs = self._report("down", "over", self._down_since, until=until)
+        self._down_since = None
         return outputs
 
     def _take_refusal(self, refusal: Refusal, now: int) -> list[Output]:
@@ -253,12 +292,21 @@ class FeedProtocol:
         self._connection.requests.answered(refusal.trace)
         reason = f"the vendor says {refusal.code or SUBSCRIBE_FAIL.decode()} {refusal.text}".rstrip()
         verdict = judge(refusal.code)
+        requests = self._connection.requests
         if verdict is Verdict.REPORT:
-            return self._report("degraded", reason, now)
-        if verdict is Verdict.ASK_LATER:
-            self._connection.requests.ask_later(refusal.trace, now)
+            requests.refused(refusal.trace)
+            # before the report: what was refused for good stays the last that is said
+            return [*self._decided(now), *self._report("degraded", reason, now)]
+        if verdict in (Verdict.ASK_LATER, Verdict.SLOW_DOWN):
+            requests.ask_later(refusal.trace, now, slower=verdict is Verdict.SLOW_DOWN)
             return self._report("degraded", f"{reason}; asked again in {PATIENCE // 1_000_000} s", now)
         self.reason = reason
+        if verdict is Verdict.WAIT and self._was_subscribed and self._waits < WAITS:
+            # most likely our own connection, which the vendor does not know yet to be lost
+            self._waits += 1
+            self.pause = PATIENCE
+            self.state = State.BROKEN
+            return []
         if verdict is Verdict.RECONNECT:
             self.state = State.BROKEN
             return []
@@ -277,6 +325,16 @@ class FeedProtocol:
         self.counters.silent = len(self._silence.silent)
         reason = f"acked, but no data for {self._settings.silence_ms / 1000:g} s of market hours: check the symbol and its business"
         return [self._status("degraded", reason, now, None, found)]
+
+    def _unanswered(self, now: int) -> list[Output]:
+        requests = self._connection.requests
+        if not requests.unanswered or self.state is not State.OPEN:
+            return []
+        count, requests.unanswered = requests.unanswered, 0
+        if requests.never_answered >= UNANSWERED:
+            self.state, self.reason = State.BROKEN, "the vendor has answered no subscription"
+        reason = f"no answer to {count} of our requests; asked again in {PATIENCE // 1_000_000} s"
+        return self._report("degraded", reason, now)
 
     def _dead_letter(self, data: bytes, error: UnreadableFrame, now: int) -> list[Output]:
         self.counters.received += 1

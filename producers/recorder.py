@@ -100,10 +100,11 @@ class Recorder:
         with self._lock:
             self._write(_line({"recv_us": now, "feed": feed.name, "event": "pong"}), now)
 
-    def event(self, feed: Feed, event: str, now: int, reason: str = "") -> None:
-        """Record what became of a feed's connection: connected, subscribed, disconnected, ended."""
+    def event(self, feed: Feed, event: str, now: int, reason: str = "", read: int | None = None) -> None:
+        """Record what became of a feed's connection: connected, subscribed, disconnected, ended; `read` as its protocol is told."""
+        more = {name: value for name, value in (("reason", reason), ("read_us", read)) if value}
         with self._lock:
-            self._write(_event_line(feed, event, now, {"reason": reason} if reason else {}), now)
+            self._write(_event_line(feed, event, now, more), now)
             if event == "connected":
                 self._connections[feed.name] = (feed, now)
             elif event in ("disconnected", "ended"):
@@ -218,20 +219,20 @@ class RecordedFeed(FeedProtocol):
         self._recorder.pong(self.feed, now)
         return super().pong(now)
 
-    def disconnected(self, now: int, reason: str) -> list[Output]:
+    def disconnected(self, now: int, reason: str, read: int | None = None) -> list[Output]:
         """End a connection that was lost, or note that none could be made."""
-        self._recorder.event(self.feed, "disconnected", now, reason)
-        return super().disconnected(now, reason)
+        self._recorder.event(self.feed, "disconnected", now, reason, read)
+        return super().disconnected(now, reason, read)
 
     def change_symbols(self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int) -> list[Output]:
         """Carry these symbols from now on."""
         self._recorder.change(replace(self.feed, symbols=symbols), {symbol: left.feed for symbol, left in taken.items()}, now)
         return super().change_symbols(symbols, taken, now)
 
-    def ended(self, now: int) -> tuple[list[Output], list[Send]]:
+    def ended(self, now: int, read: int | None = None) -> tuple[list[Output], list[Send]]:
         """End the feed in order."""
-        self._recorder.event(self.feed, "ended", now)
-        return super().ended(now)
+        self._recorder.event(self.feed, "ended", now, read=read)
+        return super().ended(now, read)
 
 
 def _frame_line(feed: str, data: bytes, now: int) -> bytes:

@@ -21,6 +21,8 @@ HEARTBEAT_PERIOD = 30_000_000
 """Microseconds; the vendor closes a socket after 60 s without one."""
 PING_PERIOD = 2_000_000
 """Microseconds of silence after which a sign of life is asked for: 30 pings a minute leave room in the budget."""
+SLOW_PING_PERIOD = 10_000_000
+"""That of a connection that was told to slow down: enough for the watchdog."""
 PATIENCE = 60_000_000
 """Microseconds to wait before a request goes out again that met a quota or a rate limit: the vendor counts by the minute."""
 
@@ -59,17 +61,30 @@ def channels_of(klines: Sequence[str]) -> list[Channel]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A subscription that was sent; `whole`: for every symbol that the feed had then."""
+    """A subscription that was sent, `whole` for every symbol that the feed had then, or an unsubscription."""
 
     channel: Channel
     symbols: tuple[str, ...]
-    whole: bool
+    whole: bool = False
+    unsubscribes: bool = False
+
+
+Refused = dict[Channel, set[str]]
+"""Symbols that the vendor has refused for good, by channel."""
 
 
 class Requests:
     """The requests of one connection, opened at `now` (microseconds): one frame for all symbols of a channel."""
 
-    def __init__(self, feed: Feed, klines: Sequence[str], chance: random.Random, now: int) -> None:
+    def __init__(self, feed: Feed, klines: Sequence[str], chance: random.Random, now: int, refused: Refused) -> None:
+        """`refused` is left out, and gets what the vendor refuses on this connection."""
+        self.unanswered = 0
+        """Requests whose answer has not come in time and that go out again, since someone took note of it."""
+        self.never_answered = 0
+        """How many there were in a row before the first answer of the connection."""
+        self._refused = refused
+        self._given_up: set[Channel] = set()
+        self._slow = False
         self._feed = feed
         self._klines = klines
         self._chance = chance
@@ -79,6 +94,7 @@ class Requests:
         self._added: dict[Channel, tuple[str, ...]] = {}
         self._removed: tuple[str, ...] = ()
         self._unasked: list[Channel] = []
+        self._unask_from = now
         self._asked: dict[str, Asked] = {}
         self._acked: set[Channel] = set()
         self._unanswered: dict[str, int] = {}
@@ -92,6 +108,11 @@ class Requests:
         return self._acked.issuperset(self._channels)
 
     @property
+    def decided(self) -> bool:
+        """Whether the vendor has taken or refused every channel's subscription."""
+        return (self._acked | self._given_up).issuperset(self._channels)
+
+    @property
     def settled(self) -> bool:
         """Whether no unsubscription is left to send, and what was sent is answered, or has waited long enough."""
         return not self._unasked and not self._unanswered
@@ -99,6 +120,16 @@ class Requests:
     def answered(self, trace: str | None) -> None:
         """Note that the vendor has answered a request; without its trace, the oldest."""
         self._unanswered.pop(trace or next(iter(self._unanswered), ""), None)
+        self.never_answered = 0
+
+    def refused(self, trace: str | None) -> None:
+        """Note that the vendor refuses a subscription for good: neither it nor its symbols on its channel are asked for again."""
+        asked = self._asked.get(trace or "")
+        if asked is None or asked.unsubscribes:
+            return
+        self._refused.setdefault(asked.channel, set()).update(asked.symbols)
+        if asked.whole:
+            self._given_up.add(asked.channel)
 
     def due(self, now: int, life: int) -> list[Send]:
         """Return what may be sent at `now`, heartbeats first; `life` is the connection's last sign of life."""
@@ -106,18 +137,30 @@ class Requests:
         if now >= self._next_heartbeat and self._budget.take(now, reserved=0):
             frames.append(self._text(HEARTBEAT, None, now))
             self._next_heartbeat = now + HEARTBEAT_PERIOD
-        if self._unanswered:
-            self._unanswered = {trace: asked for trace, asked in self._unanswered.items() if now - asked < ANSWER}
-        while self._unasked and self._budget.take(now):
+        for trace in [trace for trace, asked in self._unanswered.items() if now - asked >= ANSWER]:
+            # an answer that is lost, or that the vendor never gave: without it nobody knows whether data will come
+            del self._unanswered[trace]
+            if not self._asked[trace].unsubscribes:
+                self.ask_later(trace, now)
+                self.unanswered += 1
+                self.never_answered += not self._acked
+        while self._unasked and now >= self._unask_from and self._budget.take(now):
             frames.append(self._unsubscribe(self._unasked[0], self._removed, now))
             # only now: from another thread it must not look settled in between
             del self._unasked[0]
-        while self._wanted and self._feed.symbols and now >= self._ask_from and self._budget.take(now):
-            frames.append(self._subscribe(self._wanted.pop(0), self._feed.symbols, now, whole=True))
+        while self._wanted and self._feed.symbols and now >= self._ask_from:
+            symbols = self._allowed(self._wanted[0])
+            if not symbols:
+                self._given_up.add(self._wanted.pop(0))
+            elif self._budget.take(now):
+                frames.append(self._subscribe(self._wanted.pop(0), symbols, now, whole=True))
+            else:
+                break
         while self._added and now >= self._ask_from and self._budget.take(now):
             channel = next(iter(self._added))
             frames.append(self._subscribe(channel, self._added.pop(channel), now, whole=False))
-        if now - max(life, self._pinged) >= PING_PERIOD and self._budget.take(now):
+        self._slow = self._slow and now < self._ask_from
+        if now - max(life, self._pinged) >= (SLOW_PING_PERIOD if self._slow else PING_PERIOD) and self._budget.take(now):
             frames.append(Send("ping", b""))
             self._pinged = now
         return frames
@@ -146,23 +189,39 @@ class Requests:
     def acked(self, channel: Channel, trace: str | None) -> Asked:
         """Note that a subscription was taken, and return it: the request of this trace, else all symbols of the channel given."""
         self.answered(trace)
-        taken = self._asked.get(trace or "") or Asked(channel, self._feed.symbols, whole=True)
+        taken = self._asked.get(trace or "")
+        if taken is None or taken.unsubscribes:
+            taken = Asked(channel, self._allowed(channel), whole=True)
         if taken.whole:
             self._acked.add(taken.channel)
         return taken
 
-    def ask_later(self, trace: str | None, now: int) -> None:
-        """Send the request of a trace once more after a while; where the trace is unknown, what has no ack, else all."""
+    def ask_later(self, trace: str | None, now: int, slower: bool = False) -> None:
+        """Send the request of a trace once more after a while; where the trace is unknown, what has no ack, else all.
+
+        `slower`: the vendor says that too many frames come.
+        """
+        self._slow = self._slow or slower
         asked = self._asked.get(trace or "")
+        if asked and asked.unsubscribes:
+            before = self._removed if self._unasked else ()
+            self._removed = tuple(each for each in dict.fromkeys((*before, *asked.symbols)) if each not in self._feed.symbols)
+            if self._removed and asked.channel not in self._unasked:
+                self._unasked.append(asked.channel)
+            self._unask_from = now + PATIENCE
+            return
+        self._ask_from = now + PATIENCE
         if asked and not asked.whole:
             symbols = dict.fromkeys((*self._added.get(asked.channel, ()), *asked.symbols))
             self._added[asked.channel] = tuple(symbol for symbol in symbols if symbol in self._feed.symbols)
-            self._ask_from = now + PATIENCE
             return
         refused = [asked.channel] if asked else [channel for channel in self._channels if channel not in self._acked] or self._channels
         self._acked.difference_update(refused)
         self._wanted += [channel for channel in refused if channel not in self._wanted]
-        self._ask_from = now + PATIENCE
+
+    def _allowed(self, channel: Channel) -> tuple[str, ...]:
+        refused = self._refused.get(channel, ())
+        return tuple(symbol for symbol in self._feed.symbols if symbol not in refused)
 
     def _subscribe(self, channel: Channel, symbols: tuple[str, ...], now: int, whole: bool) -> Send:
         codes = ",".join(symbols)
@@ -177,7 +236,7 @@ class Requests:
         data = {"codes": ",".join(symbols)}
         if channel is Channel.KLINE:
             data["klineTypes"] = ",".join(str(KLINE_TYPES[interval]) for interval in self._klines)
-        return self._text(channel.unsubscribe, data, now)
+        return self._text(channel.unsubscribe, data, now, Asked(channel, symbols, unsubscribes=True))
 
     def _text(self, code: int, data: dict[str, Any] | None, now: int, asks: Asked | None = None) -> Send:
         trace = f"{self._chance.getrandbits(48):012x}"
