@@ -104,7 +104,7 @@ class Registry:
         said = " ".join(response.text.split())[:300]
         if response.status_code == httpx.codes.CONFLICT:
             raise RegistryError(f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {said}")
-        if response.status_code == httpx.codes.NOT_FOUND and (path.startswith("/schemas/") or _error_code(response) in _ABSENT):
+        if response.status_code == httpx.codes.NOT_FOUND and _error_code(response) in _ABSENT:
             raise UnknownSchema(f"the schema registry at {self.url} knows no {path.removeprefix('/')}")
         if response.status_code == httpx.codes.NOT_FOUND and _error_code(response) is None:
             raise self._elsewhere(response, method, path)

@@ -62,7 +62,8 @@ def test_an_id_that_the_registry_denies_makes_a_dead_letter():
     assert "schemas/ids/65535" in record.error_text
 
 
-@pytest.mark.parametrize("status", [500, 503, 401])
+# a bare 404 is that of a gateway before the registry
+@pytest.mark.parametrize("status", [500, 503, 401, 404])
 def test_a_registry_that_does_not_answer_is_no_reason_for_a_dead_letter(status):
     with pytest.raises(RegistryError):
         reader(lambda request: httpx.Response(status))(Message())
