@@ -29,6 +29,7 @@ from schemas.cluster import NotApplied, TopicHidden, require
 from schemas.control import Control
 from schemas.registry import Registry, RegistryError
 from schemas.security import SecurityError, client
+from schemas.topics import load_schema
 
 RAW_TRADE = "infoway.raw.trade"
 RAW_DEPTH = "infoway.raw.depth"
@@ -78,7 +79,10 @@ def build(settings: Settings, trades: TradeReader) -> EngineApp:
         **dict.fromkeys(bar_topics, bar_revision_of),
     }
     heals = _heals_within(calendars)
-    decoders = {topology.name(name): RawReader(registry, record_of, heals) for name, record_of in reads.items()}
+    schemas = {topic.name: load_schema(topic.schema) for topic in topology.topics() if topic.schema is not None}
+    decoders = {
+        topology.name(name): RawReader(registry, schemas[topology.name(name)], record_of, heals) for name, record_of in reads.items()
+    }
     return create_app(settings.group, engine, decoders, settings.batch_records, datadir=str(settings.work_dir))
 
 

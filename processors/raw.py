@@ -10,7 +10,7 @@ from processors.records import BarRevision, Book, ControlRecord, Heal, Kline, Re
 from processors.sessions import BeyondCalendar
 from schemas.control import Control, Headers, UnreadableControl, read_control
 from schemas.registry import Registry, UnknownSchema
-from schemas.wire import Decoder, UnreadableValue, compile_decoder, schema_id_of
+from schemas.wire import Decoder, Schema, UnreadableValue, compile_decoder, schema_id_of
 
 RecordOf = Callable[[int, dict[str, Any]], Trade | Book | Kline | BarRevision]
 HealOf = Callable[[int, str | None, Control], Heal]
@@ -23,8 +23,10 @@ class RawReader:
     since a record that is merely not readable yet is no dead letter. One whose id the registry denies is: producers register first.
     """
 
-    def __init__(self, registry: Registry, record_of: RecordOf, heal_of: HealOf = heal_of) -> None:
+    def __init__(self, registry: Registry, schema: Schema, record_of: RecordOf, heal_of: HealOf = heal_of) -> None:
+        """`schema` is what `record_of` knows of the topic; records of other versions have its defaults for what they lack."""
         self._registry = registry
+        self._schema = schema
         self._record_of = record_of
         self._heal_of = heal_of
         self._decoders: dict[int, Decoder] = {}
@@ -44,7 +46,7 @@ class RawReader:
     def _decoder(self, schema_id: int) -> Decoder:
         decoder = self._decoders.get(schema_id)
         if decoder is None:
-            decoder = self._decoders[schema_id] = compile_decoder(self._registry.schema(schema_id))
+            decoder = self._decoders[schema_id] = compile_decoder(self._registry.schema(schema_id), self._schema)
         return decoder
 
 

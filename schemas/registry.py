@@ -101,20 +101,30 @@ class Registry:
             raise RegistryError(
                 f"no answer from the schema registry at {self.url} ({error}): is it running, and is the address right?"
             ) from error
+        said = " ".join(response.text.split())[:300]
         if response.status_code == httpx.codes.CONFLICT:
-            raise RegistryError(
-                f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {response.text[:300]}"
-            )
-        if response.status_code == httpx.codes.NOT_FOUND and (path.startswith("/schemas/") or _error_code(response) in _ABSENT):
+            raise RegistryError(f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {said}")
+        if response.status_code == httpx.codes.NOT_FOUND and _error_code(response) in _ABSENT:
             raise UnknownSchema(f"the schema registry at {self.url} knows no {path.removeprefix('/')}")
         if response.status_code == httpx.codes.NOT_FOUND and _error_code(response) is None:
+            raise self._elsewhere(response, method, path)
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise RegistryError(
-                f"no schema registry's API at {self.url} (404 to {method} {path}): give its whole address, "
-                "of Apicurio http://HOST:PORT/apis/ccompat/v7"
+                f"the schema registry answered {response.status_code} to {method} {path}: {said}: "
+                "check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN, and what they are allowed"
             )
         if response.is_error:
-            raise RegistryError(f"the schema registry answered {response.status_code} to {method} {path}: {response.text[:300]}")
-        return response.json()
+            raise RegistryError(f"the schema registry answered {response.status_code} to {method} {path}: {said}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise self._elsewhere(response, method, path) from error
+
+    def _elsewhere(self, response: httpx.Response, method: str, path: str) -> RegistryError:
+        return RegistryError(
+            f"no schema registry's API at {self.url} ({response.status_code} to {method} {path}): give its whole address, "
+            "of Apicurio http://HOST:PORT/apis/ccompat/v7"
+        )
 
 
 def _auth(security: Security) -> httpx.Auth | None:

@@ -84,7 +84,7 @@ def market(group: str) -> Pipeline:
         topology.name(SOURCE),
         agents,
         outputs,
-        RawReader(_OneSchema(), trade_of),
+        RawReader(_OneSchema(), load_schema("raw_trade"), trade_of),
         partial(_trade, compile_encoder(load_schema("raw_trade"), 1)),
     )
 

@@ -93,3 +93,10 @@ def test_a_unit_is_not_seen_by_the_registry_so_the_history_of_the_schemas_must(r
     registry.register(subject, FIRST)
     assert registry.register(subject, today)
     assert breaks(FIRST, today, "v1") == [f"field {name}: {change}: records of v1 would be read wrong"]
+
+
+def test_a_namespace_is_not_seen_by_the_registry_so_the_history_of_the_schemas_must(registry, namespace):
+    today, subject = {**FIRST, "namespace": "other"}, f"{namespace}infoway.vwap.1m-value"
+    registry.register(subject, FIRST)
+    assert registry.register(subject, today)
+    assert "record infoway.streams.Vwap is now other.Vwap: today's readers cannot read records of v1" in breaks(FIRST, today, "v1")

@@ -6,6 +6,7 @@ Each example is run in a copy of its folder by the commands that its head gives;
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -76,7 +77,9 @@ def environment(stack):
             producer.produce(name, value, key, partition)
         producer.flush(20)
         producer.commit_transaction(20) if commit else producer.abort_transaction(20)
-    variables = {"INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": prefix}
+    # a list, as of a cluster of several brokers
+    bootstrap = f"{stack.bootstrap},{stack.bootstrap}"
+    variables = {"INFOWAY_BOOTSTRAP": bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": prefix}
     return {**os.environ, **variables}
 
 
@@ -92,9 +95,16 @@ def tool(name, what):
 
 
 def run(command, folder, environment, text=None, timeout=120):
-    done = subprocess.run(command, cwd=folder, env=environment, input=text, capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == 0, f"{command[0]}: {done.stderr[-2000:]}{done.stdout[-500:]}"
-    return done.stdout
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes) as process:
+        try:
+            printed, said = process.communicate(text, timeout=timeout)
+        except BaseException:
+            # what a tool has started goes with it
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 0, f"{command[0]}: {said[-2000:]}{printed[-500:]}"
+    return printed
 
 
 def commands(file):

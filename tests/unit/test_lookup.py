@@ -134,3 +134,20 @@ def test_what_another_has_registered_at_the_same_time_is_no_error():
 def test_what_the_registry_refuses_and_nobody_else_has_done_is_an_error(level, found):
     with pytest.raises(RegistryError, match="the schema registry refused"):
         raced(level, found).register("infoway.late-value", load_schema("late_trade"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (httpx.Response(200, text="<html>\nlog in\n</html>"), "no schema registry's API at http://registry.invalid (200 to POST"),
+        (httpx.Response(302, headers={"location": "/login"}), "no schema registry's API at http://registry.invalid (302 to POST"),
+        (httpx.Response(502, text="<html>\nbad\n  gateway\n</html>"), "<html> bad gateway </html>"),
+        (httpx.Response(401, text="{}"), "{}: check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN"),
+        (httpx.Response(403, text="{}"), "{}: check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN"),
+    ],
+)
+def test_an_answer_that_is_no_registrys_is_one_line_that_says_what_to_do(answer, message):
+    with pytest.raises(RegistryError) as raised:
+        registry(lambda request: answer).refusal("infoway.late-value", load_schema("late_trade"))
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)

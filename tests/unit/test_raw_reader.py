@@ -1,4 +1,6 @@
-"""What becomes of a message that names a schema which the registry denies, or cannot be asked for."""
+"""What becomes of a message that names a schema of another version, one which the registry denies, or cannot be asked for."""
+
+import json
 
 import httpx
 import pytest
@@ -8,11 +10,16 @@ from processors.raw import RawReader
 from processors.records import Unreadable
 from schemas.control import Control
 from schemas.registry import Registry, RegistryError
+from schemas.topics import load_example, load_schema
+from schemas.wire import compile_encoder
+
+RAW_TRADE = load_schema("raw_trade")
 
 
 class Message:
-    def __init__(self, control=None):
+    def __init__(self, control=None, value=b"\0\0\0\xff\xffnoise"):
         self.control = control
+        self.written = value
 
     def offset(self):
         return 7
@@ -21,7 +28,7 @@ class Message:
         return b"A"
 
     def value(self):
-        return None if self.control else b"\0\0\0\xff\xffnoise"
+        return None if self.control else self.written
 
     def headers(self):
         return self.control and self.control.headers()
@@ -30,7 +37,22 @@ class Message:
 def reader(answer):
     registry = Registry("http://registry.invalid/apis/ccompat/v7")
     registry._http = httpx.Client(base_url=registry.url, transport=httpx.MockTransport(answer))
-    return RawReader(registry, trade_of)
+    return RawReader(registry, RAW_TRADE, trade_of)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [field for field in RAW_TRADE["fields"] if field["name"] not in ("turnover", "trade_type", "extra")],
+        [*RAW_TRADE["fields"], {"name": "venue", "type": ["null", "string"], "default": None}],
+    ],
+    ids=["without the fields that have a default", "with one more"],
+)
+def test_a_record_of_another_version_is_read_as_ours_with_our_defaults(fields):
+    schema, example = {**RAW_TRADE, "fields": fields}, load_example("raw_trade")
+    value = compile_encoder(schema, 5)(*(example.get(field["name"]) for field in fields))
+    record = reader(lambda request: httpx.Response(200, json={"schema": json.dumps(schema)}))(Message(value=value))
+    assert record == trade_of(7, example)
 
 
 def test_an_id_that_the_registry_denies_makes_a_dead_letter():
@@ -40,7 +62,8 @@ def test_an_id_that_the_registry_denies_makes_a_dead_letter():
     assert "schemas/ids/65535" in record.error_text
 
 
-@pytest.mark.parametrize("status", [500, 503, 401])
+# a bare 404 is that of a gateway before the registry
+@pytest.mark.parametrize("status", [500, 503, 401, 404])
 def test_a_registry_that_does_not_answer_is_no_reason_for_a_dead_letter(status):
     with pytest.raises(RegistryError):
         reader(lambda request: httpx.Response(status))(Message())

@@ -1,10 +1,12 @@
 """What `topology plan` finds: comparisons of plain values, what the environment asks for, what is printed, exit codes."""
 
 import json
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from infra import cli
 from infra.topology import Refused, TopologyError, cluster, command
@@ -159,6 +161,41 @@ def test_what_the_cluster_would_not_create_is_refused_with_its_reason(environmen
     [refused] = [attribute for attribute in planned.changes[0].attributes if attribute.refused]
     assert (refused.name, refused.refused) == (blamed, "the cluster says: only 1 broker(s) are registered")
     assert f"{BAR}: {blamed} {refused.new}, the cluster says" in str(Refused(planned))
+
+
+class Answering:
+    """An admin client of a cluster that answers an error's code to the creation of each topic, or None."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def create_topics(self, topics, validate_only, request_timeout):
+        assert validate_only
+        found = {topic.topic: Future() for topic in topics}
+        for future in found.values():
+            future.set_exception(KafkaException(KafkaError(self.code, "so it is."))) if self.code else future.set_result(None)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("code", "refusals"),
+    [
+        (None, {}),
+        (KafkaError.INVALID_REPLICATION_FACTOR, {BAR: "so it is"}),
+        (KafkaError.POLICY_VIOLATION, {BAR: "so it is"}),
+        # who may look and not create sees the plan too, and so does who comes second
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, {}),
+        (KafkaError.TOPIC_ALREADY_EXISTS, {}),
+    ],
+)
+def test_the_cluster_is_asked_what_it_would_create(code, refusals):
+    topics = [topic for topic in NAMES.topics() if topic.name == BAR]
+    assert cluster._refusals(Answering(code), topics, 3) == refusals
+
+
+def test_any_other_answer_is_an_error():
+    with pytest.raises(TopologyError, match=r"topic x\.infoway\.bars\.1m: so it is"):
+        cluster._refusals(Answering(KafkaError.REQUEST_TIMED_OUT), [topic for topic in NAMES.topics() if topic.name == BAR], 3)
 
 
 def test_the_environment_says_replication_and_retention():

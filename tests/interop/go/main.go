@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hamba/avro/v2"
@@ -26,7 +27,7 @@ func main() {
 	registry, err := sr.NewClient(sr.URLs(os.Getenv("INFOWAY_REGISTRY")))
 	check(err)
 	consumer, err := kgo.NewClient(
-		kgo.SeedBrokers(os.Getenv("INFOWAY_BOOTSTRAP")),
+		kgo.SeedBrokers(strings.Split(os.Getenv("INFOWAY_BOOTSTRAP"), ",")...),
 		kgo.ConsumeTopics(prefix+"infoway.bars.1m", prefix+"infoway.vwap.1m", prefix+"infoway.depth.imbalance"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		// what a worker that died had not committed is not for others

@@ -32,7 +32,7 @@ class Decimal extends avro.types.LogicalType {
 }
 
 const registry = new SchemaRegistry({ host: INFOWAY_REGISTRY }, { [SchemaType.AVRO]: { logicalTypes: { decimal: Decimal } } })
-const kafka = new kafkajs.Kafka({ brokers: [INFOWAY_BOOTSTRAP], logLevel: kafkajs.logLevel.ERROR })
+const kafka = new kafkajs.Kafka({ brokers: INFOWAY_BOOTSTRAP.split(','), logLevel: kafkajs.logLevel.ERROR })
 // reads committed records only, as is KafkaJS's default
 const consumer = kafka.consumer({ groupId: `${INFOWAY_PREFIX}interop-node` })
 let left = Number(process.argv[2])
