@@ -341,6 +341,31 @@ def test_a_file_from_the_middle_plays_by_itself(tmp_path):
     assert [output for output in played(read_recordings([headless]))["crypto-1"] if isinstance(output, ControlRecord)]
 
 
+def test_a_reconnect_in_a_file_from_the_middle_begins_its_symbols_with_the_acks_as_live(tmp_path):
+    with Recorder(tmp_path, rotate_mib=0.004) as recorder:
+        session = Session(recorder, CRYPTO)
+        session.subscribe(CRYPTO, NOON)
+        for number in range(60):
+            session.do(CRYPTO, "receive", trade(number), NOON + SECOND + number)
+        session.do(CRYPTO, "disconnected", NOON + 10 * SECOND, "reset")
+        before = len(session.outputs["crypto-1"])
+        session.do(CRYPTO, "connected", NOON + 20 * SECOND)
+        session.do(CRYPTO, "receive", b'{"code":516,"msg":"quota"}', NOON + 20 * SECOND + 5)
+        for code in (10001, 10004, 10007):
+            session.do(CRYPTO, "receive", b'{"code":%d,"msg":"ok"}' % code, NOON + 80 * SECOND)
+        session.do(CRYPTO, "receive", trade(60), NOON + 81 * SECOND)
+        session.do(CRYPTO, "ended", NOON + 90 * SECOND)
+    assert len(recorder.files) > 1
+    live = session.outputs["crypto-1"][before:]
+    alone = played(read_recordings(recorder.files[-1:]))["crypto-1"][-len(live) :]
+    begins = [output.control.ts for output in alone if isinstance(output, ControlRecord) and output.control.kind == "begin"]
+    assert begins == [NOON // 1000 + 80_000] * 6
+    # a file without the acks of its first connection, and without klines, does not say that these were subscribed
+    assert [output for output in alone if output.topic != "infoway.raw.kline"] == [
+        output for output in live if output.topic != "infoway.raw.kline"
+    ]
+
+
 def test_a_killed_recording_is_ended_by_the_player_and_a_refused_one_is_not(tmp_path):
     with Recorder(tmp_path / "killed") as recorder:
         session = Session(recorder, CRYPTO)
