@@ -41,6 +41,7 @@ from producers.answers import RestError
 from producers.backlog import BacklogFull
 from producers.outages import OutagesUnreadable
 from producers.plan import PlanTooSmall
+from producers.proxy import BadProxy
 from producers.publish import PublishError
 from producers.recorder import ROTATE_MIB, RecordingFailed
 from producers.spool import SpoolUnusable
@@ -57,6 +58,7 @@ EXPECTED = (
     BadAddress,
     BadKey,
     BadPeriod,
+    BadProxy,
     BadScript,
     BadSilence,
     BadSpoolSize,

@@ -14,6 +14,7 @@ from producers.backfill import Healer
 from producers.backlog import Backlog
 from producers.counters import FeedCounters
 from producers.protocol import FeedProtocol
+from producers.proxy import check_proxy
 from producers.publish import Publisher, PublishError, Sink, open_producer, raw_partitions
 from producers.recorder import RecordedFeed, Recorder
 from producers.running import RunningFeeds
@@ -71,10 +72,12 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def endpoint_of(key: str, url: str | None) -> Endpoint:
-    """Return the vendor's address, or `url`, a simulator's, which takes any key; raises KeyMissing and BadAddress."""
+    """Return the vendor's address, or `url`, a simulator's, which takes any key; raises KeyMissing, BadAddress and BadProxy."""
     if not key and url is None:
         raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
-    return Endpoint(url or LIVE_URL, key or "simulator")
+    endpoint = Endpoint(url or LIVE_URL, key or "simulator")
+    check_proxy(endpoint.base_url)
+    return endpoint
 
 
 def market_hours() -> IsOpen:

@@ -15,11 +15,19 @@ from producers.settings import FeedSettings
 from producers.symbols import BUSINESSES, BadSymbol, Feed, business_of
 
 
+class _PlayedFeed(FeedProtocol):
+    """A feed's protocol whose recording may begin after the acks of its connection, and have those of the next."""
+
+    def expect_acks(self) -> None:
+        """Begin symbols with the vendor's acks from the next connection on."""
+        self._settings = replace(self._settings, has_acks=True)
+
+
 @dataclass(slots=True)
 class _Played:
     """A feed under way: when its connection was made, and the last time that it was heard of."""
 
-    core: FeedProtocol
+    core: _PlayedFeed
     connected: int = 0
     last: int = 0
 
@@ -79,6 +87,7 @@ class Player:
                 self._open(_feed(event), event.recv_us, has_acks=False).connected = event.since
         elif played is not None and played.core.state is State.DOWN:
             played.connected = played.last = event.recv_us
+            played.core.expect_acks()
             self._sink.publish(played.core.connected(event.recv_us), played.core.counters)
         else:
             # the first, or one of another process: the one before had ended, or was killed
@@ -117,7 +126,7 @@ class Player:
     def _begin(self, feed: Feed, has_acks: bool) -> _Played:
         counters = self.counters.setdefault(feed.name, FeedCounters(feed.name))
         settings = FeedSettings(source="replay", has_acks=has_acks)
-        played = self._played[feed.name] = _Played(FeedProtocol(feed, settings, self._partitions, counters, random.Random(0)))
+        played = self._played[feed.name] = _Played(_PlayedFeed(feed, settings, self._partitions, counters, random.Random(0)))
         return played
 
     def _described(self, name: str) -> Feed:

@@ -11,10 +11,13 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import orjson
+
+from producers.recorder import NAME
 
 EVENTS = frozenset(("connected", "subscribed", "changed", "pong", "disconnected", "ended"))
 
@@ -93,7 +96,10 @@ class _NoEntry(Exception):
 
 
 def read_recordings(paths: Iterable[Path]) -> Recording:
-    """Return what is in these files, sorted stably by receive time; raises UnreadableRecording."""
+    """Return what is in these files, sorted stably by receive time; raises UnreadableRecording.
+
+    A recorder's lines stay in the order in which it wrote them, in a file and from file to file, though the clock was set back.
+    """
     found: list[tuple[int, Entry]] = []
     broken: list[BrokenLine] = []
     for path in paths:
@@ -105,6 +111,8 @@ def read_recordings(paths: Iterable[Path]) -> Recording:
 
 def _read(path: Path, found: list[tuple[int, Entry]], broken: list[BrokenLine]) -> None:
     number = 0
+    # a recorder's name says a time after all that its files before have; other recorders' files are merged by it
+    begin = _begin(path)
     latest: dict[str, int] = {}
     try:
         with path.open("rb") as plain:
@@ -120,12 +128,21 @@ def _read(path: Path, found: list[tuple[int, Entry]], broken: list[BrokenLine]) 
                     place = entry.recv_us
                     if entry.feed:
                         # a recorder's lines stand in their feed's order: a clock that was set back must not change it
-                        place = latest[entry.feed] = max(place, latest.get(entry.feed, 0))
+                        place = latest[entry.feed] = max(place, latest.get(entry.feed, begin))
                     found.append((place, entry))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         broken.append(BrokenLine(path, number + 1, f"the file breaks off here ({error})"))
     except OSError as error:
         raise UnreadableRecording(path, error.strerror or str(error)) from error
+
+
+def _begin(path: Path) -> int:
+    """Return the time in a recorder's file name, microseconds UTC, 0 in other names."""
+    try:
+        begin = datetime.strptime(path.name.removesuffix(".gz"), NAME).replace(tzinfo=UTC)
+    except ValueError:
+        return 0
+    return (begin - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _entry(line: bytes) -> Entry:
@@ -207,5 +224,7 @@ def _is_object(data: bytes) -> bool:
 
 def _written_again(line: bytes) -> bytes:
     # numbers as they stand: as a float, 98.150 would lose its zero and a long integer its last digits
-    frame = json.loads(line, parse_float=orjson.Fragment, parse_int=orjson.Fragment)["frame"]
-    return orjson.dumps(frame)
+    try:
+        return orjson.dumps(json.loads(line, parse_float=orjson.Fragment, parse_int=orjson.Fragment)["frame"])
+    except (RecursionError, orjson.JSONEncodeError) as error:
+        raise _NoEntry("frame is nested too deep") from error

@@ -17,7 +17,7 @@ from infra.backfill import healing
 from infra.board import Board
 from infra.deployment import Deployment, deployed
 from infra.feed_health import FeedHealth
-from infra.feeding import Feeding, api_key
+from infra.feeding import Feeding, api_key, endpoint_of
 from infra.health import serving
 from infra.planning import feeds_to_run
 from infra.signals import stop_on_signals
@@ -27,7 +27,7 @@ from infra.supervisor import Supervisor
 from infra.symbols_file import read_symbols, watch
 from producers.rest import LIVE_REST
 from producers.symbols import Feed
-from producers.websocket import LIVE_URL, Endpoint
+from producers.websocket import Endpoint
 from schemas.topics import Topology
 
 REFRESH = 0.5
@@ -49,6 +49,7 @@ def up(
     console = Console()
     key = api_key()
     source = "live" if key else "simulated"
+    live = endpoint_of(key, None) if key else None
 
     def planned(chosen: str | None, running: Sequence[Feed] = ()) -> list[Feed]:
         return feeds_to_run(chosen, bool(key), key, None, rest_url, running)
@@ -61,8 +62,8 @@ def up(
         # from here on an orderly end; a Ctrl-C before, during downloads or the start of the servers, interrupts at once
         stop = stop_on_signals()
         supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / source / "logs"))
-        if key:
-            endpoint, address = Endpoint(LIVE_URL, key), rest_url or LIVE_REST
+        if live:
+            endpoint, address = live, rest_url or LIVE_REST
         else:
             simulator = running.enter_context(running_simulator(rate=rate))
             endpoint, address = Endpoint(simulator.url, "simulator"), simulator.rest_url

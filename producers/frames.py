@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from producers.codes import HEARTBEAT, HEARTBEAT_REPLY, SUBSCRIBE_FAIL, UNSUBSCRIBED, WELCOME, Channel, is_error
-from producers.pushes import Inexact, Json, Push, UnreadableFrame, parse_exactly, read_push
+from producers.pushes import Inexact, Json, Push, TooDeep, UnreadableFrame, parse_exactly, read_push
 
 MAX_FRAME = 512 * 1024
 """Bytes; the vendor's frames have under 3 KB, a Kafka record must stay under 1 MB."""
@@ -67,6 +67,14 @@ def read_frame(data: bytes, latest: int, greeting: bool) -> Frame:
     """
     if len(data) > MAX_FRAME:
         raise TooLong(f"{len(data)} bytes: the longest frame taken has {MAX_FRAME}")
+    try:
+        return _read(data, latest, greeting)
+    except RecursionError:
+        # orjson takes more levels than Python can show or parse
+        raise TooDeep from None
+
+
+def _read(data: bytes, latest: int, greeting: bool) -> Frame:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -41,6 +41,13 @@ class AheadOfReceipt(UnreadableFrame):
     """A time further ahead of the frame's receipt than clocks can differ."""
 
 
+class TooDeep(UnreadableFrame):
+    """JSON nested deeper than it can be shown or kept."""
+
+    def __init__(self) -> None:
+        super().__init__("JSON nested too deep")
+
+
 class Inexact(Exception):
     """A place was met where orjson may have rounded a number."""
 
@@ -84,14 +91,18 @@ def read_push(channel: Channel, document: Json, latest: int, exact: bool) -> Pus
     except UnreadableFrame as error:
         error.symbol = symbol
         raise
+    except RecursionError:
+        deep = TooDeep()
+        deep.symbol = symbol
+        raise deep from None
 
 
 def parse_exactly(data: bytes) -> Json:
-    """Return the JSON object of a frame with its numbers as they were written; the bytes have passed orjson."""
-    try:
-        document: Json = json.loads(data, parse_float=_Number, parse_int=_exact_integer)
-    except RecursionError:
-        raise UnreadableFrame("JSON nested too deep") from None
+    """Return the JSON object of a frame with its numbers as they were written; the bytes have passed orjson.
+
+    Raises RecursionError where it is nested deeper than `json` can read.
+    """
+    document: Json = json.loads(data, parse_float=_Number, parse_int=_exact_integer)
     return document
 
 

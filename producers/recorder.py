@@ -28,6 +28,8 @@ from producers.symbols import Feed
 
 FLUSH_PERIOD = 1.0
 ROTATE_MIB = 256
+NAME = "infoway-%Y%m%dT%H%M%S.%fZ.jsonl"
+"""Of a file, by its start in UTC, before `.gz`."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
@@ -59,7 +61,8 @@ class Recorder:
     """Records every feed of a process into one file at a time; its methods may be called from any thread.
 
     Files are `infoway-<UTC start time>.jsonl.gz` in `folder`; a new one begins after `rotate_mib` (MiB, before compression) and
-    with each UTC day. Raises RecordingFailed where the disk takes no more.
+    with each UTC day, and its name says a time after all that the files before it have, also where the clock was set back: so their
+    names give their order. Raises RecordingFailed where the disk takes no more.
     """
 
     def __init__(self, folder: Path, rotate_mib: float = ROTATE_MIB) -> None:
@@ -70,6 +73,8 @@ class Recorder:
         self._folder = folder
         self._rotate_at = int(rotate_mib * 1024 * 1024)
         self._file: _File | None = None
+        self._latest = 0
+        """The greatest time recorded so far."""
         self._failure: RecordingFailed | None = None
         self._connections: dict[str, tuple[Feed, int]] = {}
         """The open connections: each feed's name with the feed, and when it connected."""
@@ -136,17 +141,17 @@ class Recorder:
             file = self._file = self._begin_file(now)
         file.zipped.write(line)
         file.size += len(line)
+        self._latest = max(self._latest, now)
         self._unflushed = True
 
     def _begin_file(self, now: int) -> _File:
-        start = now
+        start = max(now, self._latest + 1)
         while True:
-            started = _EPOCH + timedelta(microseconds=start)
-            path = self._folder / f"infoway-{started:%Y%m%dT%H%M%S.%f}Z.jsonl.gz"
+            path = self._folder / f"{_EPOCH + timedelta(microseconds=start):{NAME}}.gz"
             try:
                 plain = path.open("xb")
             except FileExistsError:
-                # another recorder's, or the clock was set back
+                # another recorder's
                 start += 1
             else:
                 break

@@ -4,6 +4,7 @@ import json
 import random
 import re
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -35,10 +36,25 @@ VALID = (
 ODD = st.sampled_from([
     b"NaN", b"-Infinity", b"null", b"true", b"1e999", b"-0", b"1E-400", b"9" * 5000, b"0." + b"1" * 400, b"18446744073709551616",
     b'"\\ud800"', b'"\\u0000"', b'"\xed\xa0\x80"', b'"\xff"', b'"\xd9\xa3"', b'"1,2"', b'"1_0"', b'" 1"', b"[" * 3000,
-    b"[" * 300 + b"]" * 300,
+    b"[" * 300 + b"]" * 300, b"[" * 1000 + b"]" * 1000, b"[" * 1015 + b"]" * 1015,
     b"{}", b"[]", b"[[],[]]", b"[[null],[null]]", b'[["1"],["1"],["1"]]', b'[["1"],{}]', b'[[["1"]],[["1"]]]', b'[[1.5,"2"],["3",4]]',
     b'{"a":{"a":1.10}}', b'"10002"', b"10002.0", b"503", b"10010",
 ])  # fmt: skip
+
+DEEP = (
+    b'{"code":DEEP}',
+    b'{"code":505,"msg":DEEP}',
+    b'Subscribe fail: {"code":505,"msg":DEEP}',
+    b'{"code":10002,"data":DEEP}',
+    b'{"code":10002,"data":{"s":DEEP}}',
+    b'{"code":10002,"data":{"s":"X","t":DEEP}}',
+    b'{"code":10002,"data":{"s":"X","t":1,"p":DEEP}}',
+    b'{"code":10002,"data":{"s":"X","t":1,"p":"1","v":"1","td":0,"ty":DEEP}}',
+    b'{"code":10002,"data":{"s":"X","t":1,"p":"1","v":"1","td":0,"extra":DEEP}}',
+    b'{"code":10002,"data":{"s":"X","t":1,"p":"1","v":"1","td":0},"extra":DEEP}',
+    b'{"code":10005,"data":{"s":"X","t":1,"a":DEEP,"b":null}}',
+    b'{"code":10008,"data":{"s":"X","t":1,"ty":DEEP}}',
+)
 
 
 @st.composite
@@ -95,6 +111,25 @@ def test_reading_raises_nothing_but_unreadable_frame(data, greeting):
         read_frame(data, NOW // 1000 + 60_000, greeting)
     except UnreadableFrame as error:
         assert str(error).encode()
+
+
+@pytest.mark.parametrize("depth", [300, 985, 1000, 1015])
+@pytest.mark.parametrize("frame", DEEP)
+def test_json_however_deep_ends_as_a_dead_letter_or_a_refusal(frame, depth):
+    counters = FeedCounters("f-1")
+    core = FeedProtocol(Feed("f-1", "crypto", ("X",)), FeedSettings("live"), PARTITIONS, counters, random.Random(1))
+    core.connected(NOW)
+    outputs = core.receive(frame.replace(b"DEEP", b"[" * depth + b"]" * depth), NOW)
+    (record,) = [output for output in outputs if isinstance(output, Record)]
+    assert record.topic == DEAD_LETTER or (record.topic == FEED_STATUS and counters.refusals == 1)
+    ENCODERS[record.topic](*record.fields)
+
+
+def test_a_dead_letter_of_json_too_deep_bears_the_symbol_where_it_was_read():
+    core = FeedProtocol(Feed("f-1", "crypto", ("X",)), FeedSettings("live"), PARTITIONS, FeedCounters("f-1"), random.Random(1))
+    core.connected(NOW)
+    (letter,) = core.receive(b'{"code":10002,"data":{"s":"X","t":1,"p":%s}}' % (b"[" * 1000 + b"]" * 1000), NOW)
+    assert (letter.key, letter.fields[5:7]) == ("X", ("TooDeep", "JSON nested too deep"))
 
 
 def test_valid_frames_of_the_fuzz_are_read():

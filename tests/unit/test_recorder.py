@@ -99,7 +99,7 @@ def test_a_feed_keeps_its_order_though_the_clock_is_set_back(tmp_path):
         recorder.event(CRYPTO, "disconnected", NOON - 50, "lost")
         recorder.frame(STOCK, b"{}", NOON + 5)
     places = [(entry.feed, entry.recv_us - NOON) for entry in recorded(tmp_path).entries]
-    assert places == [("stock-1", -7), ("crypto-1", 0), ("stock-1", 5), ("crypto-1", 10), ("crypto-1", -50)]
+    assert places == [("crypto-1", 0), ("stock-1", -7), ("stock-1", 5), ("crypto-1", 10), ("crypto-1", -50)]
 
 
 @pytest.mark.parametrize(
@@ -339,6 +339,56 @@ def test_a_file_from_the_middle_plays_by_itself(tmp_path):
     headless = tmp_path / "headless.jsonl"
     headless.write_bytes(b"".join(gzip.decompress(recorder.files[1].read_bytes()).splitlines(keepends=True)[1:]))
     assert [output for output in played(read_recordings([headless]))["crypto-1"] if isinstance(output, ControlRecord)]
+
+
+@pytest.mark.parametrize("order", [sorted, lambda files: sorted(files, reverse=True)])
+def test_a_clock_set_back_between_files_changes_no_order_and_other_recorders_are_merged_by_time(order, tmp_path):
+    set_back = NOON - 1800 * SECOND
+    with Recorder(tmp_path, rotate_mib=0.003) as recorder:
+        session = Session(recorder, CRYPTO)
+        session.subscribe(CRYPTO, NOON - 3600 * SECOND)
+        for number in range(20):
+            session.do(CRYPTO, "receive", trade(number), NOON + SECOND + number)
+        session.do(CRYPTO, "disconnected", NOON + 10 * SECOND, "reset")
+        session.subscribe(CRYPTO, set_back)
+        for number in range(20, 90):
+            session.do(CRYPTO, "receive", trade(number), set_back + SECOND + number)
+        session.do(CRYPTO, "ended", set_back + 90 * SECOND)
+    with Recorder(tmp_path) as other:
+        for minutes in (-40, -20, 1):
+            other.frame(STOCK, b"{}", NOON + minutes * 60 * SECOND)
+    assert recorder.files == sorted(recorder.files)
+    assert len(recorder.files) > 3
+    recording = read_recordings(order([*recorder.files, *other.files]))
+    assert played(recording)["crypto-1"] == session.outputs["crypto-1"]
+    others = [place for place, entry in enumerate(recording.entries) if entry.feed == "stock-1"]
+    trades = [place for place, entry in enumerate(recording.entries) if isinstance(entry, RecordedFrame) and entry.frame == trade(0)]
+    assert others[1] < trades[0] < others[2] == len(recording.entries) - 1
+
+
+def test_a_reconnect_in_a_file_from_the_middle_begins_its_symbols_with_the_acks_as_live(tmp_path):
+    with Recorder(tmp_path, rotate_mib=0.004) as recorder:
+        session = Session(recorder, CRYPTO)
+        session.subscribe(CRYPTO, NOON)
+        for number in range(60):
+            session.do(CRYPTO, "receive", trade(number), NOON + SECOND + number)
+        session.do(CRYPTO, "disconnected", NOON + 10 * SECOND, "reset")
+        before = len(session.outputs["crypto-1"])
+        session.do(CRYPTO, "connected", NOON + 20 * SECOND)
+        session.do(CRYPTO, "receive", b'{"code":516,"msg":"quota"}', NOON + 20 * SECOND + 5)
+        for code in (10001, 10004, 10007):
+            session.do(CRYPTO, "receive", b'{"code":%d,"msg":"ok"}' % code, NOON + 80 * SECOND)
+        session.do(CRYPTO, "receive", trade(60), NOON + 81 * SECOND)
+        session.do(CRYPTO, "ended", NOON + 90 * SECOND)
+    assert len(recorder.files) > 1
+    live = session.outputs["crypto-1"][before:]
+    alone = played(read_recordings(recorder.files[-1:]))["crypto-1"][-len(live) :]
+    begins = [output.control.ts for output in alone if isinstance(output, ControlRecord) and output.control.kind == "begin"]
+    assert begins == [NOON // 1000 + 80_000] * 6
+    # a file without the acks of its first connection, and without klines, does not say that these were subscribed
+    assert [output for output in alone if output.topic != "infoway.raw.kline"] == [
+        output for output in live if output.topic != "infoway.raw.kline"
+    ]
 
 
 def test_a_killed_recording_is_ended_by_the_player_and_a_refused_one_is_not(tmp_path):

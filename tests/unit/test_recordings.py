@@ -65,11 +65,13 @@ def test_a_broken_line_is_named_with_file_and_number_and_the_rest_is_read(tmp_pa
         '{"recv_ms":"1","frame":{}}',
         "[]",
         '{"recv_ms":1,"frame":[]}',
+        '{"frame":{"deep":%s},"recv_ms":1}' % ("[" * 1000 + "]" * 1000),
+        '{"frame":{"deep":%s},"recv_ms":1}' % ("[" * 300 + "]" * 300),
     ]
     path.write_text(line(1, {"data": {"s": "A"}}) + "\n" + "".join(f"{each}\n" for each in broken) + line(2, {"data": {"s": "B"}}))
     recording = read_recordings([path])
     assert symbols(recording) == ["A", "B"]
-    assert [(each.path, each.line) for each in recording.broken] == [(path, number) for number in range(3, 10)]
+    assert [(each.path, each.line) for each in recording.broken] == [(path, number) for number in range(3, 12)]
     assert all(each.reason for each in recording.broken)
 
 
