@@ -46,11 +46,13 @@ class Feed:
     """Greatest event time."""
     life: int = BEGINNING
     """Last sign of life."""
+    clocked: bool = False
+    """Whether its event time is that of trades or books: a kline has no time of its own."""
 
     @property
     def seen(self) -> int:
-        """Until when the feed was observed: its life is told by the producer's clock, and may be of long after what it has delivered."""
-        return self.life if self.event == BEGINNING else min(self.life, self.event)
+        """Until when the feed was observed for sure: life is of the producer's clock, and may be of long after what was delivered."""
+        return min(self.life, self.event) if self.clocked else self.life
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ class Feeds:
         if event < coverage.feed.event - self._tolerance or event < coverage.floor - self._horizon:
             return False
         if event > feed.event:
-            feed.event = event
+            feed.event, feed.clocked = event, True
         return True
 
     def observe(self, record: Book | Kline) -> None:
@@ -120,6 +122,7 @@ class Feeds:
         feed = self._meet(record.feed, record.business, record.connection, record.source, record.offset)
         feed.life = max(feed.life, record.ts_recv // 1000)
         feed.event = max(feed.event, record.ts_event)
+        feed.clocked = feed.clocked or isinstance(record, Book)
         if record.symbol not in self._symbols:
             self._first_seen(record.symbol, feed, record.ts_event)
 
@@ -129,7 +132,8 @@ class Feeds:
         A begin, end or gap without a symbol stands for all symbols of its feed.
         """
         control = record.control
-        feed = self._meet(control.feed, control.business, control.connection, control.source, record.offset)
+        killed = control.ts_from is None and control.kind in ("begin", "gap")
+        feed = self._meet(control.feed, control.business, control.connection, control.source, record.offset, killed)
         changed: list[str] = []
         if control.kind in ("begin", "end", "gap"):
             for symbol in self.symbols_of(feed.name) if record.symbol is None else (record.symbol,):
@@ -140,13 +144,13 @@ class Feeds:
                     coverage = self._symbols[symbol]
                     if control.kind == "gap":
                         self._interrupt(
-                            coverage, self._silent_since(coverage, FOREVER) if control.ts_from is None else control.ts_from, control.ts
+                            coverage, self._silent_since(coverage, None) if control.ts_from is None else control.ts_from, control.ts
                         )
                         changed.append(symbol)
                     elif coverage.feed is feed and not coverage.ended:
                         coverage.ended = True
                         # a producer's clock may be slow: what the feed has delivered was observed, whatever the clock says
-                        self._interrupt(coverage, max(control.ts, feed.event) - self._latency, FOREVER, "partial")
+                        self._interrupt(coverage, max(control.ts - self._latency, feed.event), FOREVER, "partial")
                         changed.append(symbol)
         if control.kind in ("begin", "end", "mark"):
             feed.life = max(feed.life, control.ts_recv // 1000)
@@ -201,7 +205,7 @@ class Feeds:
     def dirty(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the state's keys that changed since the last call, with their values, and forget it."""
         if self._feeds_changed:
-            feeds = {feed.name: [feed.business, feed.connection, feed.event, feed.life] for feed in self._feeds.values()}
+            feeds = {feed.name: [feed.business, feed.connection, feed.event, feed.life, feed.clocked] for feed in self._feeds.values()}
             yield _FEEDS_KEY, orjson.dumps({"source": self.source, "feeds": feeds}, option=orjson.OPT_SORT_KEYS)
             self._feeds_changed = False
         for symbol in sorted(self._symbols_changed):
@@ -223,7 +227,8 @@ class Feeds:
                 clear = max((to for _, to, _ in interruptions), default=BEGINNING)
                 self._symbols[symbol] = Coverage(symbol, self._feeds[feed], ended, floor, lost, interruptions, clear)
 
-    def _meet(self, name: str, business: str, connection: str, source: str, offset: int) -> Feed:
+    def _meet(self, name: str, business: str, connection: str, source: str, offset: int, killed: bool = False) -> Feed:
+        """Return the feed; `killed`: nobody tells until when its last connection has seen what happened."""
         if source != self.source:
             if self.source is not None:
                 raise SourcesMixed(self.source, source, self.partition, offset)
@@ -236,7 +241,7 @@ class Feeds:
             # symbols begin one after the other on a new connection, and each has been silent since the old one's end
             for coverage in self._symbols.values():
                 if coverage.feed is feed and coverage.lost is None:
-                    coverage.lost = feed.seen
+                    coverage.lost = feed.seen if killed else feed.life
                     self._symbols_changed.add(coverage.symbol)
             feed.connection = connection
         return feed
@@ -256,16 +261,18 @@ class Feeds:
             coverage.interruptions.remove(ended)
             self._interrupt(coverage, ended[0], ts, "partial")
         else:
-            self._interrupt(coverage, self._silent_since(coverage, FOREVER if ts_from is None else ts_from), ts)
+            self._interrupt(coverage, self._silent_since(coverage, ts_from), ts)
         if coverage.feed is not feed:
             coverage.floor = self.watermark_of(symbol)
             coverage.feed = feed
         coverage.ended = False
         coverage.lost = None
 
-    def _silent_since(self, coverage: Coverage, at_most: int) -> int:
-        seen = coverage.feed.seen if coverage.lost is None else coverage.lost
-        return min(seen, at_most) - self._latency
+    def _silent_since(self, coverage: Coverage, ts_from: int | None) -> int:
+        feed, since = coverage.feed, coverage.lost
+        if since is None:
+            since = feed.seen if ts_from is None else feed.life
+        return (since if ts_from is None else min(since, ts_from)) - self._latency
 
     def _interrupt(self, coverage: Coverage, begin: int, to: int, kind: Completeness = "gap") -> None:
         # a producer's clock set back must not make a loss vanish

@@ -67,8 +67,7 @@ def test_repeats_count_nowhere_but_show_that_the_feed_lives():
     state.accept(trade(T))
     assert not state.accept(trade(T + 90_000, repeat=True))
     assert state.watermark("f") == T - 2_000
-    state.control(control("mark", T + 90_000, symbol=None))
-    state.control(control("begin", T + 95_000, connection="c2"))
+    state.control(control("begin", T + 95_000, connection="c2", ts_from=T + 91_000))
     assert state.completeness("A", T + 89_000, T + 90_000) == "complete"
     assert state.completeness("A", T + 90_000, T + 90_001) == "gap"
 
@@ -229,16 +228,18 @@ def test_an_end_by_a_slow_clock_does_not_take_back_what_was_delivered():
     state.control(control("begin", T - 60_000))
     state.accept(trade(T, recv=T - 1_270))
     state.control(control("end", T - 1_270))
-    assert state.completeness("A", T - 60_000, T - 1_000) == "complete"
-    assert state.completeness("A", T - 60_000, T - 999) == "partial"
+    assert state.completeness("A", T - 60_000, T) == "complete"
+    assert state.completeness("A", T - 60_000, T + 1) == "partial"
 
 
-def test_a_life_by_a_fast_or_a_late_clock_does_not_make_a_gap_shorter():
+@pytest.mark.parametrize(("kind", "connection"), [("begin", "c2"), ("gap", "c1"), ("gap", "c2")])
+def test_what_a_killed_producer_had_not_read_yet_is_in_the_gap(kind, connection):
     state = feeds()
     state.control(control("begin", T - 60_000))
-    # read 7 s after it had come: what was lost with the connection came right behind it
+    # read 7 s after it had come: what was lost with the process came right behind it
     state.accept(trade(T, recv=T + 7_000))
-    state.control(control("begin", T + 9_000, connection="c2", ts_from=T + 7_000))
+    state = restored(state)
+    state.control(control(kind, T + 9_000, connection=connection))
     assert state.completeness("A", T - 60_000, T - 1_000) == "complete"
     assert state.completeness("A", T - 999, T - 998) == "gap"
     assert state.completeness("A", T + 8_999, T + 9_000) == "gap"
