@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import websocket
@@ -14,6 +13,7 @@ import websocket
 from producers.codes import advice
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
+from producers.read_ahead import ReadAhead
 from producers.records import Output
 from producers.secret import Secret
 
@@ -23,14 +23,15 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 0.25
+_DRAIN = 1.0
+"""Seconds for what has come before the end and is not published yet."""
+_END = 1.5
+"""Seconds for the whole end of a connection, the vendor's answer to the close included."""
 _BACKOFF_BASE = 1.0
 _BACKOFF_CAP = 30.0
 _STEADY = 60.0
 """Seconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
 
-_READ_SIZE = 256 * 1024
-_WHOLE_TEXT = 0x81
-"""First byte of a frame that is a text by itself."""
 _DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
 
 Clock = Callable[[], int]
@@ -63,47 +64,6 @@ class BadAddress(ValueError):
 
 class _ConnectionFailed(Exception):
     """No connection could be made; worth another try."""
-
-
-class _ReadAhead:
-    """A socket that takes from the kernel all there is: websocket-client asks for two bytes, two more, then the rest of each frame."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._taken = b""
-        self._read = 0
-
-    def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes, none at the end of the stream; raises what the socket raises."""
-        if self._read == len(self._taken):
-            self._taken, self._read = self._sock.recv(_READ_SIZE), 0
-        chunk = self._taken[self._read : self._read + size]
-        self._read += len(chunk)
-        return chunk
-
-    def texts(self) -> list[bytes]:
-        """Take the texts that have been read whole.
-
-        websocket-client spends 10 us on a frame, a quarter of what it takes to publish one. The first frame of a read is its, and what
-        is no plain text. Where it has half a frame it has taken all that was read, and nothing is found here.
-        """
-        taken, at, found = self._taken, self._read, list[bytes]()
-        while len(taken) - at >= 4 and taken[at] == _WHOLE_TEXT:
-            size, begin = taken[at + 1], at + 2
-            if size == 126:
-                size, begin = taken[at + 2] << 8 | taken[at + 3], at + 4
-            elif size > 126:
-                # longer, or masked as no server may
-                break
-            if begin + size > len(taken):
-                break
-            at = begin + size
-            found.append(taken[begin:at])
-        self._read = at
-        return found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +141,9 @@ def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher:
     except _ConnectionFailed as failure:
         return str(failure)
     try:
-        reason = _converse(socket, protocol, endpoint, publisher, stop, clock)
-        if stop.is_set() and protocol.state is State.OPEN:
-            _end(socket, protocol, publisher, clock)
+        reason = _converse(socket, protocol, endpoint.secret, publisher, stop, clock) or _end(
+            socket, protocol, endpoint.secret, publisher, clock
+        )
     except (websocket.WebSocketException, OSError) as error:
         reason = endpoint.secret.scrub(str(error)) or type(error).__name__
     finally:
@@ -212,45 +172,50 @@ def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocke
             f"no connection to {endpoint.base_url}: {endpoint.secret.scrub(str(error)) or type(error).__name__}"
         ) from None
     socket.settimeout(_READ_TIMEOUT)
-    socket.sock = _ReadAhead(socket.sock)
+    socket.sock = ReadAhead(socket.sock)
     return socket
 
 
 def _converse(
     socket: websocket.WebSocket,
     protocol: FeedProtocol,
-    endpoint: Endpoint,
+    secret: Secret,
     publisher: Sink,
     stop: threading.Event,
     clock: Clock,
 ) -> str:
-    secret = endpoint.secret
+    """Return why the connection is of no more use; nothing when told to stop."""
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
         for send in protocol.frames_to_send(clock()):
             socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
-        texts = socket.sock.texts()
-        if not texts:
-            try:
-                opcode, frame = socket.recv_data_frame(control_frame=True)
-            except websocket.WebSocketTimeoutException:
-                # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
-                protocol.tick(clock())
-            else:
-                if opcode == websocket.ABNF.OPCODE_CLOSE:
-                    return endpoint.secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
-                if opcode in _DATA:
-                    texts = [frame.data]
-                else:
-                    publisher.publish(protocol.pong(clock()), protocol.counters)
-        if texts:
-            publisher.publish(_received(texts, secret, protocol, clock()), protocol.counters)
-        else:
+        try:
+            reason = _take(socket, protocol, secret, publisher, clock)
+        except websocket.WebSocketTimeoutException:
+            # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
+            protocol.tick(clock())
             publisher.serve()
-        if protocol.state is not State.OPEN:
+            reason = protocol.reason
+        if reason:
+            return reason
+    return ""
+
+
+def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: Clock) -> str:
+    """Publish what comes next; return why the connection is of no more use, if so. Raises WebSocketTimeoutException if nothing comes."""
+    texts = socket.sock.texts()
+    if not texts:
+        opcode, frame = socket.recv_data_frame(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
+        if opcode not in _DATA:
+            publisher.publish(protocol.pong(clock()), protocol.counters)
+            publisher.serve()
             return protocol.reason
-    return "told to stop"
+        texts = [frame.data]
+    publisher.publish(_received(texts, secret, protocol, clock()), protocol.counters)
+    return protocol.reason
 
 
 def _received(texts: list[bytes], secret: Secret, protocol: FeedProtocol, now: int) -> list[Output]:
@@ -268,12 +233,32 @@ def _take_up(protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
         publisher.publish(protocol.take_up(clock()), protocol.counters)
 
 
-def _end(socket: websocket.WebSocket, protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
+def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: Clock) -> str:
+    """End the feed and the connection in order; return why that could not be, if so."""
+    give_up = time.monotonic() + _END
+    if reason := _drain(socket, protocol, secret, publisher, clock):
+        return reason
     outputs, farewell = protocol.ended(clock())
     publisher.publish(outputs, protocol.counters)
+    socket.settimeout(_READ_TIMEOUT)
     for send in farewell:
         socket.send(send.payload)
-    socket.close(timeout=1)
+    socket.close(timeout=max(0.0, give_up - time.monotonic()))
+    return ""
+
+
+def _drain(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: Clock) -> str:
+    """Publish what has been read, and what the socket gives without waiting; return why the connection is of no more use, if so."""
+    give_up = time.monotonic() + _DRAIN
+    socket.settimeout(0)
+    while time.monotonic() < give_up:
+        try:
+            if reason := _take(socket, protocol, secret, publisher, clock):
+                return reason
+        except websocket.WebSocketTimeoutException:
+            return ""
+    _log.warning("%s: more has come than was published in %g s before the end; the rest is lost", protocol.feed.name, _DRAIN)
+    return ""
 
 
 def _close_reason(payload: bytes) -> str:
