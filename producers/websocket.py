@@ -4,13 +4,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 import websocket
 
 from producers.codes import advice
+from producers.feed_time import Clock, FeedTime, steady_clock, wall_clock
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
 from producers.read_ahead import ReadAhead
@@ -29,12 +29,10 @@ _END = 1.5
 """Seconds for the whole end of a connection, the vendor's answer to the close included."""
 _BACKOFF_BASE = 1.0
 _BACKOFF_CAP = 30.0
-_STEADY = 60.0
-"""Seconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
+_STEADY = 60_000_000
+"""Microseconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
 
 _DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
-
-Clock = Callable[[], int]
 
 
 class KeyRefused(Exception):
@@ -92,30 +90,27 @@ class Endpoint:
         return Secret(self.api_key)
 
 
-def wall_clock() -> int:
-    """Return microseconds UTC."""
-    return time.time_ns() // 1000
-
-
 def run_feed(
     protocol: FeedProtocol,
     endpoint: Endpoint,
     publisher: Sink,
     stop: threading.Event,
     chance: random.Random,
-    clock: Clock = wall_clock,
+    wall: Clock = wall_clock,
+    steady: Clock = steady_clock,
 ) -> None:
     """Keep a feed connected and publish what it says, until `stop` is set: then it ends in order, within 2 s.
 
     Raises KeyRefused, FeedRefused, and what the sink raises. Reconnects with full jitter: a random share of
     1, 2, 4 … 30 s.
     """
+    clock = FeedTime(wall, steady)
     attempt = 0
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
-        opened = time.monotonic()
+        opened = steady()
         try:
-            reason = _connect_and_converse(protocol, endpoint, publisher, stop, _never_back(clock))
+            reason = _connect_and_converse(protocol, endpoint, publisher, stop, clock)
         except KeyRefused as refused:
             publisher.publish(protocol.disconnected(clock(), f"HTTP {refused.status}: key refused"), protocol.counters)
             raise
@@ -124,7 +119,7 @@ def run_feed(
         publisher.publish(protocol.disconnected(clock(), reason), protocol.counters)
         if protocol.state is State.REFUSED:
             raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
-        attempt = 0 if time.monotonic() - opened > _STEADY else attempt
+        attempt = 0 if steady() - opened > _STEADY else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
         # 2^5 is past the cap already
         attempt = min(attempt + 1, 5)
@@ -134,7 +129,7 @@ def run_feed(
     publisher.publish(outputs, protocol.counters)
 
 
-def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: Clock) -> str:
+def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: FeedTime) -> str:
     """Return why the connection was lost or not made; after an orderly end the protocol's state is ENDED."""
     try:
         socket = _connect(endpoint, protocol.feed.name, protocol.feed.business)
@@ -182,9 +177,10 @@ def _converse(
     secret: Secret,
     publisher: Sink,
     stop: threading.Event,
-    clock: Clock,
+    clock: FeedTime,
 ) -> str:
     """Return why the connection is of no more use; nothing when told to stop."""
+    clock.set()
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
@@ -202,7 +198,7 @@ def _converse(
     return ""
 
 
-def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: Clock) -> str:
+def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
     """Publish what comes next; return why the connection is of no more use, if so. Raises WebSocketTimeoutException if nothing comes."""
     texts = socket.sock.texts()
     if not texts:
@@ -227,13 +223,13 @@ def _received(texts: list[bytes], secret: Secret, protocol: FeedProtocol, now: i
     return outputs
 
 
-def _take_up(protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
+def _take_up(protocol: FeedProtocol, publisher: Sink, clock: FeedTime) -> None:
     protocol.counters.turned_at = time.monotonic()
     if protocol.wanted_symbols is not protocol.feed.symbols:
         publisher.publish(protocol.take_up(clock()), protocol.counters)
 
 
-def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: Clock) -> str:
+def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
     """End the feed and the connection in order; return why that could not be, if so."""
     give_up = time.monotonic() + _END
     if reason := _drain(socket, protocol, secret, publisher, clock):
@@ -247,7 +243,7 @@ def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, pu
     return ""
 
 
-def _drain(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: Clock) -> str:
+def _drain(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
     """Publish what has been read, and what the socket gives without waiting; return why the connection is of no more use, if so."""
     give_up = time.monotonic() + _DRAIN
     socket.settimeout(0)
@@ -265,19 +261,7 @@ def _close_reason(payload: bytes) -> str:
     return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}" if len(payload) >= 2 else ""
 
 
-def _never_back(clock: Clock) -> Clock:
-    """Return a clock that stands still while the wall clock is set back, so that no period of a connection runs on for hours."""
-    latest = 0
-
-    def steady() -> int:
-        nonlocal latest
-        latest = max(latest, clock())
-        return latest
-
-    return steady
-
-
-def _pause(seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: Clock) -> None:
+def _pause(seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: FeedTime) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
         _take_up(protocol, publisher, clock)
