@@ -1,6 +1,7 @@
 """Reads a WebSocket's bytes ahead of the library that cuts them into frames, and cuts the plain ones itself; it knows no text."""
 
 import ssl
+import time
 from typing import Any
 
 _READ_SIZE = 256 * 1024
@@ -15,13 +16,20 @@ class ReadAhead:
         self._sock = sock
         self._taken = b""
         self._read = 0
+        self._give_up = 0.0
+
+    def allow(self, seconds: float) -> None:
+        """Give the next message so many seconds, however many reads it takes; what came of it is kept by the library."""
+        self._give_up = time.monotonic() + seconds
 
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end of the stream.
 
-        Raises what the socket raises: TimeoutError also where it does not wait, and nothing is there.
+        Raises what the socket raises: TimeoutError also where it does not wait and nothing is there, and where the time is over.
         """
         if self._read == len(self._taken):
+            if time.monotonic() > self._give_up:
+                raise TimeoutError("the message is not whole yet")
             try:
                 self._taken, self._read = self._sock.recv(_READ_SIZE), 0
             except (BlockingIOError, ssl.SSLWantReadError):

@@ -202,6 +202,7 @@ def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, p
     """Publish what comes next; return why the connection is of no more use, if so. Raises WebSocketTimeoutException if nothing comes."""
     texts = socket.sock.texts()
     if not texts:
+        socket.sock.allow(_READ_TIMEOUT)
         opcode, frame = socket.recv_data_frame(control_frame=True)
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             return secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
@@ -239,7 +240,9 @@ def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, pu
     socket.settimeout(_READ_TIMEOUT)
     for send in farewell:
         socket.send(send.payload)
-    socket.close(timeout=max(0.0, give_up - time.monotonic()))
+    left = max(0.0, give_up - time.monotonic())
+    socket.sock.allow(left)
+    socket.close(timeout=left)
     return ""
 
 

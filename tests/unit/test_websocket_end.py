@@ -11,6 +11,7 @@ from unit.test_websocket import KEY, TRADE, AtOnce, Published, frame_of, is_cont
 from unit.test_websocket_failures import listening, shake_hands
 
 from producers.protocol import State
+from producers.read_ahead import ReadAhead
 from producers.records import Record
 from producers.websocket import Endpoint, FeedRefused, run_feed
 
@@ -89,21 +90,13 @@ def test_vendor_that_never_stops_sending_does_not_put_off_the_end(monkeypatch, c
     published, core, over = Held(), protocol("crypto"), threading.Event()
     number = iter(range(10**9))
 
-    class Unending:
+    class Unending(ReadAhead):
         """A connection on which there is always something to read."""
 
         def texts(self):
             return [trade_frame(next(number))[2:]]
 
-        def __getattr__(self, name):
-            return getattr(self.sock, name)
-
-    def read_ahead(sock):
-        unending = Unending()
-        unending.sock = sock
-        return unending
-
-    monkeypatch.setattr("producers.websocket.ReadAhead", read_ahead)
+    monkeypatch.setattr("producers.websocket.ReadAhead", Unending)
 
     def converse(connection, _):
         shake_hands(connection)
