@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import websocket
 
 from producers.codes import advice
+from producers.connecting import open_websocket
 from producers.feed_time import Clock, FeedTime, steady_clock, wall_clock
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
@@ -21,7 +22,6 @@ LIVE_URL = "wss://data.infoway.io/ws"
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 0.25
 _DRAIN = 1.0
 """Seconds for what has come before the end and is not published yet."""
@@ -132,7 +132,7 @@ def run_feed(
 def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: FeedTime) -> str:
     """Return why the connection was lost or not made; after an orderly end the protocol's state is ENDED."""
     try:
-        socket = _connect(endpoint, protocol.feed.name, protocol.feed.business)
+        socket = _connect(endpoint, protocol.feed.name, protocol.feed.business, stop)
     except _ConnectionFailed as failure:
         return str(failure)
     try:
@@ -146,18 +146,10 @@ def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher:
     return reason
 
 
-def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocket:
+def _connect(endpoint: Endpoint, feed: str, business: str, stop: threading.Event) -> websocket.WebSocket:
     # no error of the library's is chained or shown whole: it may bear the URL with the key, or the server's page
     try:
-        socket = websocket.create_connection(
-            endpoint.url(business),
-            timeout=_CONNECT_TIMEOUT,
-            # the library checks UTF-8 in Python, which caps it at 7,000 depth frames a second; orjson checks it anyway
-            skip_utf8_validation=True,
-            enable_multithread=False,
-            # a redirect would carry the key to another host
-            redirect_limit=0,
-        )
+        socket = open_websocket(endpoint.url(business), stop)
     except websocket.WebSocketBadStatusException as error:
         if error.status_code in (401, 403):
             raise KeyRefused(feed, error.status_code) from None

@@ -107,7 +107,7 @@ def test_certificate_that_nobody_vouches_for_is_refused_and_the_key_not_sent(tmp
 
 
 def test_server_that_accepts_and_says_nothing_is_given_up_and_tried_again(monkeypatch):
-    monkeypatch.setattr("producers.websocket._CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("producers.connecting._STEP", 0.3)
     accepted = threading.Semaphore(0)
 
     def converse(connection, over):
