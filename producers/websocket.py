@@ -4,16 +4,17 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import websocket
 
 from producers.codes import advice
+from producers.connecting import open_websocket
+from producers.feed_time import Clock, FeedTime, steady_clock, wall_clock
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
+from producers.read_ahead import ReadAhead
 from producers.records import Output
 from producers.secret import Secret
 
@@ -21,19 +22,17 @@ LIVE_URL = "wss://data.infoway.io/ws"
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 0.25
+_DRAIN = 1.0
+"""Seconds for what has come before the end and is not published yet."""
+_END = 1.5
+"""Seconds for the whole end of a connection, the vendor's answer to the close included."""
 _BACKOFF_BASE = 1.0
 _BACKOFF_CAP = 30.0
-_STEADY = 60.0
-"""Seconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
+_STEADY = 60_000_000
+"""Microseconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
 
-_READ_SIZE = 256 * 1024
-_WHOLE_TEXT = 0x81
-"""First byte of a frame that is a text by itself."""
 _DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
-
-Clock = Callable[[], int]
 
 
 class KeyRefused(Exception):
@@ -65,47 +64,6 @@ class _ConnectionFailed(Exception):
     """No connection could be made; worth another try."""
 
 
-class _ReadAhead:
-    """A socket that takes from the kernel all there is: websocket-client asks for two bytes, two more, then the rest of each frame."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._taken = b""
-        self._read = 0
-
-    def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes, none at the end of the stream; raises what the socket raises."""
-        if self._read == len(self._taken):
-            self._taken, self._read = self._sock.recv(_READ_SIZE), 0
-        chunk = self._taken[self._read : self._read + size]
-        self._read += len(chunk)
-        return chunk
-
-    def texts(self) -> list[bytes]:
-        """Take the texts that have been read whole.
-
-        websocket-client spends 10 us on a frame, a quarter of what it takes to publish one. The first frame of a read is its, and what
-        is no plain text. Where it has half a frame it has taken all that was read, and nothing is found here.
-        """
-        taken, at, found = self._taken, self._read, list[bytes]()
-        while len(taken) - at >= 4 and taken[at] == _WHOLE_TEXT:
-            size, begin = taken[at + 1], at + 2
-            if size == 126:
-                size, begin = taken[at + 2] << 8 | taken[at + 3], at + 4
-            elif size > 126:
-                # longer, or masked as no server may
-                break
-            if begin + size > len(taken):
-                break
-            at = begin + size
-            found.append(taken[begin:at])
-        self._read = at
-        return found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where to connect to and with which key. Raises BadAddress."""
@@ -132,30 +90,27 @@ class Endpoint:
         return Secret(self.api_key)
 
 
-def wall_clock() -> int:
-    """Return microseconds UTC."""
-    return time.time_ns() // 1000
-
-
 def run_feed(
     protocol: FeedProtocol,
     endpoint: Endpoint,
     publisher: Sink,
     stop: threading.Event,
     chance: random.Random,
-    clock: Clock = wall_clock,
+    wall: Clock = wall_clock,
+    steady: Clock = steady_clock,
 ) -> None:
     """Keep a feed connected and publish what it says, until `stop` is set: then it ends in order, within 2 s.
 
     Raises KeyRefused, FeedRefused, and what the sink raises. Reconnects with full jitter: a random share of
     1, 2, 4 … 30 s.
     """
+    clock = FeedTime(wall, steady)
     attempt = 0
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
-        opened = time.monotonic()
+        opened = steady()
         try:
-            reason = _connect_and_converse(protocol, endpoint, publisher, stop, _never_back(clock))
+            reason = _connect_and_converse(protocol, endpoint, publisher, stop, clock)
         except KeyRefused as refused:
             publisher.publish(protocol.disconnected(clock(), f"HTTP {refused.status}: key refused"), protocol.counters)
             raise
@@ -164,7 +119,7 @@ def run_feed(
         publisher.publish(protocol.disconnected(clock(), reason), protocol.counters)
         if protocol.state is State.REFUSED:
             raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
-        attempt = 0 if time.monotonic() - opened > _STEADY else attempt
+        attempt = 0 if steady() - opened > _STEADY else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
         # 2^5 is past the cap already
         attempt = min(attempt + 1, 5)
@@ -174,16 +129,16 @@ def run_feed(
     publisher.publish(outputs, protocol.counters)
 
 
-def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: Clock) -> str:
+def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: FeedTime) -> str:
     """Return why the connection was lost or not made; after an orderly end the protocol's state is ENDED."""
     try:
-        socket = _connect(endpoint, protocol.feed.name, protocol.feed.business)
+        socket = _connect(endpoint, protocol.feed.name, protocol.feed.business, stop)
     except _ConnectionFailed as failure:
         return str(failure)
     try:
-        reason = _converse(socket, protocol, endpoint, publisher, stop, clock)
-        if stop.is_set() and protocol.state is State.OPEN:
-            _end(socket, protocol, publisher, clock)
+        reason = _converse(socket, protocol, endpoint.secret, publisher, stop, clock) or _end(
+            socket, protocol, endpoint.secret, publisher, clock
+        )
     except (websocket.WebSocketException, OSError) as error:
         reason = endpoint.secret.scrub(str(error)) or type(error).__name__
     finally:
@@ -191,18 +146,10 @@ def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher:
     return reason
 
 
-def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocket:
+def _connect(endpoint: Endpoint, feed: str, business: str, stop: threading.Event) -> websocket.WebSocket:
     # no error of the library's is chained or shown whole: it may bear the URL with the key, or the server's page
     try:
-        socket = websocket.create_connection(
-            endpoint.url(business),
-            timeout=_CONNECT_TIMEOUT,
-            # the library checks UTF-8 in Python, which caps it at 7,000 depth frames a second; orjson checks it anyway
-            skip_utf8_validation=True,
-            enable_multithread=False,
-            # a redirect would carry the key to another host
-            redirect_limit=0,
-        )
+        socket = open_websocket(endpoint.url(business), stop)
     except websocket.WebSocketBadStatusException as error:
         if error.status_code in (401, 403):
             raise KeyRefused(feed, error.status_code) from None
@@ -212,45 +159,52 @@ def _connect(endpoint: Endpoint, feed: str, business: str) -> websocket.WebSocke
             f"no connection to {endpoint.base_url}: {endpoint.secret.scrub(str(error)) or type(error).__name__}"
         ) from None
     socket.settimeout(_READ_TIMEOUT)
-    socket.sock = _ReadAhead(socket.sock)
+    socket.sock = ReadAhead(socket.sock)
     return socket
 
 
 def _converse(
     socket: websocket.WebSocket,
     protocol: FeedProtocol,
-    endpoint: Endpoint,
+    secret: Secret,
     publisher: Sink,
     stop: threading.Event,
-    clock: Clock,
+    clock: FeedTime,
 ) -> str:
-    secret = endpoint.secret
+    """Return why the connection is of no more use; nothing when told to stop."""
+    clock.set()
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
         for send in protocol.frames_to_send(clock()):
             socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
-        texts = socket.sock.texts()
-        if not texts:
-            try:
-                opcode, frame = socket.recv_data_frame(control_frame=True)
-            except websocket.WebSocketTimeoutException:
-                # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
-                protocol.tick(clock())
-            else:
-                if opcode == websocket.ABNF.OPCODE_CLOSE:
-                    return endpoint.secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
-                if opcode in _DATA:
-                    texts = [frame.data]
-                else:
-                    publisher.publish(protocol.pong(clock()), protocol.counters)
-        if texts:
-            publisher.publish(_received(texts, secret, protocol, clock()), protocol.counters)
-        else:
+        try:
+            reason = _take(socket, protocol, secret, publisher, clock)
+        except websocket.WebSocketTimeoutException:
+            # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
+            protocol.tick(clock())
             publisher.serve()
-        if protocol.state is not State.OPEN:
+            reason = protocol.reason
+        if reason:
+            return reason
+    return ""
+
+
+def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
+    """Publish what comes next; return why the connection is of no more use, if so. Raises WebSocketTimeoutException if nothing comes."""
+    texts = socket.sock.texts()
+    if not texts:
+        socket.sock.allow(_READ_TIMEOUT)
+        opcode, frame = socket.recv_data_frame(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
+        if opcode not in _DATA:
+            publisher.publish(protocol.pong(clock()), protocol.counters)
+            publisher.serve()
             return protocol.reason
-    return "told to stop"
+        texts = [frame.data]
+    publisher.publish(_received(texts, secret, protocol, clock()), protocol.counters)
+    return protocol.reason
 
 
 def _received(texts: list[bytes], secret: Secret, protocol: FeedProtocol, now: int) -> list[Output]:
@@ -262,37 +216,47 @@ def _received(texts: list[bytes], secret: Secret, protocol: FeedProtocol, now: i
     return outputs
 
 
-def _take_up(protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
+def _take_up(protocol: FeedProtocol, publisher: Sink, clock: FeedTime) -> None:
     protocol.counters.turned_at = time.monotonic()
     if protocol.wanted_symbols is not protocol.feed.symbols:
         publisher.publish(protocol.take_up(clock()), protocol.counters)
 
 
-def _end(socket: websocket.WebSocket, protocol: FeedProtocol, publisher: Sink, clock: Clock) -> None:
+def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
+    """End the feed and the connection in order; return why that could not be, if so."""
+    give_up = time.monotonic() + _END
+    if reason := _drain(socket, protocol, secret, publisher, clock):
+        return reason
     outputs, farewell = protocol.ended(clock())
     publisher.publish(outputs, protocol.counters)
+    socket.settimeout(_READ_TIMEOUT)
     for send in farewell:
         socket.send(send.payload)
-    socket.close(timeout=1)
+    left = max(0.0, give_up - time.monotonic())
+    socket.sock.allow(left)
+    socket.close(timeout=left)
+    return ""
+
+
+def _drain(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
+    """Publish what has been read, and what the socket gives without waiting; return why the connection is of no more use, if so."""
+    give_up = time.monotonic() + _DRAIN
+    socket.settimeout(0)
+    while time.monotonic() < give_up:
+        try:
+            if reason := _take(socket, protocol, secret, publisher, clock):
+                return reason
+        except websocket.WebSocketTimeoutException:
+            return ""
+    _log.warning("%s: more has come than was published in %g s before the end; the rest is lost", protocol.feed.name, _DRAIN)
+    return ""
 
 
 def _close_reason(payload: bytes) -> str:
     return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}" if len(payload) >= 2 else ""
 
 
-def _never_back(clock: Clock) -> Clock:
-    """Return a clock that stands still while the wall clock is set back, so that no period of a connection runs on for hours."""
-    latest = 0
-
-    def steady() -> int:
-        nonlocal latest
-        latest = max(latest, clock())
-        return latest
-
-    return steady
-
-
-def _pause(seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: Clock) -> None:
+def _pause(seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: FeedTime) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
         _take_up(protocol, publisher, clock)

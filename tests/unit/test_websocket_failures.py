@@ -62,6 +62,16 @@ def headers(connection):
     return data
 
 
+def shake_hands(connection):
+    nonce = next(line for line in headers(connection).split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+    digest = hashlib.sha1(nonce.split(b": ")[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    connection.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + base64.b64encode(digest)
+        + b"\r\n\r\n"
+    )
+
+
 def test_name_that_does_not_resolve_is_tried_again(caplog):
     published, core = Published(), protocol()
     with running("wss://feed.invalid/ws", core, published):
@@ -97,7 +107,7 @@ def test_certificate_that_nobody_vouches_for_is_refused_and_the_key_not_sent(tmp
 
 
 def test_server_that_accepts_and_says_nothing_is_given_up_and_tried_again(monkeypatch):
-    monkeypatch.setattr("producers.websocket._CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("producers.connecting._STEP", 0.3)
     accepted = threading.Semaphore(0)
 
     def converse(connection, over):
@@ -116,13 +126,7 @@ def test_half_open_connection_is_noticed_by_its_missing_pongs_and_made_again(mon
     connections = threading.Semaphore(0)
 
     def converse(connection, over):
-        nonce = next(line for line in headers(connection).split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
-        digest = hashlib.sha1(nonce.split(b": ")[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-        connection.sendall(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-            + base64.b64encode(digest)
-            + b"\r\n\r\n"
-        )
+        shake_hands(connection)
         connections.release()
         while connection.recv(1024):
             pass

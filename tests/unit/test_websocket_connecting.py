@@ -1,0 +1,82 @@
+"""Connecting takes bounded time, whatever the server does, and a stop cuts it short."""
+
+import threading
+from contextlib import suppress
+
+import pytest
+from unit.test_websocket import KEY, AtOnce, Published, is_state, protocol, running
+from unit.test_websocket_failures import headers, listening, shake_hands
+from websocket._core import connect
+
+from producers.protocol import State
+from producers.websocket import Endpoint, run_feed
+
+
+class Connecting:
+    """A server with which nobody comes to an end: it says nothing, or dribbles its answer to the handshake."""
+
+    def __init__(self, dribbles):
+        self.dribbles = dribbles
+        self.asked, self.left = threading.Event(), threading.Event()
+
+    def __call__(self, connection, over):
+        headers(connection)
+        self.asked.set()
+        if not self.dribbles:
+            assert connection.recv(1) == b""
+        with suppress(OSError):
+            while self.dribbles and not over.wait(0.02):
+                connection.sendall(b"H")
+        if not over.is_set():
+            self.left.set()
+
+
+@pytest.mark.parametrize("dribbles", [False, True])
+def test_stop_cuts_connecting_short_and_leaves_no_connection_behind(monkeypatch, dribbles):
+    # so that only the stop can end it
+    monkeypatch.setattr("producers.connecting._STEP", 60.0)
+    monkeypatch.setattr("producers.connecting._LIMIT", 60.0)
+    server, published, core = Connecting(dribbles), Published(), protocol()
+    with listening(server) as port:
+        with running(f"ws://127.0.0.1:{port}/ws", core, published):
+            assert server.asked.wait(10)
+        assert core.state is State.ENDED
+        assert server.left.wait(5)
+
+
+def test_handshake_that_dribbles_is_given_up_and_tried_again(monkeypatch):
+    monkeypatch.setattr("producers.connecting._LIMIT", 0.3)
+    server, published = Connecting(dribbles=True), Published()
+    with listening(server) as port, running(f"ws://127.0.0.1:{port}/ws", protocol(), published):
+        assert "timed out: no answer in 0.3 s" in published.wait_for(is_state("down")).fields[4]
+        assert server.left.wait(5)
+        server.asked.clear()
+        assert server.asked.wait(10)
+
+
+def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
+    made, go, stop, closed = (threading.Event() for _ in range(4))
+    core = protocol()
+
+    def late(*arguments):
+        made.set()
+        assert go.wait(10)
+        return connect(*arguments)
+
+    monkeypatch.setattr("websocket._core.connect", late)
+
+    def converse(connection, _):
+        shake_hands(connection)
+        assert connection.recv(4096) == b""
+        closed.set()
+
+    with listening(converse) as port:
+        feed = threading.Thread(target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), Published(), stop, AtOnce(1)))
+        feed.start()
+        assert made.wait(10)
+        stop.set()
+        feed.join(10)
+        assert not feed.is_alive()
+        go.set()
+        assert closed.wait(5)
+    assert core.counters.connections == 0
