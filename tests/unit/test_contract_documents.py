@@ -18,7 +18,7 @@ from processors.ohlcv import Provenance
 from processors.settings import VARIABLES
 from producers.answers import Kline
 from producers.backfill import heals
-from producers.codes import INTERVALS
+from producers.codes import HEARTBEAT, HEARTBEAT_REPLY, INTERVALS, UNSUBSCRIBED, WELCOME, Channel
 from producers.frames import MAX_FRAME
 from producers.symbols import BUSINESSES
 from schemas.control import HEADERS, KINDS, Control
@@ -171,6 +171,15 @@ def test_the_checked_in_documents_are_those_of_today():
     wanted = documents()
     stale = {name for name in checked_in | wanted.keys() if name not in checked_in or (folder / name).read_text() != wanted.get(name)}
     assert stale == set(), "the schemas say something else than docs/: run `make docs` and commit what it changes"
+
+
+def test_the_page_of_the_protocol_names_every_code_of_a_frame_and_modules_that_exist():
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    modules = set(re.findall(r"`((?:producers|processors|infra)/[^`]*)`", page))
+    assert len(modules) > 20
+    assert [module for module in modules if not (ROOT / module).exists()] == []
+    codes = {number for channel in Channel for number in channel.value[1:]} | {HEARTBEAT, HEARTBEAT_REPLY, UNSUBSCRIBED, WELCOME}
+    assert [code for code in sorted(codes) if not re.search(rf"\b{code}\b", page)] == []
 
 
 def test_every_reference_of_the_asyncapi_document_leads_somewhere():
