@@ -148,6 +148,11 @@ class FeedProtocol:
         self._coverage.life = now
         return self._silent(now) + self._unanswered(now) + self._coverage.marks()
 
+    def ping(self, now: int) -> list[Output]:
+        """Take a WebSocket ping, a sign of life, which was answered by a pong: one more frame that was sent."""
+        self._connection.requests.answered_ping(now)
+        return self.pong(now)
+
     def tick(self, now: int) -> None:
         """Let time pass; breaks a connection that has been without a sign of life for too long."""
         if self.state is State.OPEN and now - self._coverage.life > SILENCE:

@@ -1,5 +1,6 @@
 """Reads a WebSocket's bytes ahead of the library that cuts them into frames, and cuts the plain ones itself; it knows no text."""
 
+import select
 import ssl
 import time
 from typing import Any
@@ -17,6 +18,10 @@ class ReadAhead:
         self._taken = b""
         self._read = 0
         self._give_up = 0.0
+        self._look = select.poll()
+        self._look.register(sock.fileno(), select.POLLIN)
+        self.empty_at = time.monotonic()
+        """When nothing that had come was left to be read (monotonic seconds)."""
 
     def allow(self, seconds: float) -> None:
         """Give the next message so many seconds, however many reads it takes; what came of it is kept by the library."""
@@ -28,7 +33,11 @@ class ReadAhead:
         Raises what the socket raises: TimeoutError also where it does not wait and nothing is there, and where the time is over.
         """
         if self._read == len(self._taken):
-            if time.monotonic() > self._give_up:
+            now = time.monotonic()
+            # what is read late may be of long before: a gap begins where the socket was last empty
+            if not self._look.poll(0):
+                self.empty_at = now
+            if now > self._give_up:
                 raise TimeoutError("the message is not whole yet")
             try:
                 self._taken, self._read = self._sock.recv(_READ_SIZE), 0

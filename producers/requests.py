@@ -50,8 +50,12 @@ class FrameBudget:
             self._sent.popleft()
         if len(self._sent) >= FRAMES - reserved:
             return False
-        self._sent.append(now)
+        self.count(now)
         return True
+
+    def count(self, now: int) -> None:
+        """Count a frame that has gone unasked."""
+        self._sent.append(now)
 
 
 def channels_of(klines: Sequence[str]) -> list[Channel]:
@@ -121,6 +125,10 @@ class Requests:
         """Note that the vendor has answered a request; without its trace, the oldest."""
         self._unanswered.pop(trace or next(iter(self._unanswered), ""), None)
         self.never_answered = 0
+
+    def answered_ping(self, now: int) -> None:
+        """Note a pong to the vendor."""
+        self._budget.count(now)
 
     def refused(self, trace: str | None) -> None:
         """Note that the vendor refuses a subscription for good: neither it nor its symbols on its channel are asked for again."""

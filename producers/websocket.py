@@ -110,17 +110,18 @@ def run_feed(
         _take_up(protocol, publisher, clock)
         opened = steady()
         try:
-            reason = _connect_and_converse(protocol, endpoint, publisher, stop, clock)
+            reason, read = _connect_and_converse(protocol, endpoint, publisher, stop, clock)
         except KeyRefused as refused:
             publisher.publish(protocol.disconnected(clock(), f"HTTP {refused.status}: key refused"), protocol.counters)
             raise
         if protocol.state is State.ENDED:
             return
-        publisher.publish(protocol.disconnected(clock(), reason), protocol.counters)
+        publisher.publish(protocol.disconnected(clock(), reason, read), protocol.counters)
         if protocol.state is State.REFUSED:
             raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
         attempt = 0 if steady() - opened > _STEADY else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
+        delay = max(delay, chance.uniform(protocol.pause, 1.5 * protocol.pause) / 1_000_000)
         # 2^5 is past the cap already
         attempt = min(attempt + 1, 5)
         _log.warning("%s: %s; next try in %.1f s", protocol.feed.name, reason, delay)
@@ -129,12 +130,18 @@ def run_feed(
     publisher.publish(outputs, protocol.counters)
 
 
-def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: FeedTime) -> str:
-    """Return why the connection was lost or not made; after an orderly end the protocol's state is ENDED."""
+def _connect_and_converse(
+    protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: FeedTime
+) -> tuple[str, int | None]:
+    """Return why the connection was lost or not made, and when nothing that had come was left to be read.
+
+    After an orderly end the protocol's state is ENDED.
+    """
     try:
         socket = _connect(endpoint, protocol.feed.name, protocol.feed.business, stop)
     except _ConnectionFailed as failure:
-        return str(failure)
+        return str(failure), None
+    ahead = socket.sock  # the library forgets it at its close
     try:
         reason = _converse(socket, protocol, endpoint.secret, publisher, stop, clock) or _end(
             socket, protocol, endpoint.secret, publisher, clock
@@ -142,8 +149,13 @@ def _connect_and_converse(protocol: FeedProtocol, endpoint: Endpoint, publisher:
     except (websocket.WebSocketException, OSError) as error:
         reason = endpoint.secret.scrub(str(error)) or type(error).__name__
     finally:
+        read = _read_until(ahead, clock)
         socket.shutdown()
-    return reason
+    return reason, read
+
+
+def _read_until(ahead: ReadAhead, clock: FeedTime) -> int:
+    return clock() - int((time.monotonic() - ahead.empty_at) * 1_000_000)
 
 
 def _connect(endpoint: Endpoint, feed: str, business: str, stop: threading.Event) -> websocket.WebSocket:
@@ -199,7 +211,9 @@ def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, p
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             return secret.scrub(f"closed by the server {_close_reason(frame.data)}".rstrip())
         if opcode not in _DATA:
-            publisher.publish(protocol.pong(clock()), protocol.counters)
+            # a ping has been answered by the library
+            alive = protocol.ping if opcode == websocket.ABNF.OPCODE_PING else protocol.pong
+            publisher.publish(alive(clock()), protocol.counters)
             publisher.serve()
             return protocol.reason
         texts = [frame.data]
@@ -227,7 +241,7 @@ def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, pu
     give_up = time.monotonic() + _END
     if reason := _drain(socket, protocol, secret, publisher, clock):
         return reason
-    outputs, farewell = protocol.ended(clock())
+    outputs, farewell = protocol.ended(clock(), _read_until(socket.sock, clock))
     publisher.publish(outputs, protocol.counters)
     socket.settimeout(_READ_TIMEOUT)
     for send in farewell:
