@@ -195,6 +195,14 @@ class FeedProtocol:
         self.state = State.ENDED
         return [*outputs, *self._report("ended", "ended in order", now)], farewell
 
+    def waits_for_room(self) -> bool:
+        """Return whether too many connections are worth a wait: most likely one is ours, not yet known to be lost; sets `pause`."""
+        if not self._was_subscribed or self._waits == WAITS:
+            return False
+        self._waits += 1
+        self.pause = PATIENCE
+        return True
+
     def take_up(self, now: int) -> list[Output]:
         """Take up the wanted symbols, once the vendor has answered what it was asked before."""
         if self.state is State.OPEN and not self._connection.requests.settled:
@@ -306,13 +314,7 @@ class FeedProtocol:
             requests.ask_later(refusal.trace, now, slower=verdict is Verdict.SLOW_DOWN)
             return self._report("degraded", f"{reason}; asked again in {PATIENCE // 1_000_000} s", now)
         self.reason = reason
-        if verdict is Verdict.WAIT and self._was_subscribed and self._waits < WAITS:
-            # most likely our own connection, which the vendor does not know yet to be lost
-            self._waits += 1
-            self.pause = PATIENCE
-            self.state = State.BROKEN
-            return []
-        if verdict is Verdict.RECONNECT:
+        if verdict is Verdict.RECONNECT or (verdict is Verdict.WAIT and self.waits_for_room()):
             self.state = State.BROKEN
             return []
         self.state = State.REFUSED

@@ -1,19 +1,22 @@
-"""Moves bytes between the vendor's WebSocket and a feed's protocol, and connects again when it is lost; knows no frame."""
+"""Moves bytes between the vendor's WebSocket and a feed's protocol, and connects again when it is lost; it judges no frame."""
 
 import logging
 import random
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 import websocket
 
-from producers.codes import advice
+from producers.codes import Verdict, advice, judge
 from producers.connecting import open_websocket
 from producers.feed_time import Clock, FeedTime, steady_clock, wall_clock
+from producers.frames import Refusal, read_frame
 from producers.protocol import FeedProtocol, State
 from producers.publish import Sink
+from producers.pushes import UnreadableFrame
 from producers.read_ahead import ReadAhead
 from producers.records import Output
 from producers.secret import Secret
@@ -32,6 +35,8 @@ _BACKOFF_CAP = 30.0
 _STEADY = 60_000_000
 """Microseconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
 
+_GATEWAY = (500, 502, 503, 504)
+"""HTTP statuses of a gateway whose server is away."""
 _DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
 
 
@@ -42,6 +47,7 @@ class KeyRefused(Exception):
         super().__init__(f"{feed}: the API key was refused (HTTP {status}): check INFOWAY_API_KEY and the plan of the key")
         self.feed = feed
         self.status = status
+        self.reason = f"HTTP {status}: key refused"
 
 
 class FeedRefused(Exception):
@@ -51,6 +57,7 @@ class FeedRefused(Exception):
         super().__init__(f"{feed}: {reason}: {advice(code)}")
         self.feed = feed
         self.code = code
+        self.reason = reason
 
 
 class BadAddress(ValueError):
@@ -111,8 +118,8 @@ def run_feed(
         opened = steady()
         try:
             reason, read = _connect_and_converse(protocol, endpoint, publisher, stop, clock)
-        except KeyRefused as refused:
-            publisher.publish(protocol.disconnected(clock(), f"HTTP {refused.status}: key refused"), protocol.counters)
+        except (KeyRefused, FeedRefused) as refused:
+            publisher.publish(protocol.disconnected(clock(), refused.reason), protocol.counters)
             raise
         if protocol.state is State.ENDED:
             return
@@ -121,7 +128,8 @@ def run_feed(
             raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
         attempt = 0 if steady() - opened > _STEADY else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
-        delay = max(delay, chance.uniform(protocol.pause, 1.5 * protocol.pause) / 1_000_000)
+        if protocol.pause:
+            delay = chance.uniform(protocol.pause, 1.5 * protocol.pause) / 1_000_000
         # 2^5 is past the cap already
         attempt = min(attempt + 1, 5)
         _log.warning("%s: %s; next try in %.1f s", protocol.feed.name, reason, delay)
@@ -138,7 +146,7 @@ def _connect_and_converse(
     After an orderly end the protocol's state is ENDED.
     """
     try:
-        socket = _connect(endpoint, protocol.feed.name, protocol.feed.business, stop)
+        socket = _connect(endpoint, protocol, stop)
     except _ConnectionFailed as failure:
         return str(failure), None
     ahead = socket.sock  # the library forgets it at its close
@@ -158,14 +166,12 @@ def _read_until(ahead: ReadAhead, clock: FeedTime) -> int:
     return clock() - int((time.monotonic() - ahead.empty_at) * 1_000_000)
 
 
-def _connect(endpoint: Endpoint, feed: str, business: str, stop: threading.Event) -> websocket.WebSocket:
+def _connect(endpoint: Endpoint, protocol: FeedProtocol, stop: threading.Event) -> websocket.WebSocket:
     # no error of the library's is chained or shown whole: it may bear the URL with the key, or the server's page
     try:
-        socket = open_websocket(endpoint.url(business), stop)
+        socket = open_websocket(endpoint.url(protocol.feed.business), stop)
     except websocket.WebSocketBadStatusException as error:
-        if error.status_code in (401, 403):
-            raise KeyRefused(feed, error.status_code) from None
-        raise _ConnectionFailed(f"no WebSocket at {endpoint.base_url}: HTTP {error.status_code}") from None
+        raise _meaning(endpoint, protocol, error.status_code, error.resp_body or b"") from None
     except (websocket.WebSocketException, OSError) as error:
         raise _ConnectionFailed(
             f"no connection to {endpoint.base_url}: {endpoint.secret.scrub(str(error)) or type(error).__name__}"
@@ -173,6 +179,23 @@ def _connect(endpoint: Endpoint, feed: str, business: str, stop: threading.Event
     socket.settimeout(_READ_TIMEOUT)
     socket.sock = ReadAhead(socket.sock)
     return socket
+
+
+def _meaning(endpoint: Endpoint, protocol: FeedProtocol, status: int, body: bytes) -> KeyRefused | FeedRefused | _ConnectionFailed:
+    """Return what an HTTP answer in a WebSocket's place means: the vendor's code in it says more than its status."""
+    with suppress(UnreadableFrame):
+        # most answers are pages of a server or a proxy
+        answer = read_frame(endpoint.secret.scrub_frame(body), latest=0, greeting=False)
+        # a gateway that repeats its status says nothing in the vendor's numbers, where 502 is the daily limit
+        if isinstance(answer, Refusal) and answer.code is not None and not answer.code == status in _GATEWAY:
+            reason = f"the vendor says {answer.code} {' '.join(answer.text.split())}".rstrip() + f" (HTTP {status})"
+            verdict = judge(answer.code)
+            if verdict is Verdict.STOP or (verdict is Verdict.WAIT and not protocol.waits_for_room()):
+                return FeedRefused(protocol.feed.name, answer.code, reason)
+            return _ConnectionFailed(reason)
+    if status in (401, 403):
+        return KeyRefused(protocol.feed.name, status)
+    return _ConnectionFailed(f"no WebSocket at {endpoint.base_url}: HTTP {status}")
 
 
 def _converse(

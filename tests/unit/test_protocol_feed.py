@@ -525,3 +525,12 @@ def test_a_vendor_that_says_too_many_frames_gets_fewer_pings_for_a_while():
         return sum(send.opcode == "ping" for send in sent)
 
     assert (pings(1, 60), pings(60, 119) > 20) == (5, True)
+
+
+def test_a_pong_to_the_vendor_counts_as_a_frame():
+    core = protocol()
+    core.connected(START)
+    for _ in range(51):
+        core.ping(START)
+    assert len(core.frames_to_send(START)) == 1
+    assert core.frames_to_send(START + SECOND) == []

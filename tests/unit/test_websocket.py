@@ -51,11 +51,27 @@ class AtOnce(random.Random):
         return a
 
 
+class SecondTry(AtOnce):
+    """Chance that sets `stop` when the second connection is lost or not made."""
+
+    def __init__(self, stop):
+        super().__init__(1)
+        self.stop = stop
+        self.tries = 0
+
+    def uniform(self, a, b):
+        self.tries += 1
+        if self.tries == 2:
+            self.stop.set()
+        return a
+
+
 class Server:
     """A vendor that greets, acks, pushes one trade on a trade subscription, and does what `script` says of a request."""
 
-    def __init__(self, status=None, script=None):
+    def __init__(self, status=None, script=None, page=f"key {KEY} is not known"):
         self.status = status
+        self.page = page
         self.script = script or {}
         self.paths = []
         self.requests = queue.Queue()
@@ -67,7 +83,7 @@ class Server:
         self.paths.append(request.path)
         if self.status is None:
             return None
-        response = connection.respond(self.status, f"key {KEY} is not known")
+        response = connection.respond(self.status, self.page)
         if self.location:
             response.headers["Location"] = self.location
         return response
@@ -175,9 +191,9 @@ def test_pongs_of_a_silent_feed_make_marks():
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_key_is_one_line_and_never_retried(status, caplog):
     caplog.set_level(logging.DEBUG)
-    server, published = Server(status=status), Published()
+    server, published, stop = Server(status=status), Published(), threading.Event()
     with serving(server) as url, pytest.raises(KeyRefused) as raised:
-        run_feed(protocol(), Endpoint(url, KEY), published, threading.Event(), AtOnce(1))
+        run_feed(protocol(), Endpoint(url, KEY), published, stop, SecondTry(stop))
     assert len(server.paths) == 1
     assert "\n" not in str(raised.value)
     assert "INFOWAY_API_KEY" in str(raised.value)
@@ -186,6 +202,58 @@ def test_refused_key_is_one_line_and_never_retried(status, caplog):
     published.wait_for(is_state("down"))
     for text in (str(raised.value), caplog.text.replace("GET /ws?business=stock&apikey=s3cret%2Fkey%2B1", "")):
         assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"), [(400, 508, "renew"), (404, 509, "check"), (403, 521, "close"), (401, 502, "tomorrow")]
+)
+def test_handshake_that_is_answered_with_a_fatal_code_is_never_retried(status, code, advice):
+    server, stop, published = Server(status=status, page=f'{{"code":{code},"msg":"not with\\n{KEY}"}}'), threading.Event(), Published()
+    with (
+        serving(server) as url,
+        pytest.raises(FeedRefused, match=rf"the vendor says {code} not with \*\*\* \(HTTP {status}\): .*{advice}") as raised,
+    ):
+        run_feed(protocol(), Endpoint(url, KEY), published, stop, SecondTry(stop))
+    assert len(server.paths) == 1
+    assert raised.value.code == code
+    assert raised.value.__suppress_context__
+    assert f"the vendor says {code}" in published.wait_for(is_state("down")).fields[4]
+    assert KEY not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "page"),
+    [
+        (404, "not found"),
+        (429, '{"code":501,"msg":"too many"}'),
+        (403, '{"code":500,"msg":"server error"}'),
+        (502, '{"code":502,"msg":"Bad Gateway"}'),
+        (400, '{"code":10001}'),
+        (400, '[{"code":508}]'),
+    ],
+)
+def test_handshake_that_is_answered_with_anything_else_is_tried_again(status, page):
+    server, stop = Server(status=status, page=page), threading.Event()
+    with serving(server) as url:
+        run_feed(protocol(), Endpoint(url, KEY), Published(), stop, SecondTry(stop))
+    assert len(server.paths) == 2
+
+
+@pytest.mark.parametrize("page", ['{"code":403,"msg":"forbidden"}', '{"code":"508"}', ""])
+def test_forbidden_without_a_code_of_the_vendors_is_a_refused_key(page):
+    with serving(Server(status=403, page=page)) as url, pytest.raises(KeyRefused):
+        stop = threading.Event()
+        run_feed(protocol(), Endpoint(url, KEY), Published(), stop, SecondTry(stop))
+
+
+def test_reason_of_the_servers_close_is_told_without_the_key():
+    class Closing(Server):
+        def converse(self, connection):
+            connection.close(1008, f"key {KEY} is known elsewhere")
+
+    published = Published()
+    with serving(Closing()) as url, running(url, protocol(), published):
+        assert published.wait_for(is_state("down")).fields[4] == "closed by the server 1008 key *** is known elsewhere"
 
 
 def test_lost_connection_is_made_again_and_the_repeat_is_marked():

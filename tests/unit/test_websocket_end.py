@@ -2,9 +2,11 @@
 
 import fcntl
 import json
+import random
 import struct
 import termios
 import threading
+import time
 
 import pytest
 from unit.test_websocket import KEY, TRADE, AtOnce, Published, frame_of, is_control, is_trade, protocol, running
@@ -129,3 +131,60 @@ def test_refusal_that_came_before_the_stop_is_not_taken_for_an_orderly_end():
 
     with listening(converse) as port, pytest.raises(FeedRefused, match="renew the API key"):
         run_feed(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), published, stop, AtOnce(1))
+
+
+def test_what_a_late_read_brings_before_a_loss_does_not_shorten_the_gap():
+    published, core, lost, stuck_at = Held(), protocol("crypto"), threading.Event(), []
+
+    def fresh():
+        return frame_of(json.dumps({"code": 10002, "data": TRADE | {"t": time.time_ns() // 1_000_000}}).encode())
+
+    def converse(connection, over):
+        shake_hands(connection)
+        connection.sendall(fresh())
+        if lost.is_set():
+            over.wait(10)
+            return
+        assert published.stuck.wait(10)
+        stuck_at.append(time.time_ns() // 1_000_000)
+        # the feed is held: what comes now is read late, and what would have come after it is lost with the connection
+        connection.sendall(fresh())
+        received_by_the_kernel(connection)
+        over.wait(0.5)
+        lost.set()
+
+    with listening(converse) as port:
+        stop = threading.Event()
+        feed = threading.Thread(target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), published, stop, AtOnce(1)))
+        feed.start()
+        assert lost.wait(10)
+        published.go.set()
+        published.wait_for(is_control("begin"))
+        again = published.wait_for(is_control("begin"))
+        stop.set()
+        feed.join(10)
+    assert again.control.ts_from <= stuck_at[0]
+
+
+@pytest.mark.parametrize(("pause", "least", "most"), [(0, 0, 1), (60_000_000, 60, 90)])
+def test_a_feed_that_has_to_wait_waits(monkeypatch, pause, least, most):
+    core, stop, waited = protocol("crypto"), threading.Event(), []
+    core.pause = pause
+    monkeypatch.setattr("producers.websocket._connect_and_converse", lambda *_: ("too many connections", None))
+    monkeypatch.setattr("producers.websocket._pause", lambda seconds, *_: (waited.append(seconds), stop.set()))
+    run_feed(core, Endpoint("ws://127.0.0.1:1/ws", KEY), Published(), stop, random.Random(1))
+    assert least <= waited[0] <= most
+
+
+def test_a_ping_of_the_vendor_is_told_from_a_pong():
+    published, core, pinged = Published(), protocol("crypto"), threading.Event()
+    core.ping = lambda now: pinged.set() or []
+
+    def converse(connection, over):
+        shake_hands(connection)
+        connection.sendall(frame_of(b"", 0x89))
+        over.wait(10)
+
+    with listening(converse) as port:
+        with running(f"ws://127.0.0.1:{port}/ws", core, published):
+            assert pinged.wait(10)
