@@ -1,5 +1,6 @@
 """Reads the answers of the vendor's REST: its envelope, its error codes, its fields, each checked; sends nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def read_envelope(path: str, status: int, text: str) -> Any:
     except orjson.JSONDecodeError:
         document = None
     fields: Fields = document if type(document) is dict else {}
-    said = one_line(str(fields.get("msg") or fields.get("detail") or fields.get("title") or ""))
+    said = one_line(_written(fields.get("msg") or fields.get("detail") or fields.get("title") or "", str))
     ret = fields.get("ret")
     if type(ret) is int and ret != _OK:
         raise _failure(path, _meaning(ret, said), f"ret {ret}", said, status)
@@ -178,5 +179,13 @@ def _whole(path: str, data: Fields, name: str, least: int) -> int:
 
 
 def _odd(path: str, name: str, found: Any, expected: str) -> RestError:
-    shown = "missing or null" if found is None else one_line(repr(found))[:80]
+    shown = "missing or null" if found is None else one_line(_written(found, repr))[:80]
     return RestError(f"the vendor's REST answered {path} with {name} {shown}: expected {expected}")
+
+
+def _written(value: Any, way: Callable[[Any], str]) -> str:
+    try:
+        return way(value)
+    except RecursionError:
+        # the parser takes what Python's own printing does not
+        return "JSON nested too deep"

@@ -250,6 +250,15 @@ def test_an_answer_without_the_envelope_says_what_was_found(body):
         rest.package_info()
 
 
+DEEP = "[" * 1010 + "]" * 1010
+
+
+@pytest.mark.parametrize("body", [f'{{"ret":500,"msg":{DEEP}}}', f'{{"ret":{DEEP}}}', f'{{"ret":200,"data":{DEEP}}}'])
+def test_an_answer_nested_too_deep_is_an_error_of_rest_as_any_other(body):
+    with Vendor((200, body)).client() as rest, pytest.raises(RestError):
+        rest.package_info()
+
+
 def test_requests_keep_to_the_packages_pace():
     vendor = Vendor(ok({**PACKAGE, "apiNumPerSec": 4}), klines_of(BAR))
     with vendor.client() as rest:
