@@ -139,7 +139,8 @@ class FeedProtocol:
                 self._connection.requests.answered(frame.trace)
         self._connection.had_json = self._connection.had_json or data[:1] == b"{"
         outputs += self._silent(now)
-        outputs += self._unanswered(now)
+        if self._connection.requests.unanswered:
+            outputs += self._unanswered(now)
         outputs += self._coverage.marks()
         return outputs
 

@@ -20,6 +20,7 @@ import orjson
 from websockets.sync.server import ServerConnection, serve
 
 from infra.deployment import Deployment, deployed
+from infra.feeding import spare_full_collections
 from infra.spooling import open_backlog
 from producers.counters import FeedCounters
 from producers.frames import read_frame
@@ -117,6 +118,7 @@ def through_socket(deployment: Deployment, spool: Path, rate: int, seconds: floa
     feed = threading.Thread(
         target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{ours.recv()}/ws", "k"), publisher, stop, random.Random(1)), daemon=True
     )
+    spare_full_collections()
     feed.start()
     ours.recv()  # the first frame goes out
     began, cpu = time.monotonic(), time.process_time()
