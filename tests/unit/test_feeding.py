@@ -91,20 +91,24 @@ def test_a_failure_of_a_feed_that_a_change_began_ends_the_producer(deployment):
                 feeding.check()
 
 
+class Still(Healer):
+    """A healer without a thread, that asks nobody."""
+
+    def __init__(self, sink):
+        self.counters, self.failure = FeedCounters("rest"), None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
 def test_a_moved_symbol_is_healed_over_its_move_and_one_that_is_new_is_not(deployment):
     described, producer = deployment
     told = []
 
-    class Told(Healer):
-        def __init__(self, sink):
-            self.counters, self.failure = FeedCounters("rest"), None
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
+    class Told(Still):
         def unseen(self, symbol, business, feed, ts_from, ts_to):
             told.append((symbol, feed, ts_from is not None))
 
@@ -203,16 +207,7 @@ def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_
 def test_what_ends_the_healer_ends_the_producer_and_its_counts_are_shown(deployment, tmp_path):
     described, _ = deployment
 
-    class Failing(Healer):
-        def __init__(self, sink):
-            self.counters, self.failure = FeedCounters("rest"), None
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
+    class Failing(Still):
         def unseen(self, symbol, business, feed, ts_from, ts_to):
             if symbol == "LOST":
                 self.failure = LookupError("of the healer")
