@@ -200,8 +200,14 @@ class Requests:
         taken = self._asked.get(trace or "")
         if taken is None or taken.unsubscribes:
             taken = Asked(channel, self._allowed(channel), whole=True)
+            # an ack that does not name its request answers what was asked of its channel
+            for each in [each for each in self._unanswered if self._asked[each] == taken]:
+                del self._unanswered[each]
         if taken.whole:
             self._acked.add(taken.channel)
+            late = taken.channel in self._wanted and taken in self._asked.values()
+            if late and taken.symbols == self._allowed(taken.channel):
+                self._wanted.remove(taken.channel)
         return taken
 
     def ask_later(self, trace: str | None, now: int, slower: bool = False) -> None:

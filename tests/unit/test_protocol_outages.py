@@ -64,6 +64,30 @@ def test_a_subscription_without_an_answer_is_said_and_asked_for_again():
     assert states(take(core, again, START + 65 * SECOND)) == ["healthy"]
 
 
+def others_than_heartbeats(core, seconds):
+    sent = [each for second in seconds for each in requests_of(core.frames_to_send(START + second * SECOND))]
+    return [each["code"] for each in sent if each["code"] != 10010]
+
+
+def test_an_ack_that_does_not_name_its_request_is_an_answer_all_the_same():
+    core = protocol()
+    core.connected(START)
+    core.frames_to_send(START)
+    for code in (10001, 10004, 10007):
+        core.receive(b'{"code":%d,"trace":"another"}' % code, START)
+    assert others_than_heartbeats(core, range(1, 100)) == []
+
+
+def test_an_ack_that_comes_late_is_not_asked_for_again():
+    core = protocol()
+    core.connected(START)
+    requests = requests_of(core.frames_to_send(START))
+    core.frames_to_send(START + 6 * SECOND)
+    told = [output for request in requests for output in take(core, request, START + 7 * SECOND)]
+    assert states(told)[-1] == "healthy"
+    assert others_than_heartbeats(core, range(7, 100)) == []
+
+
 def test_a_connection_on_which_no_subscription_is_answered_is_given_up():
     core = protocol(klines=())
     core.connected(START)
