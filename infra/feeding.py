@@ -97,9 +97,11 @@ def market_hours() -> IsOpen:
 
 
 def spare_full_collections() -> None:
-    """Keep Python's collector off all that is there at the start: each of its full runs held up every feed for 50 ms."""
+    """Let Python's collector look at everything rarely: a full run holds up every feed for 50 ms, most of it for the last minute's trades,
+    which are no cycles and go by themselves. Its runs over what is new stay as they are."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], 1_000)
 
 
 class Feeding:
