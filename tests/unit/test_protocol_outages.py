@@ -208,3 +208,26 @@ def test_a_pong_to_the_vendor_counts_as_a_frame():
         core.ping(START)
     assert len(core.frames_to_send(START)) == 1
     assert core.frames_to_send(START + SECOND) == []
+
+
+def test_a_heartbeat_that_is_due_goes_before_everything_else():
+    core = protocol()
+    core.connected(START)
+    assert [each["code"] for each in requests_of(core.frames_to_send(START + 30 * SECOND))] == [10010, 10000, 10003, 10006]
+
+
+def test_the_farewell_keeps_within_the_frames_of_a_minute():
+    core = subscribed()
+    for _ in range(50):
+        core.ping(START)
+    assert [each["code"] for each in requests_of(core.ended(START)[1])] == [11000, 11001]
+
+
+def test_what_was_under_way_when_a_symbol_moved_is_in_the_gap_of_its_move():
+    before, after = subscribed(), protocol(symbols=("SOLUSDT",))
+    before.change_symbols(SYMBOLS[:1], {}, START + 10 * SECOND)
+    after.connected(START)
+    after.change_symbols(("SOLUSDT", SYMBOLS[1]), {SYMBOLS[1]: before.left[SYMBOLS[1]]}, START + 11 * SECOND)
+    told = after.receive(trade(SYMBOLS[1], t=START // 1000 + 12_000), START + 12 * SECOND)
+    (gap,) = controls(told, "gap")
+    assert (gap.key, gap.control.ts_from, gap.control.ts) == (SYMBOLS[1], START // 1000 - 2_000, START // 1000 + 12_000)
