@@ -52,17 +52,34 @@ def build(settings: Settings, trades: TradeReader) -> EngineApp:
         (Reconciliation(topology.intervals, calendars, event_time), (RAW_KLINE, *bar_topics)),
     ]
     if topology.activity:
-        computations.append((ActivityBars(topology.activity, calendars, event_time, settings.update_ms), (RAW_TRADE,)))
+        computations.append(
+            (
+                ActivityBars(topology.activity, calendars, event_time, settings.update_ms),
+                (RAW_TRADE,),
+            )
+        )
     agents: list[Agent] = []
     for computation, sources in computations:
         names = tuple(map(topology.name, sources))
         first = not any(set(names) & set(agent.sources) for agent in agents)
-        agents.append(Agent(computation, names, topology.name(f"infoway.state.{computation.name}"), dead_letters=first))
+        agents.append(
+            Agent(
+                computation,
+                names,
+                topology.name(f"infoway.state.{computation.name}"),
+                dead_letters=first,
+            )
+        )
     read = {name for agent in agents for name in agent.sources}
     admin = AdminClient({**client(settings.bootstrap), "log_level": 0})
     written = [topic for topic in topology.topics() if "processors" in topic.owner]
     try:
-        ids = require(admin, registry, writes=written, reads=[topic for topic in topology.topics() if topic.name in read])
+        ids = require(
+            admin,
+            registry,
+            writes=written,
+            reads=[topic for topic in topology.topics() if topic.name in read],
+        )
     finally:
         admin.poll(0)  # logs why the broker lets nobody in
     engine = Engine(
@@ -79,11 +96,18 @@ def build(settings: Settings, trades: TradeReader) -> EngineApp:
         **dict.fromkeys(bar_topics, bar_revision_of),
     }
     heals = _heals_within(calendars)
-    schemas = {topic.name: load_schema(topic.schema) for topic in topology.topics() if topic.schema is not None}
-    decoders = {
-        topology.name(name): RawReader(registry, schemas[topology.name(name)], record_of, heals) for name, record_of in reads.items()
+    schemas = {
+        topic.name: load_schema(topic.schema)
+        for topic in topology.topics()
+        if topic.schema is not None
     }
-    return create_app(settings.group, engine, decoders, settings.batch_records, datadir=str(settings.work_dir))
+    decoders = {
+        topology.name(name): RawReader(registry, schemas[topology.name(name)], record_of, heals)
+        for name, record_of in reads.items()
+    }
+    return create_app(
+        settings.group, engine, decoders, settings.batch_records, datadir=str(settings.work_dir)
+    )
 
 
 def _heals_within(calendars: Calendars) -> HealOf:

@@ -86,7 +86,9 @@ class Settings:
         prefix, slot = environment.get("INFOWAY_PREFIX", ""), environment.get("INFOWAY_SLOT", "0")
         for name, value in (("INFOWAY_PREFIX", prefix), ("INFOWAY_SLOT", slot)):
             if not re.fullmatch(r"[A-Za-z0-9._-]*", value):
-                mistakes.append(f"{name}={value!r}: only letters, digits, '.', '_' and '-' may stand in a topic's name")
+                mistakes.append(
+                    f"{name}={value!r}: only letters, digits, '.', '_' and '-' may stand in a topic's name"
+                )
         numbers = {name: _whole(environment, name, mistakes) for name in _NUMBERS}
         if mistakes:
             raise SettingsError("; ".join(mistakes))
@@ -97,14 +99,19 @@ class Settings:
             numbers["INFOWAY_PARTITIONS"],
             _list(environment, "INFOWAY_ACTIVITY", ()),
         )
-        work_dir = Path(environment.get("INFOWAY_WORK_DIR") or Path(gettempdir()) / f"infoway-streams-{prefix}{slot}")
+        work_dir = Path(
+            environment.get("INFOWAY_WORK_DIR")
+            or Path(gettempdir()) / f"infoway-streams-{prefix}{slot}"
+        )
         return cls(
             environment.get("INFOWAY_BOOTSTRAP", ""),
             environment.get("INFOWAY_REGISTRY", ""),
             topology,
             slot,
             work_dir,
-            _event_time(numbers["INFOWAY_WATERMARK_DELAY_MS"], numbers["INFOWAY_REVISION_HORIZON_MS"]),
+            _event_time(
+                numbers["INFOWAY_WATERMARK_DELAY_MS"], numbers["INFOWAY_REVISION_HORIZON_MS"]
+            ),
             numbers["INFOWAY_UPDATE_MS"],
             numbers["INFOWAY_EMIT_MS"],
             numbers["INFOWAY_BATCH_RECORDS"] or DEFAULT_BATCH_RECORDS,
@@ -114,7 +121,10 @@ class Settings:
 def check_names(topology: Topology) -> None:
     """Raise SettingsError with every interval and window that there cannot be."""
     mistakes: list[str] = []
-    checks: list[Callable[[], object]] = [lambda: ladder(topology.intervals), lambda: Vwap(topology.windows, Calendars(), EventTime())]
+    checks: list[Callable[[], object]] = [
+        lambda: ladder(topology.intervals),
+        lambda: Vwap(topology.windows, Calendars(), EventTime()),
+    ]
     if topology.activity:
         checks.append(lambda: thresholds(topology.activity))
     for check in checks:
@@ -132,7 +142,9 @@ def _whole(environment: Mapping[str, str], name: str, mistakes: list[str]) -> in
         return None
     least, most = _NUMBERS[name]
     if not (text.isdecimal() and text.isascii() and least <= int(text) <= most):
-        mistakes.append(f"{name}={text!r}: expected a whole number from {least} to {most}: {VARIABLES[name]}")
+        mistakes.append(
+            f"{name}={text!r}: expected a whole number from {least} to {most}: {VARIABLES[name]}"
+        )
         return None
     return int(text)
 
@@ -147,4 +159,8 @@ def _event_time(watermark_delay_ms: int | None, revision_horizon_ms: int | None)
 
 def _list(environment: Mapping[str, str], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     text = environment.get(name, "")
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) if text else default
+    return (
+        tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        if text
+        else default
+    )

@@ -41,7 +41,10 @@ HEADERS = (
     Header("control", "The kind of the record."),
     Header("feed", "Name of the feed."),
     Header("business", "The vendor's business that the feed carries."),
-    Header("connection", "Id of the connection; of a heal an id of the REST call's, that of no connection."),
+    Header(
+        "connection",
+        "Id of the connection; of a heal an id of the REST call's, that of no connection.",
+    ),
     Header("source", "live, simulated, replay or rest; of a heal always rest."),
     Header(
         "ts",
@@ -117,10 +120,15 @@ class Control:
 def read_control(headers: Headers | None) -> Control:
     """Return the control record of these headers; raises UnreadableControl with what is wrong."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    texts = {name: value.decode(errors="replace") if isinstance(value, bytes) else value or "" for name, value in pairs}
+    texts = {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+        for name, value in pairs
+    }
     kind = texts.get("control")
     if kind not in get_args(Kind):
-        raise UnreadableControl(f"a null value with the header control={kind!r}: expected one of {', '.join(get_args(Kind))}")
+        raise UnreadableControl(
+            f"a null value with the header control={kind!r}: expected one of {', '.join(get_args(Kind))}"
+        )
     try:
         return Control(
             kind=cast(Kind, kind),
@@ -135,4 +143,6 @@ def read_control(headers: Headers | None) -> Control:
             kline=texts.get("kline"),
         )
     except (KeyError, ValueError) as error:
-        raise UnreadableControl(f"control record {kind!r} with a missing or wrong header: {error!r}") from error
+        raise UnreadableControl(
+            f"control record {kind!r} with a missing or wrong header: {error!r}"
+        ) from error

@@ -31,7 +31,13 @@ def to_units(text: str) -> int:
     """
     whole, point, fraction = text.partition(".")
     digits = whole + fraction
-    if digits.isdecimal() and digits.isascii() and 0 < len(whole) <= 20 and len(fraction) <= SCALE and (fraction or not point):
+    if (
+        digits.isdecimal()
+        and digits.isascii()
+        and 0 < len(whole) <= 20
+        and len(fraction) <= SCALE
+        and (fraction or not point)
+    ):
         return int(digits) * _POWER[len(fraction)]
     return _unusual_to_units(text)
 

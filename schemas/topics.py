@@ -64,17 +64,30 @@ class Topology:
 
     def topics(self) -> list[Topic]:
         """Return every topic of the deployment, in the order of `topics.yaml`."""
-        values = {"{interval}": self.intervals, "{activity}": self.activity, "{window}": self.windows, "{agent}": self.agents}
+        values = {
+            "{interval}": self.intervals,
+            "{activity}": self.activity,
+            "{window}": self.windows,
+            "{agent}": self.agents,
+        }
         found: list[Topic] = []
         for entry in _document()["topics"]:
             placeholder = next((mark for mark in values if mark in entry["name"]), None)
-            names = [entry["name"].replace(placeholder, value) for value in values[placeholder]] if placeholder else [entry["name"]]
+            names = (
+                [entry["name"].replace(placeholder, value) for value in values[placeholder]]
+                if placeholder
+                else [entry["name"]]
+            )
             found += [_topic(entry, self.name(name), self.partitions) for name in names]
         return found
 
     def derived(self) -> list[Topic]:
         """Return the topics that the processors write for others: all of theirs that have a schema."""
-        return [topic for topic in self.topics() if "processors" in topic.owner and topic.schema is not None]
+        return [
+            topic
+            for topic in self.topics()
+            if "processors" in topic.owner and topic.schema is not None
+        ]
 
 
 def contract() -> list[Topic]:
@@ -90,13 +103,20 @@ def placeholders() -> dict[str, str]:
 @cache
 def load_schema(name: str) -> Schema:
     """Return the Avro schema `<name>.avsc`."""
-    return cast(Schema, json.loads(files("schemas").joinpath(f"{name}.avsc").read_text(encoding="utf-8")))
+    return cast(
+        Schema, json.loads(files("schemas").joinpath(f"{name}.avsc").read_text(encoding="utf-8"))
+    )
 
 
 @cache
 def load_example(name: str) -> dict[str, Any]:
     """Return the example payload of a schema, as JSON shows it."""
-    return cast(dict[str, Any], json.loads(files("schemas").joinpath("examples", f"{name}.json").read_text(encoding="utf-8")))
+    return cast(
+        dict[str, Any],
+        json.loads(
+            files("schemas").joinpath("examples", f"{name}.json").read_text(encoding="utf-8")
+        ),
+    )
 
 
 def _topic(entry: dict[str, Any], name: str, partitions: int | None) -> Topic:
@@ -116,4 +136,7 @@ def _topic(entry: dict[str, Any], name: str, partitions: int | None) -> Topic:
 
 @cache
 def _document() -> dict[str, Any]:
-    return cast(dict[str, Any], yaml.safe_load(files("schemas").joinpath("topics.yaml").read_text(encoding="utf-8")))
+    return cast(
+        dict[str, Any],
+        yaml.safe_load(files("schemas").joinpath("topics.yaml").read_text(encoding="utf-8")),
+    )

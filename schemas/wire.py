@@ -44,7 +44,9 @@ def header(schema_id: int) -> bytes:
 def schema_id_of(value: bytes) -> int:
     """Return the schema id that a value names; raises UnreadableValue where it is not the wire format."""
     if len(value) < 5 or value[0] != 0:
-        raise UnreadableValue(f"not Confluent's wire format: {len(value)} bytes, starting {value[:5].hex()}")
+        raise UnreadableValue(
+            f"not Confluent's wire format: {len(value)} bytes, starting {value[:5].hex()}"
+        )
     return int.from_bytes(value[1:5], "big")
 
 
@@ -80,10 +82,20 @@ def compile_decoder(schema: Schema, reader: Schema | None = None) -> Decoder:
     fastavro's schemaless reader takes 13 us for a raw trade, this 5.
     """
     names = [field["name"] for field in schema["fields"]]
-    lines = [line for field in schema["fields"] for line in _reading(field["type"], f"f_{field['name']}", field["name"])]
+    lines = [
+        line
+        for field in schema["fields"]
+        for line in _reading(field["type"], f"f_{field['name']}", field["name"])
+    ]
     body = "\n".join(f"        {line}" for line in lines)
-    absent = [field for field in (reader or schema)["fields"] if field["name"] not in names and "default" in field]
-    shown = [f"{name!r}: f_{name}" for name in names] + [f"{field['name']!r}: {field['default']!r}" for field in absent]
+    absent = [
+        field
+        for field in (reader or schema)["fields"]
+        if field["name"] not in names and "default" in field
+    ]
+    shown = [f"{name!r}: f_{name}" for name in names] + [
+        f"{field['name']!r}: {field['default']!r}" for field in absent
+    ]
     record = ", ".join(shown)
     source = (
         "def decode(value):\n    try:\n        i = 5\n"
@@ -157,7 +169,14 @@ def _reading(avro_type: Any, target: str, name: str) -> list[str]:
     if physical == "array":
         return [f"{target}, i = strings(value, i)"]
     # a length of one byte is read here, a longer one by a call
-    sized = ["n = value[i]", "if n & 0x81:", "    n, i = length(value, i)", "else:", "    n >>= 1", "    i += 1"]
+    sized = [
+        "n = value[i]",
+        "if n & 0x81:",
+        "    n, i = length(value, i)",
+        "else:",
+        "    n >>= 1",
+        "    i += 1",
+    ]
     cut = "value[i : i + n]"
     if logical_type(avro_type) == "decimal":
         return [*sized, f"{target} = number({cut}, 'big', signed=True)", "i += n"]
@@ -205,16 +224,28 @@ def _expression(avro_type: Any, name: str) -> str:
     if isinstance(avro_type, list):
         null, branch = avro_type
         if null != "null":
-            raise ValueError(f"field {name}: a nullable type is written [null, type], not {avro_type}")
+            raise ValueError(
+                f"field {name}: a nullable type is written [null, type], not {avro_type}"
+            )
         return f"b'\\0' if {name} is None else b'\\2' + {_expression(branch, name)}"
-    if isinstance(avro_type, dict) and avro_type["type"] == "array" and avro_type["items"] == "string":
+    if (
+        isinstance(avro_type, dict)
+        and avro_type["type"] == "array"
+        and avro_type["items"] == "string"
+    ):
         return f"strings({name})"
     logical = logical_type(avro_type)
     physical = avro_type["type"] if isinstance(avro_type, dict) else avro_type
     if logical == "decimal":
         size = f"byte[(size := ({name}.bit_length() >> 3) + 1) << 1]"
         return f"{size} + {name}.to_bytes(size if size < 16 else fits({name}), 'big', signed=True)"
-    writers = {"int": "long", "long": "long", "string": "string", "bytes": "blob", "double": "double"}
+    writers = {
+        "int": "long",
+        "long": "long",
+        "string": "string",
+        "bytes": "blob",
+        "double": "double",
+    }
     if physical == "boolean":
         return f"byte[1 if {name} else 0]"
     if physical not in writers:

@@ -14,7 +14,9 @@ from infra.embedded.stack import Stack
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-RECORDINGS = Path(os.environ.get("INFOWAY_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings")
+RECORDINGS = Path(
+    os.environ.get("INFOWAY_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings"
+)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import avro.schema
 import yaml
-from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType, lookup_writer_field
+from avro.compatibility import (
+    ReaderWriterCompatibilityChecker,
+    SchemaCompatibilityType,
+    lookup_writer_field,
+)
 from avro.errors import AvroException
 
 from infra.contract.fields import fields_of, type_text
@@ -34,11 +38,17 @@ def broken(root: Path) -> list[str]:
     found: list[str] = []
     for path, versions in published(root).items():
         if not (root / path).exists():
-            found.append(f"{path}: it was published in {versions[-1][0]} and is gone: its topic's records could not be read any more")
+            found.append(
+                f"{path}: it was published in {versions[-1][0]} and is gone: its topic's records could not be read any more"
+            )
             continue
         try:
             today = json.loads((root / path).read_text(encoding="utf-8"))
-            found += [f"{path}: {reason}" for commit, earlier in versions for reason in breaks(earlier, today, commit)]
+            found += [
+                f"{path}: {reason}"
+                for commit, earlier in versions
+                for reason in breaks(earlier, today, commit)
+            ]
         except (AvroException, ValueError) as error:
             found.append(f"{path}: no Avro schema: {error}")
     return found + _moved(root)
@@ -48,10 +58,22 @@ def breaks(earlier: Schema, today: Schema, version: str) -> list[str]:
     """Return why a change of a schema is not FULL, by field: readers of each version must read the other's records."""
     before, after = avro.schema.parse(json.dumps(earlier)), avro.schema.parse(json.dumps(today))
     return [
-        *(f"{reason}: today's readers cannot read records of {version}" for reason in _unreadable(after, before)),
-        *(f"{reason}: readers of {version} cannot read today's records" for reason in _unreadable(before, after)),
-        *(f"{reason}: records of {version} would be read wrong" for reason in _read_wrong(earlier, today)),
-        *(f"{reason}: libraries that look at defaults refuse the whole schema" for reason in _unfit_defaults(after)),
+        *(
+            f"{reason}: today's readers cannot read records of {version}"
+            for reason in _unreadable(after, before)
+        ),
+        *(
+            f"{reason}: readers of {version} cannot read today's records"
+            for reason in _unreadable(before, after)
+        ),
+        *(
+            f"{reason}: records of {version} would be read wrong"
+            for reason in _read_wrong(earlier, today)
+        ),
+        *(
+            f"{reason}: libraries that look at defaults refuse the whole schema"
+            for reason in _unfit_defaults(after)
+        ),
     ]
 
 
@@ -82,27 +104,48 @@ def _is_schema(text: str) -> bool:
 
 def _moved(root: Path) -> list[str]:
     """Return the topics that are gone since they were published, or have another schema: their subjects' readers would break."""
-    today = _schemas_of_topics((root / TOPICS).read_text(encoding="utf-8")) if (root / TOPICS).exists() else {}
+    today = (
+        _schemas_of_topics((root / TOPICS).read_text(encoding="utf-8"))
+        if (root / TOPICS).exists()
+        else {}
+    )
     found: dict[str, str] = {}
     for commit in _commits(root):
         if not _git(root, "ls-tree", commit, TOPICS):
             continue
         for topic, schema in _schemas_of_topics(_git(root, "show", f"{commit}:{TOPICS}")).items():
             if topic not in today:
-                found[topic] = f"{TOPICS}: {topic} was published in {commit[:9]} and is gone: who reads it would get nothing more"
+                found[topic] = (
+                    f"{TOPICS}: {topic} was published in {commit[:9]} and is gone: who reads it would get nothing more"
+                )
             elif today[topic] != schema:
-                found[topic] = f"{TOPICS}: {topic} had the schema {schema} in {commit[:9]} and has {today[topic]}: that of a subject stays"
+                found[topic] = (
+                    f"{TOPICS}: {topic} had the schema {schema} in {commit[:9]} and has {today[topic]}: that of a subject stays"
+                )
     return list(found.values())
 
 
 def _schemas_of_topics(text: str) -> dict[str, str]:
     # state topics have no schema, and no readers but their agent
-    return {entry["name"]: entry["schema"] for entry in yaml.safe_load(text)["topics"] if "schema" in entry}
+    return {
+        entry["name"]: entry["schema"]
+        for entry in yaml.safe_load(text)["topics"]
+        if "schema" in entry
+    }
 
 
 def _commits(root: Path) -> list[str]:
     baseline = _baseline(root)
-    later = _git(root, "rev-list", "--reverse", "--full-history", "--ancestry-path", f"{baseline}..HEAD", "--", "schemas").split()
+    later = _git(
+        root,
+        "rev-list",
+        "--reverse",
+        "--full-history",
+        "--ancestry-path",
+        f"{baseline}..HEAD",
+        "--",
+        "schemas",
+    ).split()
     return [baseline, *later]
 
 
@@ -110,16 +153,24 @@ def _baseline(root: Path) -> str:
     try:
         top = _git(root, "rev-parse", "--show-toplevel").strip()
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        raise NoHistory(f"no git, or no git history in {root}: the schemas cannot be compared with what was published") from error
+        raise NoHistory(
+            f"no git, or no git history in {root}: the schemas cannot be compared with what was published"
+        ) from error
     if Path(top) != root.resolve():
-        raise NoHistory(f"the git history of {top} is not that of {root}: the schemas cannot be compared with what was published")
+        raise NoHistory(
+            f"the git history of {top} is not that of {root}: the schemas cannot be compared with what was published"
+        )
     baseline = _publishing_commit(root)
     if not baseline or not (root / BASELINE).exists():
-        raise HistoryIncomplete(f"{BASELINE} is in no commit, or is gone: commit it, with the schemas that are published, and leave it")
+        raise HistoryIncomplete(
+            f"{BASELINE} is in no commit, or is gone: commit it, with the schemas that are published, and leave it"
+        )
     # the last commit that a shallow clone has seems to have made every file
     shallow = root / _git(root, "rev-parse", "--git-path", "shallow").strip()
     if shallow.exists() and baseline in shallow.read_text().split():
-        raise HistoryIncomplete("a shallow clone, without the commit that publishes the contract: run `git fetch --unshallow`")
+        raise HistoryIncomplete(
+            "a shallow clone, without the commit that publishes the contract: run `git fetch --unshallow`"
+        )
     return baseline
 
 
@@ -137,10 +188,14 @@ def _publishing_commit(root: Path) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, encoding="utf-8").stdout
+    return subprocess.run(
+        ["git", *arguments], cwd=root, check=True, capture_output=True, encoding="utf-8"
+    ).stdout
 
 
-def _unreadable(reader: avro.schema.RecordSchema, writer: avro.schema.RecordSchema) -> Iterator[str]:
+def _unreadable(
+    reader: avro.schema.RecordSchema, writer: avro.schema.RecordSchema
+) -> Iterator[str]:
     # field by field, since the whole's answer does not say which reason is which field's
     # Avro's rules let the namespace change; some libraries do not, and what consumers generate of a schema is named by it
     if reader.fullname != writer.fullname:
@@ -153,14 +208,20 @@ def _unreadable(reader: avro.schema.RecordSchema, writer: avro.schema.RecordSche
             continue
         answer = ReaderWriterCompatibilityChecker().get_compatibility(field.type, written.type)
         if answer.compatibility is SchemaCompatibilityType.incompatible:
-            kinds = ", ".join(dict.fromkeys(kind.value.replace("_", " ") for kind in answer.incompatibilities))
+            kinds = ", ".join(
+                dict.fromkeys(kind.value.replace("_", " ") for kind in answer.incompatibilities)
+            )
             yield f"field {field.name}: {kinds} ({', '.join(sorted(answer.messages))})"
 
 
 def _read_wrong(earlier: Schema, today: Schema) -> Iterator[str]:
     """Yield changes of logical types: Avro's resolution does not look at them, and a reader would get another number."""
     before = {field.path: field.type.removesuffix(" or null") for field in fields_of(earlier)}
-    renamed = ((alias, type_text(field["type"])) for field in today["fields"] for alias in field.get("aliases", ()))
+    renamed = (
+        (alias, type_text(field["type"]))
+        for field in today["fields"]
+        for alias in field.get("aliases", ())
+    )
     for path, text in (*((field.path, field.type) for field in fields_of(today)), *renamed):
         was, now = before.get(path, ""), text.removesuffix(" or null")
         if was and was != now and ("(" in was or "(" in now):
@@ -184,7 +245,11 @@ def _fits(kind: avro.schema.Schema, default: object) -> bool:
             return isinstance(default, bool)
         case "int" | "long":
             limit = _RANGES[kind.type]
-            return isinstance(default, int) and not isinstance(default, bool) and -limit <= default < limit
+            return (
+                isinstance(default, int)
+                and not isinstance(default, bool)
+                and -limit <= default < limit
+            )
         case "float" | "double":
             return isinstance(default, int | float) and not isinstance(default, bool)
         case "string":
@@ -192,14 +257,21 @@ def _fits(kind: avro.schema.Schema, default: object) -> bool:
         case "bytes":
             return isinstance(default, str) and all(ord(letter) < 256 for letter in default)
         case "fixed":
-            return isinstance(default, str) and len(default) == kind.size and all(ord(letter) < 256 for letter in default)
+            return (
+                isinstance(default, str)
+                and len(default) == kind.size
+                and all(ord(letter) < 256 for letter in default)
+            )
         case "enum":
             return default in kind.symbols
         case "array":
             return isinstance(default, list) and all(_fits(kind.items, item) for item in default)
         case "map":
-            return isinstance(default, dict) and all(_fits(kind.values, value) for value in default.values())
+            return isinstance(default, dict) and all(
+                _fits(kind.values, value) for value in default.values()
+            )
     # a record: each field has its value, or a default of its own
     return isinstance(default, dict) and all(
-        _fits(field.type, default[field.name]) if field.name in default else field.has_default for field in kind.fields
+        _fits(field.type, default[field.name]) if field.name in default else field.has_default
+        for field in kind.fields
     )

@@ -30,7 +30,10 @@ def units(value: Fraction) -> int:
 def root_units(value: Fraction) -> int:
     """The square root in units of 10^-18, rounded half even: found by halving, decided by squares."""
     wanted = value * ONE * ONE
-    low, high = 0, int(wanted) + 1  # low^2 <= wanted < high^2 but for wanted 0, where both hold at 0
+    low, high = (
+        0,
+        int(wanted) + 1,
+    )  # low^2 <= wanted < high^2 but for wanted 0, where both hold at 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if middle * middle <= wanted else (low, middle)
@@ -44,7 +47,11 @@ def vwap(trades: Iterable[Trade]) -> Figures:
     volume = sum((v for _, v in chosen), Fraction(0))
     turnover = sum((p * v for p, v in chosen), Fraction(0))
     mean = turnover / volume if volume else None
-    variance = sum((v * (p - mean) ** 2 for p, v in chosen), Fraction(0)) / volume if mean is not None else None
+    variance = (
+        sum((v * (p - mean) ** 2 for p, v in chosen), Fraction(0)) / volume
+        if mean is not None
+        else None
+    )
     return {
         "vwap": None if mean is None else units(mean),
         "volume": units(volume),
@@ -57,13 +64,21 @@ def vwap(trades: Iterable[Trade]) -> Figures:
 def rolling_vwap(trades: Sequence[Trade], span: int) -> Figures:
     """The window (t - span, t] over the trades of one symbol that came so far, t their greatest event time."""
     t = max(trade.ts_event for trade in trades)
-    return {"ts_event": t, "ts_start": t - span, **vwap(trade for trade in trades if t - span < trade.ts_event <= t)}
+    return {
+        "ts_event": t,
+        "ts_start": t - span,
+        **vwap(trade for trade in trades if t - span < trade.ts_event <= t),
+    }
 
 
 def session_vwap(trades: Sequence[Trade], start: int, end: int) -> Figures:
     """The session [start, end) over the trades of one symbol that came so far."""
     chosen = [trade for trade in trades if start <= trade.ts_event < end]
-    return {"ts_event": max(trade.ts_event for trade in chosen), "ts_start": start - 1, **vwap(chosen)}
+    return {
+        "ts_event": max(trade.ts_event for trade in chosen),
+        "ts_start": start - 1,
+        **vwap(chosen),
+    }
 
 
 def bars(trades: Iterable[Trade], interval: int) -> dict[int, Figures]:
@@ -76,7 +91,9 @@ def bars(trades: Iterable[Trade], interval: int) -> dict[int, Figures]:
 
 def bar(trades: Sequence[Trade]) -> Figures:
     """One bar from its trades in log order."""
-    ordered = sorted(trades, key=lambda trade: trade.ts_event)  # a stable sort: log order decides within a millisecond
+    ordered = sorted(
+        trades, key=lambda trade: trade.ts_event
+    )  # a stable sort: log order decides within a millisecond
     figures = vwap(ordered)
     del figures["stdev"]
     return {
@@ -101,7 +118,11 @@ def activity_bars(trades: Iterable[Trade], kind: str, threshold: Fraction) -> li
             groups.append([])
             total = Fraction(0)
         groups[-1].append(trade)
-        total += {"tick": Fraction(1), "volume": number(trade.volume), "turnover": number(trade.price) * number(trade.volume)}[kind]
+        total += {
+            "tick": Fraction(1),
+            "volume": number(trade.volume),
+            "turnover": number(trade.price) * number(trade.volume),
+        }[kind]
     # open and close go by the log; the rest of a time bar's figures hold for any trades
     return [
         {
@@ -127,12 +148,26 @@ def side(levels: Iterable[tuple[int, int]], *, bids: bool, below_zero: bool = Fa
 
 def depth(bids: Side, asks: Side, before: tuple[Side, Side] | None = None) -> Figures:
     """What a cleaned book says, and its order flow against the cleaned book before it (None where there is none)."""
-    prices = ("best_bid", "best_bid_size", "best_ask", "best_ask_size", "spread", "mid", "weighted_mid", "ofi")
-    figures: Figures = dict.fromkeys((*prices, "imbalance_1", "imbalance_5", "imbalance_10", "imbalance_weighted"))
+    prices = (
+        "best_bid",
+        "best_bid_size",
+        "best_ask",
+        "best_ask_size",
+        "spread",
+        "mid",
+        "weighted_mid",
+        "ofi",
+    )
+    figures: Figures = dict.fromkeys(
+        (*prices, "imbalance_1", "imbalance_5", "imbalance_10", "imbalance_weighted")
+    )
     for name, levels in (("bid", bids), ("ask", asks)):
         figures[f"{name}_levels"] = len(levels)
         if levels:
-            figures[f"best_{name}"], figures[f"best_{name}_size"] = units(levels[0][0]), units(levels[0][1])
+            figures[f"best_{name}"], figures[f"best_{name}_size"] = (
+                units(levels[0][0]),
+                units(levels[0][1]),
+            )
         for n in (5, 10):
             figures[f"{name}_volume_{n}"] = units(_size(levels[:n]))
     if not bids or not asks:

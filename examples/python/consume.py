@@ -38,7 +38,9 @@ consumer = Consumer(
         "isolation.level": "read_committed",
     }
 )
-consumer.subscribe([prefix + name for name in ("infoway.bars.1m", "infoway.vwap.1m", "infoway.depth.imbalance")])
+consumer.subscribe(
+    [prefix + name for name in ("infoway.bars.1m", "infoway.vwap.1m", "infoway.depth.imbalance")]
+)
 left = int(sys.argv[1])
 while left:
     message = consumer.poll(1)
@@ -49,7 +51,13 @@ while left:
     record = deserialize(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
     fields = {name: plain(value) for name, value in record.items()}
     # every time but that of receipt is one of milliseconds
-    fields |= {name: plain(value) // 1000 for name, value in record.items() if isinstance(value, datetime) and name != "ts_recv"}
-    print(json.dumps({"topic": message.topic(), "key": message.key().decode(), **fields}), flush=True)
+    fields |= {
+        name: plain(value) // 1000
+        for name, value in record.items()
+        if isinstance(value, datetime) and name != "ts_recv"
+    }
+    print(
+        json.dumps({"topic": message.topic(), "key": message.key().decode(), **fields}), flush=True
+    )
     left -= 1
 consumer.close()

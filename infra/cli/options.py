@@ -30,7 +30,13 @@ from schemas.topics import Topology
 from schemas.wire import UnreadableValue, to_json
 
 
-def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str | None, symbols_file: Path | None = None) -> int:
+def produce(
+    names: Topology,
+    symbols: str | None,
+    url: str | None,
+    rest_url: str | None,
+    symbols_file: Path | None = None,
+) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
     key, live = api_key(), url is None
     endpoint = endpoint_of(key, url)
@@ -55,21 +61,45 @@ def produce(names: Topology, symbols: str | None, url: str | None, rest_url: str
     return 0
 
 
-def backfill_period(names: Topology, symbols: str, period: tuple[str, str | None], interval: str, rest_url: str | None, state: Path) -> int:
+def backfill_period(
+    names: Topology,
+    symbols: str,
+    period: tuple[str, str | None],
+    interval: str,
+    rest_url: str | None,
+    state: Path,
+) -> int:
     """Publish klines of the past, and heal the bars that lack them; without a key from a simulator's REST."""
     key = api_key()
     if not key and rest_url is None:
-        raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --rest-url http://HOST:PORT")
-    return backfill(existing(names), symbols, period, interval, rest_url or LIVE_REST, key or "simulator", state)
+        raise KeyMissing(
+            "INFOWAY_API_KEY is not set: set it, or name a simulator by --rest-url http://HOST:PORT"
+        )
+    return backfill(
+        existing(names), symbols, period, interval, rest_url or LIVE_REST, key or "simulator", state
+    )
 
 
-def simulate(files: Sequence[Path], host: str, port: int, speed: float, rate: float, package: str, script: Path | None) -> int:
+def simulate(
+    files: Sequence[Path],
+    host: str,
+    port: int,
+    speed: float,
+    rate: float,
+    package: str,
+    script: Path | None,
+) -> int:
     """Serve the vendor's WebSocket and REST until Ctrl-C or SIGTERM."""
     stop = stop_on_signals()
     faults = read_script(script) if script else []
     limits = PACKAGES[package]
-    with running_simulator(files=files, host=host, port=port, speed=speed, rate=rate, limits=limits, script=faults) as simulator:
-        print(f"simulator at {simulator.url}, REST at {simulator.rest_url}; any key but 'bad-key' is taken", flush=True)
+    with running_simulator(
+        files=files, host=host, port=port, speed=speed, rate=rate, limits=limits, script=faults
+    ) as simulator:
+        print(
+            f"simulator at {simulator.url}, REST at {simulator.rest_url}; any key but 'bad-key' is taken",
+            flush=True,
+        )
         stop.wait()
     return 0
 
@@ -81,15 +111,24 @@ def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
     """
     bootstrap, registry_url = named_cluster()
     read = ValueReader(Registry(registry_url))
-    consumer = ck.Consumer({**client(bootstrap), "group.id": "tail", "enable.auto.commit": False, "log_level": 0})
+    consumer = ck.Consumer(
+        {**client(bootstrap), "group.id": "tail", "enable.auto.commit": False, "log_level": 0}
+    )
     topic = names.name(contract_name)
     stop = stop_on_signals()
     try:
         start = ck.OFFSET_BEGINNING if from_beginning else ck.OFFSET_END
         try:
-            consumer.assign([TopicPartition(topic, partition, start) for partition in partitions_of(consumer, topic)])
+            consumer.assign(
+                [
+                    TopicPartition(topic, partition, start)
+                    for partition in partitions_of(consumer, topic)
+                ]
+            )
         except NoSuchTopic:
-            visible = sorted(name for name in consumer.list_topics(timeout=10).topics if "infoway." in name)
+            visible = sorted(
+                name for name in consumer.list_topics(timeout=10).topics if "infoway." in name
+            )
             raise ClusterUnnamed(f"no topic {topic}: there are {', '.join(visible)}") from None
         while not stop.is_set():
             for message in consumer.consume(500, 0.2):
@@ -102,7 +141,11 @@ def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
                     print(json.dumps(to_json(*read(value))), flush=True)
                 except (UnknownSchema, UnreadableValue) as unreadable:
                     # raw topics have what workers dead-letter
-                    print(f"{topic}[{message.partition()}] offset {message.offset()}: {unreadable}", file=sys.stderr, flush=True)
+                    print(
+                        f"{topic}[{message.partition()}] offset {message.offset()}: {unreadable}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     finally:
         consumer.close()
     return 0

@@ -86,11 +86,26 @@ class Board:
         names = self._deployment.topology
         topics = [names.name(RAW_TRADE), *(topic.name for topic in names.derived())]
         read = ValueReader(Registry(self._deployment.registry_url))
-        lag = Lag(self._deployment.bootstrap, f"{names.prefix}infoway-processors", map(names.name, RAW))
-        consumer = ck.Consumer({**client(self._deployment.bootstrap), "group.id": "board", "enable.auto.commit": False, "log_level": 0})
+        lag = Lag(
+            self._deployment.bootstrap, f"{names.prefix}infoway-processors", map(names.name, RAW)
+        )
+        consumer = ck.Consumer(
+            {
+                **client(self._deployment.bootstrap),
+                "group.id": "board",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
         try:
             described = consumer.list_topics(timeout=10).topics
-            consumer.assign([TopicPartition(topic, part, ck.OFFSET_END) for topic in topics for part in described[topic].partitions])
+            consumer.assign(
+                [
+                    TopicPartition(topic, part, ck.OFFSET_END)
+                    for topic in topics
+                    for part in described[topic].partitions
+                ]
+            )
             total: Counter[str] = Counter()
             looked = 0.0
             while not self._stopping.is_set():

@@ -16,7 +16,9 @@ STALE = 5.0
 """Seconds without a frame after which a feed is shown as silent."""
 
 
-def table(board: Board, deployment: Deployment, feeds: Iterable[FeedCounters], banner: str) -> RenderableType:
+def table(
+    board: Board, deployment: Deployment, feeds: Iterable[FeedCounters], banner: str
+) -> RenderableType:
     """Return the whole view."""
     windows = deployment.topology.windows
     grid = Table(title=banner, expand=True)
@@ -29,7 +31,13 @@ def table(board: Board, deployment: Deployment, feeds: Iterable[FeedCounters], b
     ):
         grid.add_column(heading, justify="left" if heading == "symbol" else "right", no_wrap=True)
     for symbol, row in board.symbols.items():
-        grid.add_row(symbol, row.last or "–", *(shown(row.vwaps.get(window)) for window in windows), _bar(row), _imbalance(row))
+        grid.add_row(
+            symbol,
+            row.last or "–",
+            *(shown(row.vwaps.get(window)) for window in windows),
+            _bar(row),
+            _imbalance(row),
+        )
     return Group(grid, Text(status(board, feeds)), Text(addresses(deployment)))
 
 

@@ -64,7 +64,10 @@ def _fetch_classpath(cache: Path) -> list[Path]:
     from infra.embedded import maven
 
     with _told(maven.Unfetched):
-        jars = [*maven.resolve(cache / "maven", _KAFKA), maven.fetch(cache / "maven", _KAFKA_LOGGING)]
+        jars = [
+            *maven.resolve(cache / "maven", _KAFKA),
+            maven.fetch(cache / "maven", _KAFKA_LOGGING),
+        ]
     partial = _classpath_list(cache).with_suffix(".partial")
     partial.write_text("".join(f"{jar.relative_to(cache)}\n" for jar in jars))
     partial.rename(_classpath_list(cache))
@@ -113,6 +116,10 @@ def _locked(cache: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another process is downloading into {cache}: waiting for it", file=sys.stderr, flush=True)
+            print(
+                f"another process is downloading into {cache}: waiting for it",
+                file=sys.stderr,
+                flush=True,
+            )
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

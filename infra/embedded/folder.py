@@ -26,7 +26,9 @@ def lock_folder(folder: Path) -> IO[str]:
         # where the holder was killed, its servers are ending: worth waiting for
         if _is_running(holder) or time.monotonic() > deadline:
             lock.close()
-            raise FolderInUse(f"another embedded stack runs over {folder} (process {holder}): stop it, or name another folder by --data")
+            raise FolderInUse(
+                f"another embedded stack runs over {folder} (process {holder}): stop it, or name another folder by --data"
+            )
         time.sleep(0.1)
     lock.truncate(0)
     lock.write(str(os.getpid()))

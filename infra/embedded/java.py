@@ -37,7 +37,9 @@ def find_java() -> Path:
 def java_version(java: Path) -> int | None:
     """Return the feature version that `java -version` reports, None where it does not run."""
     try:
-        done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return parse_version(done.stderr) if done.returncode == 0 else None

@@ -29,7 +29,11 @@ def resolve(repository: Path, coordinate: str) -> list[Path]:
     """
     with _maven(repository, coordinate) as maven:
         direct, transitive = maven.resolver.resolve([maven.create_dependency(coordinate)])
-        wanted = {dependency.artifact for dependency in (*direct, *transitive) if dependency.scope in ("compile", "runtime", None)}
+        wanted = {
+            dependency.artifact
+            for dependency in (*direct, *transitive)
+            if dependency.scope in ("compile", "runtime", None)
+        }
         return sorted(artifact.resolve() for artifact in wanted if artifact.packaging == "jar")
 
 
@@ -37,7 +41,12 @@ def fetch(repository: Path, coordinate: str, classifier: str = "", packaging: st
     """Return the one file of `group:artifact:version`, in the local `repository`; raises Unfetched."""
     group, name, version = coordinate.split(":")
     with _maven(repository, coordinate) as maven:
-        path: Path = maven.project(group, name).at_version(version).artifact(classifier=classifier, packaging=packaging).resolve()
+        path: Path = (
+            maven.project(group, name)
+            .at_version(version)
+            .artifact(classifier=classifier, packaging=packaging)
+            .resolve()
+        )
         return path
 
 

@@ -33,7 +33,9 @@ class ServerFailed(RuntimeError):
 class Server:
     """One running server."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], folder: Path, keeps: Sequence[int] = ()) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str | Path], folder: Path, keeps: Sequence[int] = ()
+    ) -> None:
         """Start `command` in `folder`, its output in `logs/<name>.log` there; it holds the file descriptors `keeps` until it ends."""
         self.name = name
         self.log = folder / "logs" / f"{name}.log"
@@ -70,9 +72,13 @@ class Server:
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
-                raise ServerFailed(f"{self.name} ended at its start; the end of {self.log}:\n{self.tail()}")
+                raise ServerFailed(
+                    f"{self.name} ended at its start; the end of {self.log}:\n{self.tail()}"
+                )
             if time.monotonic() > deadline:
-                raise ServerFailed(f"{self.name} was not ready within {timeout:.0f} s; the end of {self.log}:\n{self.tail()}")
+                raise ServerFailed(
+                    f"{self.name} was not ready within {timeout:.0f} s; the end of {self.log}:\n{self.tail()}"
+                )
             time.sleep(0.1)
 
     def tail(self, lines: int = 8) -> str:
@@ -80,7 +86,13 @@ class Server:
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             said = log.read().decode(errors="replace").splitlines()
-        return "\n".join([line for line in said if line.strip() and not line.lstrip().startswith(("at ", "... "))][-lines:])
+        return "\n".join(
+            [
+                line
+                for line in said
+                if line.strip() and not line.lstrip().startswith(("at ", "... "))
+            ][-lines:]
+        )
 
     def stop(self) -> None:
         """End the server and its guard; returns within STOP_TIMEOUT seconds."""
@@ -90,6 +102,8 @@ class Server:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_TIMEOUT)
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # whatever is left, the guard's own processes too
+            os.killpg(
+                self._process.pid, signal.SIGKILL
+            )  # whatever is left, the guard's own processes too
         self._process.wait()
         self._process.stdin.close()

@@ -34,7 +34,11 @@ class Stack:
     """A running broker and registry."""
 
     def __init__(
-        self, folder: Path, kafka_port: int = 0, registry_port: int = 0, properties: Callable[[Properties], Properties] = dict
+        self,
+        folder: Path,
+        kafka_port: int = 0,
+        registry_port: int = 0,
+        properties: Callable[[Properties], Properties] = dict,
     ) -> None:
         """Start both over `folder` and return once both answer; 0 takes a free port.
 
@@ -55,9 +59,13 @@ class Stack:
             self.registry_url = f"http://{LOOPBACK}:{registry_port}/apis/ccompat/v7"
             # the registry takes longer: first
             registry = self._start("registry", _registry_command(java, home, registry_port))
-            kafka = self._start("kafka", self._kafka_command(java, classpath, port, controller_port))
+            kafka = self._start(
+                "kafka", self._kafka_command(java, classpath, port, controller_port)
+            )
             kafka.wait_ready(self._kafka_answers, READY_TIMEOUT)
-            with httpx.Client(trust_env=False, verify=False) as http:  # loopback; reading the certificates anew each time costs 0.1 s
+            with httpx.Client(
+                trust_env=False, verify=False
+            ) as http:  # loopback; reading the certificates anew each time costs 0.1 s
                 registry.wait_ready(lambda: self._registry_answers(http), READY_TIMEOUT)
         except BaseException:
             self.stop()
@@ -88,7 +96,9 @@ class Stack:
         self._servers.append(server)
         return server
 
-    def _kafka_command(self, java: Path, classpath: list[Path], port: int, controller_port: int) -> list[str | Path]:
+    def _kafka_command(
+        self, java: Path, classpath: list[Path], port: int, controller_port: int
+    ) -> list[str | Path]:
         properties = self.folder / "kafka.properties"
         settings = self._properties(_kafka_properties(port, controller_port))
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -96,21 +106,34 @@ class Stack:
         if not (self.folder / "kafka" / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties.name],
+                [
+                    *command,
+                    "kafka.tools.StorageTool",
+                    "format",
+                    f"--cluster-id={cluster}",
+                    "-c",
+                    properties.name,
+                ],
                 capture_output=True,
                 text=True,
                 check=False,
                 cwd=self.folder,
             )
             if done.returncode != 0:
-                raise ServerFailed(f"Kafka's storage in {self.folder / 'kafka'} could not be formatted:\n{done.stdout}{done.stderr}")
+                raise ServerFailed(
+                    f"Kafka's storage in {self.folder / 'kafka'} could not be formatted:\n{done.stdout}{done.stderr}"
+                )
         return [*command, "kafka.Kafka", properties.name]
 
     def _kafka_answers(self) -> bool:
         try:
             with socket.create_connection((LOOPBACK, int(self.bootstrap.rpartition(":")[2])), 1):
                 pass
-            return bool(AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}).list_topics(timeout=5).brokers)
+            return bool(
+                AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+                .list_topics(timeout=5)
+                .brokers
+            )
         except (OSError, KafkaException):
             return False
 
@@ -135,7 +158,13 @@ def _registry_command(java: Path, home: Path, port: int) -> list[str | Path]:
         # on file: schema ids stand in every record and must survive a restart
         "apicurio.datasource.url": "jdbc:h2:file:./registry",
     }
-    return [java, *_REGISTRY_JVM, *(f"-D{name}={value}" for name, value in settings.items()), "-jar", home / REGISTRY_MAIN]
+    return [
+        java,
+        *_REGISTRY_JVM,
+        *(f"-D{name}={value}" for name, value in settings.items()),
+        "-jar",
+        home / REGISTRY_MAIN,
+    ]
 
 
 def _kafka_properties(port: int, controller_port: int) -> Properties:

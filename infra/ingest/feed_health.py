@@ -23,7 +23,11 @@ class FeedHealth:
         if self._feeding.failure is not None:
             return f"ended: {type(self._feeding.failure).__name__}"
         now = time.monotonic()
-        still = [each.feed for each in self._feeding.wanted_counters if each.turned_at and now - each.turned_at > STUCK]
+        still = [
+            each.feed
+            for each in self._feeding.wanted_counters
+            if each.turned_at and now - each.turned_at > STUCK
+        ]
         return f"no turn for {STUCK:.0f} s: {', '.join(still)}" if still else None
 
     def unready(self) -> str | None:
@@ -41,4 +45,10 @@ class FeedHealth:
         """Yield the counts of every feed that there was, of klines of the past (rest) and of an earlier process's records (earlier)."""
         for each in self._feeding.counters:
             for metric, value in each.values():
-                yield Sample(f"infoway_feed_{metric.name}", metric.kind, f"{metric.meaning} ({metric.unit})", value, {"feed": each.feed})
+                yield Sample(
+                    f"infoway_feed_{metric.name}",
+                    metric.kind,
+                    f"{metric.meaning} ({metric.unit})",
+                    value,
+                    {"feed": each.feed},
+                )

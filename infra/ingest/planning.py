@@ -12,7 +12,16 @@ from producers.requests import FRAMES
 from producers.rest import LIVE_REST, Rest
 from producers.symbols import Feed, plan_feeds
 
-SAMPLE_SYMBOLS = ("00005.HK", "00285.HK", "00700.HK", "002594.SZ", "TSLA.US", "AAPL.US", "BTCUSDT", "USDJPY")
+SAMPLE_SYMBOLS = (
+    "00005.HK",
+    "00285.HK",
+    "00700.HK",
+    "002594.SZ",
+    "TSLA.US",
+    "AAPL.US",
+    "BTCUSDT",
+    "USDJPY",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -23,14 +32,28 @@ def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
 
 
 def feeds_to_run(
-    symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None, running: Sequence[Feed] = ()
+    symbols: str | None,
+    live: bool,
+    key: str,
+    url: str | None,
+    rest_url: str | None,
+    running: Sequence[Feed] = (),
 ) -> list[Feed]:
     """Return the feeds of `--symbols` within the package of the key, where there is one; raises as feeds_within_package does."""
-    return feeds_within_package(symbols, live, key, url, rest_url, running) if key else settled(chosen_feeds(symbols, live), running)
+    return (
+        feeds_within_package(symbols, live, key, url, rest_url, running)
+        if key
+        else settled(chosen_feeds(symbols, live), running)
+    )
 
 
 def feeds_within_package(
-    symbols: str | None, live: bool, key: str, url: str | None, rest_url: str | None, running: Sequence[Feed] = ()
+    symbols: str | None,
+    live: bool,
+    key: str,
+    url: str | None,
+    rest_url: str | None,
+    running: Sequence[Feed] = (),
 ) -> list[Feed]:
     """Return the feeds that the key's package allows. `url`: the WebSocket of a simulator; None: the vendor's.
 
@@ -83,13 +106,22 @@ def rest_url_of(url: str) -> str:
 def _chosen(symbols: str | None, live: bool) -> tuple[list[str], dict[str, str]]:
     if symbols is None:
         # with a key one business: a free package allows one connection
-        sample = [symbol for feed in plan_feeds(SAMPLE_SYMBOLS) if feed.business == "stock" or not live for symbol in feed.symbols]
+        sample = [
+            symbol
+            for feed in plan_feeds(SAMPLE_SYMBOLS)
+            if feed.business == "stock" or not live
+            for symbol in feed.symbols
+        ]
         return sample, {}
     pairs = [part.strip().partition(":") for part in symbols.split(",") if part.strip()]
-    return [symbol for symbol, _, _ in pairs], {symbol: business for symbol, colon, business in pairs if colon}
+    return [symbol for symbol, _, _ in pairs], {
+        symbol: business for symbol, colon, business in pairs if colon
+    }
 
 
-def _planned(symbols: str | None, live: bool, package: Package, running: Sequence[Feed] = ()) -> Plan:
+def _planned(
+    symbols: str | None, live: bool, package: Package, running: Sequence[Feed] = ()
+) -> Plan:
     wanted, overrides = _chosen(symbols, live)
     return plan(wanted, package, overrides, running=running)
 
@@ -104,7 +136,11 @@ def _assumed(reason: str) -> Package:
 
 
 def _stated(package: Package) -> str:
-    until = f", until {datetime.fromtimestamp(package.expires_ms / 1000, UTC):%Y-%m-%d}" if package.expires_ms else ""
+    until = (
+        f", until {datetime.fromtimestamp(package.expires_ms / 1000, UTC):%Y-%m-%d}"
+        if package.expires_ms
+        else ""
+    )
     return (
         f"package {package.name}: {_counted(package.connections, 'connection')}, {_counted(package.a_connection, 'symbol')} on one,"
         f" {package.symbols} in all, {_counted(package.requests, 'REST request')} a second{until}"

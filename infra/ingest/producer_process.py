@@ -59,23 +59,36 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
 
     Raises KeyUnreadable and BadKey.
     """
-    key, path = environment.get("INFOWAY_API_KEY", "").strip(), environment.get("INFOWAY_API_KEY_FILE")
+    key, path = (
+        environment.get("INFOWAY_API_KEY", "").strip(),
+        environment.get("INFOWAY_API_KEY_FILE"),
+    )
     if not key and path:
         try:
             key = Path(path).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no text"
-            raise KeyUnreadable(f"INFOWAY_API_KEY_FILE={path}: {reason}: name a file with the key alone") from None
+            raise KeyUnreadable(
+                f"INFOWAY_API_KEY_FILE={path}: {reason}: name a file with the key alone"
+            ) from None
     if key and not Secret(key).sound:
-        name = "INFOWAY_API_KEY" if environment.get("INFOWAY_API_KEY", "").strip() else f"INFOWAY_API_KEY_FILE={path}"
-        raise BadKey(f"{name}: a key has {SHORTEST} characters or more, printable ASCII without spaces: this has not")
+        name = (
+            "INFOWAY_API_KEY"
+            if environment.get("INFOWAY_API_KEY", "").strip()
+            else f"INFOWAY_API_KEY_FILE={path}"
+        )
+        raise BadKey(
+            f"{name}: a key has {SHORTEST} characters or more, printable ASCII without spaces: this has not"
+        )
     return key
 
 
 def endpoint_of(key: str, url: str | None) -> Endpoint:
     """Return the vendor's address, or `url`, a simulator's, which takes any key; raises KeyMissing, BadAddress and BadProxy."""
     if not key and url is None:
-        raise KeyMissing("INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws")
+        raise KeyMissing(
+            "INFOWAY_API_KEY is not set: set it, or name a simulator by --url ws://HOST:PORT/ws"
+        )
     endpoint = Endpoint(url or LIVE_URL, key or "simulator")
     check_proxy(endpoint.base_url)
     return endpoint
@@ -91,7 +104,10 @@ def market_hours() -> IsOpen:
         except (BeyondCalendar, BadSymbol):
             return False
         # not in a lunch break, nor in an auction
-        return session is not None and (not session.continuous or any(start <= now // 1000 < end for start, end in session.continuous))
+        return session is not None and (
+            not session.continuous
+            or any(start <= now // 1000 < end for start, end in session.continuous)
+        )
 
     return is_open
 
@@ -126,12 +142,16 @@ class Feeding:
         producer = open_producer(deployment.bootstrap)
         partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self._backlog = backlog
-        self._publisher = Publisher(producer, deployment.topology, deployment.schema_ids, stop, backlog)
+        self._publisher = Publisher(
+            producer, deployment.topology, deployment.schema_ids, stop, backlog
+        )
         self._healer = healing(self._publisher) if healing else None
         unseen = self._healer.unseen if self._healer else None
         if backlog is not None:
             backlog.unseen = unseen
-        settings = FeedSettings(source=source, silence_ms=silence, is_open=market_hours(), unseen=unseen)
+        settings = FeedSettings(
+            source=source, silence_ms=silence, is_open=market_hours(), unseen=unseen
+        )
         chance = random.Random()
         protocol = FeedProtocol if recorder is None else partial(RecordedFeed, recorder)
 
@@ -155,7 +175,10 @@ class Feeding:
         if not isinstance(self.failure, PublishError):
             waiting = self._publisher.close(FLUSH_TIMEOUT)
             if waiting:
-                _log.warning("%d records wait on disk for the next start: the broker did not take them", waiting)
+                _log.warning(
+                    "%d records wait on disk for the next start: the broker did not take them",
+                    waiting,
+                )
         if self.failure is None:
             for counters in self.counters:
                 self._publisher.account(counters)
@@ -168,7 +191,9 @@ class Feeding:
     @property
     def counters(self) -> list[FeedCounters]:
         """The counters of every feed that there was, of the klines of the past, and of what an earlier process left on disk."""
-        others = [each.counters for each in (self._healer,) if each] + [each.earlier for each in (self._backlog,) if each]
+        others = [each.counters for each in (self._healer,) if each] + [
+            each.earlier for each in (self._backlog,) if each
+        ]
         return [*self._feeds.counters, *others]
 
     @property

@@ -29,7 +29,9 @@ class BadSpoolSize(ValueError):
     """INFOWAY_SPOOL_MIB is no size."""
 
 
-def open_backlog(deployment: Deployment, source: str, default: Path, environment: Mapping[str, str] = os.environ) -> Backlog:
+def open_backlog(
+    deployment: Deployment, source: str, default: Path, environment: Mapping[str, str] = os.environ
+) -> Backlog:
     """Return the backlog of a producer in the folder that INFOWAY_SPOOL names, or `default`; raises SpoolUnusable,
     BadSpoolSize and BrokerUnreachable."""
     size = environment.get("INFOWAY_SPOOL_MIB") or str(LIMIT_MIB)
@@ -61,9 +63,23 @@ def _cluster_id(bootstrap: str) -> str:
 def _check_schemas(spool: Spool, deployment: Deployment) -> None:
     """Raise SpoolUnusable where the registry does not have what records of the spool were written with."""
     registry = Registry(deployment.registry_url)
-    expected = {topic.name: load_schema(topic.schema)["name"] for topic in deployment.topology.topics() if topic.schema}
-    found = {(entry.topic, schema_id_of(entry.value)) for _, entry in spool.unread() if entry.value is not None}
-    foreign = sorted({schema_id for topic, schema_id in found if _name_of(registry, schema_id) != expected.get(topic)})
+    expected = {
+        topic.name: load_schema(topic.schema)["name"]
+        for topic in deployment.topology.topics()
+        if topic.schema
+    }
+    found = {
+        (entry.topic, schema_id_of(entry.value))
+        for _, entry in spool.unread()
+        if entry.value is not None
+    }
+    foreign = sorted(
+        {
+            schema_id
+            for topic, schema_id in found
+            if _name_of(registry, schema_id) != expected.get(topic)
+        }
+    )
     if foreign:
         spool.close(whole=None not in spool.holes)
         raise SpoolUnusable(
@@ -79,13 +95,17 @@ def _name_of(registry: Registry, schema_id: int) -> str | None:
         return None
 
 
-def _published(deployment: Deployment, topics: Collection[str], oldest_ms: int) -> dict[tuple[str, int, str], int]:
+def _published(
+    deployment: Deployment, topics: Collection[str], oldest_ms: int
+) -> dict[tuple[str, int, str], int]:
     """Return, by topic, partition and connection, the greatest sequence of the records handed on since a time (ms UTC)."""
     read = ValueReader(Registry(deployment.registry_url))
     greatest: dict[tuple[str, int, str], int] = {}
     for topic in sorted(topics):
         # a record of Kafka bears the time at which it was handed on: never before its receipt
-        for message in read_to_end(deployment.bootstrap, topic, since_ms=max(0, oldest_ms - _CLOCKS)):
+        for message in read_to_end(
+            deployment.bootstrap, topic, since_ms=max(0, oldest_ms - _CLOCKS)
+        ):
             value = message.value()
             found = None if value is None else _place_of(value, read)
             if found is not None:

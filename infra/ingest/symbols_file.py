@@ -42,13 +42,21 @@ def read_symbols(path: Path) -> str:
 def add_symbols_to(command: argparse.ArgumentParser) -> None:
     """Add the options that name what is subscribed, one of which a command takes."""
     options = command.add_mutually_exclusive_group()
-    options.add_argument("--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules")
     options.add_argument(
-        "--symbols-file", type=Path, help="file of symbols in place of --symbols; read again when it changes and on SIGHUP"
+        "--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules"
+    )
+    options.add_argument(
+        "--symbols-file",
+        type=Path,
+        help="file of symbols in place of --symbols; read again when it changes and on SIGHUP",
     )
 
 
-def watch(path: Path | None, plan: Callable[[str], Sequence[Feed]], change: Callable[[Sequence[Feed]], None]) -> Callable[[], None]:
+def watch(
+    path: Path | None,
+    plan: Callable[[str], Sequence[Feed]],
+    change: Callable[[Sequence[Feed]], None],
+) -> Callable[[], None]:
     """Return what takes up a changed file, to be called at least every second; without a file it tells a SIGHUP that there is none."""
     if path:
         return SymbolsFile(path, plan, change).poll

@@ -61,7 +61,9 @@ def put(written: Path, path: Path) -> None:
 
 def metadata(path: Path) -> dict[str, str]:
     """Return the texts that write() was given. Raises ValueError where the file is no Parquet."""
-    return {name.decode(): text.decode() for name, text in (pq.read_schema(path).metadata or {}).items()}
+    return {
+        name.decode(): text.decode() for name, text in (pq.read_schema(path).metadata or {}).items()
+    }
 
 
 def read(path: Path, schema: Schema) -> pa.Table:
@@ -69,7 +71,9 @@ def read(path: Path, schema: Schema) -> pa.Table:
     table = pq.ParquetFile(path).read().replace_schema_metadata(None)
     for field in schema["fields"]:
         if field["name"] not in table.column_names:
-            table = table.append_column(field["name"], _column(field["type"], [_default(field)] * len(table)))
+            table = table.append_column(
+                field["name"], _column(field["type"], [_default(field)] * len(table))
+            )
     return table
 
 
@@ -83,14 +87,23 @@ def last_rows(tables: Iterable[pa.Table], identity: Sequence[str]) -> pa.Table:
 def in_two_files(paths: Iterable[Path], identity: Sequence[str]) -> dict[str, Any] | None:
     """Return an identity that has a row in more than one of the files, each of which has one row of each; None where there is none."""
     files = [pq.ParquetFile(path) for path in paths]
-    symbols = pa.concat_tables([_distinct(file.read([identity[0]]), identity[:1]) for file in files])
+    symbols = pa.concat_tables(
+        [_distinct(file.read([identity[0]]), identity[:1]) for file in files]
+    )
     # nearly always there is none, and the other columns are not read
     shared = _repeated(symbols, identity[:1])
     if not len(shared):
         return None
     tables = [file.read(list(identity)) for file in files]
-    suspects = pa.concat_tables([table.filter(pc.is_in(table[identity[0]], shared[identity[0]].combine_chunks())) for table in tables])
-    return cast("dict[str, Any] | None", next(iter(_repeated(suspects, identity).to_pylist()), None))
+    suspects = pa.concat_tables(
+        [
+            table.filter(pc.is_in(table[identity[0]], shared[identity[0]].combine_chunks()))
+            for table in tables
+        ]
+    )
+    return cast(
+        "dict[str, Any] | None", next(iter(_repeated(suspects, identity).to_pylist()), None)
+    )
 
 
 def _distinct(table: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -123,5 +136,8 @@ def _column(avro_type: Any, values: Sequence[Any]) -> pa.Array:
 
 def _decimals(precision: int, scale: int, units: Sequence[int | None]) -> pa.Array:
     # by their bytes: Python's Decimal would round to its context, and costs ten times as much
-    words = pa.array([None if each is None else each.to_bytes(16, "little", signed=True) for each in units], pa.binary(16))
+    words = pa.array(
+        [None if each is None else each.to_bytes(16, "little", signed=True) for each in units],
+        pa.binary(16),
+    )
     return pa.Array.from_buffers(pa.decimal128(precision, scale), len(words), words.buffers())

@@ -23,7 +23,12 @@ COORDINATOR_COMING_UP = frozenset(
 )
 """What a broker answers of a group just after its start."""
 LEADER_COMING_UP = frozenset(
-    (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TIMED_OUT)
+    (
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._TIMED_OUT,
+    )
 )
 """What a broker answers of a topic that was just made."""
 NOT_ALLOWED = frozenset(
@@ -41,7 +46,9 @@ class NoSuchTopic(ValueError):
     """A topic is not there."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(f"no topic {topic}: run `infoway-streams topology apply`, or name another --prefix")
+        super().__init__(
+            f"no topic {topic}: run `infoway-streams topology apply`, or name another --prefix"
+        )
 
 
 class NotAllowed(RuntimeError):
@@ -53,7 +60,11 @@ class NotAllowed(RuntimeError):
 
 def refused(error: KafkaError, what: str) -> Exception:
     """Return the exception of a broker's answer to an attempt at `what`: NotAllowed where its ACLs forbid it."""
-    return NotAllowed(f"{what} ({error.str()})") if error.code() in NOT_ALLOWED else KafkaException(error)
+    return (
+        NotAllowed(f"{what} ({error.str()})")
+        if error.code() in NOT_ALLOWED
+        else KafkaException(error)
+    )
 
 
 class ValueReader:
@@ -74,7 +85,11 @@ class ValueReader:
 
 
 def read_to_end(
-    bootstrap: str, topic: str, since_ms: int | None = None, last: int | None = None, starts: Mapping[int, int] | None = None
+    bootstrap: str,
+    topic: str,
+    since_ms: int | None = None,
+    last: int | None = None,
+    starts: Mapping[int, int] | None = None,
 ) -> Iterator[ck.Message]:
     """Yield every committed record of a topic, partition after partition, each in its order, up to its end now.
 
@@ -107,7 +122,9 @@ def read_to_end(
                 start = max(low, starts.get(partition, low))
             if since_ms is not None:
                 # below 0 where there is nothing so late
-                found = consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], timeout=TIMEOUT)[0].offset
+                found = consumer.offsets_for_times(
+                    [TopicPartition(topic, partition, since_ms)], timeout=TIMEOUT
+                )[0].offset
                 start = max(start, end if found < 0 else found)
             consumer.assign([TopicPartition(topic, partition, start)])
             ended = False
@@ -136,9 +153,19 @@ def partitions_of(asking: ck.Consumer, topic: str) -> list[int]:
 
 def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
     """Return the first offset of each partition and the one after its last. Raises NoSuchTopic and NotAllowed."""
-    asking = ck.Consumer({**client(bootstrap), "group.id": "read-to-end", "isolation.level": "read_uncommitted", "log_level": 0})
+    asking = ck.Consumer(
+        {
+            **client(bootstrap),
+            "group.id": "read-to-end",
+            "isolation.level": "read_uncommitted",
+            "log_level": 0,
+        }
+    )
     try:
-        return {each: _watermarks_of(asking, TopicPartition(topic, each)) for each in partitions_of(asking, topic)}
+        return {
+            each: _watermarks_of(asking, TopicPartition(topic, each))
+            for each in partitions_of(asking, topic)
+        }
     finally:
         asking.close()
 
@@ -172,11 +199,18 @@ class Lag:
                 "log_level": 0,
             }
         )
-        self._partitions = [TopicPartition(topic, partition) for topic in topics for partition in partitions_of(self._asking, topic)]
+        self._partitions = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            for partition in partitions_of(self._asking, topic)
+        ]
 
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""
-        ends = {self._place(partition): _watermarks_of(self._asking, partition)[1] for partition in self._partitions}
+        ends = {
+            self._place(partition): _watermarks_of(self._asking, partition)[1]
+            for partition in self._partitions
+        }
         done = self._committed()
         return sum(end - done.get(place, 0) for place, end in ends.items())
 
@@ -185,7 +219,11 @@ class Lag:
         transactions bears their markers too, which no consumer ever gets."""
         done = self._committed()
         topics = {partition.topic for partition in self._partitions}
-        unread = {(topic, part): end for topic in topics for part, (_, end) in watermarks(self._bootstrap, topic).items()}
+        unread = {
+            (topic, part): end
+            for topic in topics
+            for part, (_, end) in watermarks(self._bootstrap, topic).items()
+        }
         left = 0
         self._asking.assign([TopicPartition(*place, done.get(place, 0)) for place in unread])
         try:

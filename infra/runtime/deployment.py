@@ -41,21 +41,35 @@ class Deployment:
             "INFOWAY_INTERVALS": ",".join(self.topology.intervals),
             "INFOWAY_WINDOWS": ",".join(self.topology.windows),
             "INFOWAY_ACTIVITY": ",".join(self.topology.activity),
-            **({"INFOWAY_PARTITIONS": str(self.topology.partitions)} if self.topology.partitions else {}),
+            **(
+                {"INFOWAY_PARTITIONS": str(self.topology.partitions)}
+                if self.topology.partitions
+                else {}
+            ),
         }
 
     @property
     def partitions(self) -> dict[str, int]:
         """Number of partitions of each topic, by its name in the contract."""
-        return {self.topology.contract_name(topic.name): topic.partitions for topic in self.topology.topics()}
+        return {
+            self.topology.contract_name(topic.name): topic.partitions
+            for topic in self.topology.topics()
+        }
 
 
 @contextmanager
-def deployed(names: Topology, data: Path, kafka_port: int = 0, registry_port: int = 0) -> Iterator[Deployment]:
+def deployed(
+    names: Topology, data: Path, kafka_port: int = 0, registry_port: int = 0
+) -> Iterator[Deployment]:
     """Make the topology on the cluster that INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY name, else on an embedded stack over `data`."""
-    bootstrap, registry_url = os.environ.get("INFOWAY_BOOTSTRAP", ""), os.environ.get("INFOWAY_REGISTRY", "")
+    bootstrap, registry_url = (
+        os.environ.get("INFOWAY_BOOTSTRAP", ""),
+        os.environ.get("INFOWAY_REGISTRY", ""),
+    )
     if bool(bootstrap) != bool(registry_url):
-        raise HalfNamed("set both INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY, or neither for the embedded ones")
+        raise HalfNamed(
+            "set both INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY, or neither for the embedded ones"
+        )
     if bootstrap:
         yield _on(bootstrap, registry_url, names, embedded=False)
         return
@@ -65,9 +79,14 @@ def deployed(names: Topology, data: Path, kafka_port: int = 0, registry_port: in
 
 def named_cluster() -> tuple[str, str]:
     """Return the addresses of broker and registry that the environment names; raises ClusterUnnamed."""
-    bootstrap, registry_url = os.environ.get("INFOWAY_BOOTSTRAP"), os.environ.get("INFOWAY_REGISTRY")
+    bootstrap, registry_url = (
+        os.environ.get("INFOWAY_BOOTSTRAP"),
+        os.environ.get("INFOWAY_REGISTRY"),
+    )
     if not bootstrap or not registry_url:
-        raise ClusterUnnamed("name the cluster: INFOWAY_BOOTSTRAP=HOST:PORT INFOWAY_REGISTRY=http://HOST:PORT/apis/ccompat/v7")
+        raise ClusterUnnamed(
+            "name the cluster: INFOWAY_BOOTSTRAP=HOST:PORT INFOWAY_REGISTRY=http://HOST:PORT/apis/ccompat/v7"
+        )
     return bootstrap, registry_url
 
 

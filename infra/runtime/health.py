@@ -86,8 +86,12 @@ class _Collector:
             family = families.get(sample.name)
             if family is None:
                 make = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
-                family = families[sample.name] = make(sample.name, sample.meaning, labels=sorted(sample.labels))
-            family.add_metric([sample.labels[label] for label in sorted(sample.labels)], sample.value)
+                family = families[sample.name] = make(
+                    sample.name, sample.meaning, labels=sorted(sample.labels)
+                )
+            family.add_metric(
+                [sample.labels[label] for label in sorted(sample.labels)], sample.value
+            )
         yield from families.values()
 
 
@@ -102,9 +106,15 @@ class _Request(BaseHTTPRequestHandler):
             self._answer(200, generate_latest(self.metrics), CONTENT_TYPE_LATEST)
         elif path in ("/livez", "/readyz"):
             why_not = self.asked.stuck() if path == "/livez" else self.asked.unready()
-            self._answer(200 if why_not is None else 503, f"{why_not or 'ok'}\n".encode(), "text/plain; charset=utf-8")
+            self._answer(
+                200 if why_not is None else 503,
+                f"{why_not or 'ok'}\n".encode(),
+                "text/plain; charset=utf-8",
+            )
         else:
-            self._answer(404, b"/livez, /readyz and /metrics are here\n", "text/plain; charset=utf-8")
+            self._answer(
+                404, b"/livez, /readyz and /metrics are here\n", "text/plain; charset=utf-8"
+            )
 
     def _answer(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)

@@ -29,7 +29,11 @@ class Supervisor:
 
     def __init__(self, environment: Mapping[str, str], slots: int, logs: Path) -> None:
         # the processors have no business with the vendor's key, and the address of INFOWAY_HTTP is the producer's
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INFOWAY_API_KEY", "INFOWAY_HTTP"))}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("INFOWAY_API_KEY", "INFOWAY_HTTP"))
+        }
         if environment.get("INFOWAY_BOOTSTRAP") != os.environ.get("INFOWAY_BOOTSTRAP"):
             inherited = without(inherited)  # they are another cluster's, not the embedded one's
         self._environment = inherited | dict(environment)
@@ -59,7 +63,9 @@ class Supervisor:
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("worker %d did not stop within %.0f s: killed", process.pid, STOP_TIMEOUT)
+                log.warning(
+                    "worker %d did not stop within %.0f s: killed", process.pid, STOP_TIMEOUT
+                )
                 process.kill()
                 process.wait()
 
@@ -81,14 +87,22 @@ class Supervisor:
         slot.process = None
         # a negative code is a signal from outside (the OOM killer, an operator): starting anew can help
         if code > 0 and not (code in Exit._value2member_map_ and Exit(code).restart):
-            self.failure = WorkerFailed(f"processor worker {slot.name} ended with exit code {code}: {self._last_line(slot)}")
+            self.failure = WorkerFailed(
+                f"processor worker {slot.name} ended with exit code {code}: {self._last_line(slot)}"
+            )
             self._stopping.set()
             return
         ran = time.monotonic() - slot.started_at
         slot.backoff = FIRST_BACKOFF if ran > STEADY else min(LONGEST_BACKOFF, slot.backoff * 2)
         slot.start_at = time.monotonic() + slot.backoff
         self.restarts += 1
-        log.warning("processor worker %s ended (%d), starts anew in %.1f s: %s", slot.name, code, slot.backoff, self._last_line(slot))
+        log.warning(
+            "processor worker %s ended (%d), starts anew in %.1f s: %s",
+            slot.name,
+            code,
+            slot.backoff,
+            self._last_line(slot),
+        )
 
     def _start(self, slot: "_Slot") -> None:
         with self._log_of(slot).open("ab") as output:
@@ -107,8 +121,14 @@ class Supervisor:
         return self._logs / f"processors-{slot.name}.log"
 
     def _last_line(self, slot: "_Slot") -> str:
-        lines = [line for line in self._log_of(slot).read_text(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if "worker ends" in line or line.startswith("processors:")]
+        lines = [
+            line
+            for line in self._log_of(slot).read_text(errors="replace").splitlines()
+            if line.strip()
+        ]
+        telling = [
+            line for line in lines if "worker ends" in line or line.startswith("processors:")
+        ]
         return (telling or lines or ["no output"])[-1]
 
 

@@ -54,23 +54,62 @@ class WorkerHealth:
         member = engine.membership()
         if not member.valid:
             return "not in the group"
-        if engine.answered_at and (silent := time.monotonic() - engine.answered_at) > SESSION_TIMEOUT:
+        if (
+            engine.answered_at
+            and (silent := time.monotonic() - engine.answered_at) > SESSION_TIMEOUT
+        ):
             return f"the broker has not answered for {silent:.0f} s"
-        return None if engine.ready == member else "recovering: the states of the partitions are loaded"
+        return (
+            None
+            if engine.ready == member
+            else "recovering: the states of the partitions are loaded"
+        )
 
     def samples(self) -> Iterator[Sample]:
         """Yield what the engine has counted since the start."""
         engine = self.engine
-        yield Sample("infoway_worker_ready", "gauge", "1 while the worker has its states and reads", float(self.unready() is None))
+        yield Sample(
+            "infoway_worker_ready",
+            "gauge",
+            "1 while the worker has its states and reads",
+            float(self.unready() is None),
+        )
         if engine is not None:
-            yield Sample("infoway_records_applied", "counter", "records that agents have applied", engine.records_applied)
-            yield Sample("infoway_rows_published", "counter", "records published to derived topics", engine.rows_published)
-            yield Sample("infoway_dead_lettered", "counter", "raw records that could not be read", engine.dead_lettered)
-            yield Sample("infoway_partitions_held", "gauge", "partitions whose state is held, over all agents", len(engine.held))
+            yield Sample(
+                "infoway_records_applied",
+                "counter",
+                "records that agents have applied",
+                engine.records_applied,
+            )
+            yield Sample(
+                "infoway_rows_published",
+                "counter",
+                "records published to derived topics",
+                engine.rows_published,
+            )
+            yield Sample(
+                "infoway_dead_lettered",
+                "counter",
+                "raw records that could not be read",
+                engine.dead_lettered,
+            )
+            yield Sample(
+                "infoway_partitions_held",
+                "gauge",
+                "partitions whose state is held, over all agents",
+                len(engine.held),
+            )
         if (trades := self.trades) is not None:
-            outside, mismatch = "trades read outside of their market's sessions", "trades read whose turnover is not price x volume"
-            yield Sample("infoway_trades_outside_sessions", "counter", outside, trades.outside_sessions)
-            yield Sample("infoway_turnover_mismatches", "counter", mismatch, trades.turnover_mismatches)
+            outside, mismatch = (
+                "trades read outside of their market's sessions",
+                "trades read whose turnover is not price x volume",
+            )
+            yield Sample(
+                "infoway_trades_outside_sessions", "counter", outside, trades.outside_sessions
+            )
+            yield Sample(
+                "infoway_turnover_mismatches", "counter", mismatch, trades.turnover_mismatches
+            )
 
 
 def work() -> None:

@@ -21,7 +21,9 @@ _HALF_FRAME = bytes((0x81, 100)) + b'{"code":10002,"data":{"s":"'
 
 _ANSWERS: dict[str, Callable[[Fault, int, Any], str]] = {
     "next_error": lambda fault, code, trace: error(fault.code, "by script", trace),
-    "next_fail": lambda fault, code, trace: f"{SUBSCRIBE_FAIL} {error(fault.code, 'by script', trace)}",
+    "next_fail": lambda fault, code, trace: (
+        f"{SUBSCRIBE_FAIL} {error(fault.code, 'by script', trace)}"
+    ),
     "next_prose": lambda fault, code, trace: f"{SUBSCRIBE_FAIL} by script",
     "next_ack": lambda fault, code, trace: ack_of(code, trace),
 }
@@ -30,7 +32,9 @@ _ANSWERS: dict[str, Callable[[Fault, int, Any], str]] = {
 class Faults:
     """What is wrong just now. `connections` are those that there are."""
 
-    def __init__(self, script: Sequence[Fault], connections: Callable[[], Collection[ServerConnection]]) -> None:
+    def __init__(
+        self, script: Sequence[Fault], connections: Callable[[], Collection[ServerConnection]]
+    ) -> None:
         self._script = script
         self._connections = connections
         self._lasting: list[tuple[float, Fault]] = []
@@ -55,11 +59,18 @@ class Faults:
     def active(self, kind: str) -> Fault | None:
         """Return the fault of a kind that lasts now; of several the one that began last."""
         now = time.monotonic()
-        return next((fault for until, fault in reversed(self._lasting) if fault.do == kind and now < until), None)
+        return next(
+            (fault for until, fault in reversed(self._lasting) if fault.do == kind and now < until),
+            None,
+        )
 
     async def lets_through(self, connection: ServerConnection) -> bool:
         """Wait as long as a push to a connection is held up; return whether it is sent at all."""
-        while ends := [until for until, fault in self._lasting if fault.do == "burst" and time.monotonic() < until]:
+        while ends := [
+            until
+            for until, fault in self._lasting
+            if fault.do == "burst" and time.monotonic() < until
+        ]:
             await asyncio.sleep(max(ends) - time.monotonic())
         if slow := self.active("slow"):
             await asyncio.sleep(slow.delay)
@@ -68,7 +79,11 @@ class Faults:
     def answer(self, code: int, trace: Any, symbols: set[str]) -> str | None:
         """Return the scripted answer to a subscription or unsubscription, None where there is none; each is given once."""
         for fault in self._next:
-            if fault.do in _ANSWERS and fault.request in (0, code) and (not fault.symbol or fault.symbol in symbols):
+            if (
+                fault.do in _ANSWERS
+                and fault.request in (0, code)
+                and (not fault.symbol or fault.symbol in symbols)
+            ):
                 self._next.remove(fault)
                 return _ANSWERS[fault.do](fault, code, trace)
         return None
@@ -116,7 +131,9 @@ class Faults:
 
 
 def _rest_error(fault: Fault) -> tuple[int, bytes]:
-    return 200, orjson.dumps({"ret": fault.ret, "msg": "by script", "traceId": "script", "data": None})
+    return 200, orjson.dumps(
+        {"ret": fault.ret, "msg": "by script", "traceId": "script", "data": None}
+    )
 
 
 async def _say(connection: ServerConnection, frame: str) -> None:

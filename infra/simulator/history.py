@@ -24,7 +24,9 @@ class History(Protocol):
     def book(self, business: str, symbol: str, now_ms: int) -> dict[str, Any]:
         """Return the last book's data."""
 
-    def klines(self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int) -> list[Kline]:
+    def klines(
+        self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int
+    ) -> list[Kline]:
         """Return the newest `count` klines of a type that start by `last`, newest first."""
 
 
@@ -55,10 +57,21 @@ class MadeUp:
         """Return a book around the last price."""
         return self.market(business, symbol).book(now_ms)
 
-    def klines(self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int) -> list[Kline]:
+    def klines(
+        self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int
+    ) -> list[Kline]:
         """Return klines of the walk so far and of a made-up past before it."""
         self.trade(business, symbol, now_ms)
-        return list(islice((kline for kline in self.market(business, symbol).past(number) if kline.start <= last), count))
+        return list(
+            islice(
+                (
+                    kline
+                    for kline in self.market(business, symbol).past(number)
+                    if kline.start <= last
+                ),
+                count,
+            )
+        )
 
 
 class Played:
@@ -81,7 +94,9 @@ class Played:
         """Return the last book that was played; without one, none but the symbol."""
         return next(self._backwards("depth", symbol), {"s": symbol})
 
-    def klines(self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int) -> list[Kline]:
+    def klines(
+        self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int
+    ) -> list[Kline]:
         """Return klines of the trades that were played, from UTC midnight on; weeks and longer are not made."""
         seconds = KLINE_SECONDS.get(number)
         if seconds is None:

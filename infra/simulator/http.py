@@ -55,7 +55,11 @@ def connection_of(answer: Answer) -> type[ServerConnection]:
                 first, self._read = self._read, None
                 super().data_received(first)
                 return
-            reply = _message(HTTPStatus.BAD_REQUEST, b"") if _is_upgrade(head) else _reply(self._read, answer)
+            reply = (
+                _message(HTTPStatus.BAD_REQUEST, b"")
+                if _is_upgrade(head)
+                else _reply(self._read, answer)
+            )
             if reply is not None:
                 self._read = None
                 self.transport.write(reply)
@@ -74,7 +78,10 @@ def _reply(read: bytes, answer: Answer) -> bytes | None:
     try:
         first, *lines = head.decode("ascii").split("\r\n")
         method, target, _ = first.split(" ")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
         length = _length(headers.get("content-length", "0"))
         parts = urlsplit(target)
     except ValueError:
@@ -83,7 +90,9 @@ def _reply(read: bytes, answer: Answer) -> bytes | None:
         return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"")
     if len(body) < length:
         return None
-    return _message(*answer(PlainRequest(method, unquote(parts.path), parts.query, headers, body[:length])))
+    return _message(
+        *answer(PlainRequest(method, unquote(parts.path), parts.query, headers, body[:length]))
+    )
 
 
 def _length(text: str) -> int:

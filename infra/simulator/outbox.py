@@ -30,7 +30,9 @@ class Outbox:
         """Take a push; it is lost where MOST wait already."""
         if len(self._pushes) >= MOST:
             if not self._lost:
-                log.warning("a client reads too slowly: with %d pushes waiting for it, more are lost", MOST)
+                log.warning(
+                    "a client reads too slowly: with %d pushes waiting for it, more are lost", MOST
+                )
             self._lost += 1
             return
         self._pushes.append(push)

@@ -26,7 +26,11 @@ class AddressedFrame:
 def addressed(frames: Sequence[RecordedFrame]) -> list[AddressedFrame]:
     """Return the frames with the channel and symbol that they name; of a recorder's the pushes alone: the rest the server says itself."""
     found = [AddressedFrame(frame.recv_ms, frame.frame, *_address(frame.frame)) for frame in frames]
-    return [each for each, frame in zip(found, frames, strict=True) if each.channel is not None or not frame.feed]
+    return [
+        each
+        for each, frame in zip(found, frames, strict=True)
+        if each.channel is not None or not frame.feed
+    ]
 
 
 async def paced(frames: Sequence[AddressedFrame], speed: float) -> AsyncIterator[AddressedFrame]:
@@ -34,7 +38,9 @@ async def paced(frames: Sequence[AddressedFrame], speed: float) -> AsyncIterator
     began, first = time.monotonic(), frames[0].recv_ms if frames else 0
     for number, frame in enumerate(frames):
         if speed:
-            await asyncio.sleep(max(0.0, began + (frame.recv_ms - first) / 1000 / speed - time.monotonic()))
+            await asyncio.sleep(
+                max(0.0, began + (frame.recv_ms - first) / 1000 / speed - time.monotonic())
+            )
         elif number % TURN == 0:
             # a send to a client that keeps up never suspends: without a turn for the others the loop would stand still
             await asyncio.sleep(0)

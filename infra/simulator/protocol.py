@@ -8,7 +8,11 @@ from typing import Any, Literal
 import orjson
 
 Channel = Literal["trade", "depth", "kline"]
-SUBSCRIBE: dict[int, tuple[Channel, int]] = {10000: ("trade", 10001), 10003: ("depth", 10004), 10006: ("kline", 10007)}
+SUBSCRIBE: dict[int, tuple[Channel, int]] = {
+    10000: ("trade", 10001),
+    10003: ("depth", 10004),
+    10006: ("kline", 10007),
+}
 UNSUBSCRIBE: dict[int, Channel] = {11000: "trade", 11001: "depth", 11002: "kline"}
 PUSH: dict[int, Channel] = {10002: "trade", 10005: "depth", 10008: "kline"}
 HEARTBEAT, UNSUBSCRIBED = 10010, 11010
@@ -101,7 +105,9 @@ class Session:
         if code == HEARTBEAT:
             self._heartbeat = now
             return []
-        if (code in SUBSCRIBE or code in UNSUBSCRIBE) and (reply := self.by_script(code, trace, _named(data))):
+        if (code in SUBSCRIBE or code in UNSUBSCRIBE) and (
+            reply := self.by_script(code, trace, _named(data))
+        ):
             return [reply]
         if code in SUBSCRIBE:
             return self._subscribe(code, trace, data)
@@ -124,12 +130,20 @@ class Session:
     def ban(self) -> list[str]:
         """Return the last word to a client whose key was banned meanwhile."""
         self.closing = True
-        return [error(511, f"key blacklisted: {self.limits.closures} connections closed for too many frames", None)]
+        return [
+            error(
+                511,
+                f"key blacklisted: {self.limits.closures} connections closed for too many frames",
+                None,
+            )
+        ]
 
     def wants(self, channel: Channel, symbol: str, kline_type: int | None = None) -> bool:
         """Return whether a push goes to this client; without a kline type any interval counts."""
         if channel == "kline":
-            return any(known == symbol and kline_type in (None, number) for known, number in self.klines)
+            return any(
+                known == symbol and kline_type in (None, number) for known, number in self.klines
+            )
         return symbol in (self.trades if channel == "trade" else self.depth)
 
     def symbols(self) -> set[str]:
@@ -149,7 +163,11 @@ class Session:
             if refused := self._over_quota({symbol for symbol, _ in pairs}, trace):
                 return refused
             if len(self.klines | pairs) > self.limits.a_connection:
-                return [error(503, f"more than {self.limits.a_connection} klines on a connection", trace)]
+                return [
+                    error(
+                        503, f"more than {self.limits.a_connection} klines on a connection", trace
+                    )
+                ]
             self.klines |= pairs
         else:
             symbols = _codes(data.get("codes"))
@@ -165,7 +183,9 @@ class Session:
     def _over_quota(self, more: set[str], trace: Any) -> list[str]:
         count = len(self.symbols() | more)
         if count > self.limits.a_connection:
-            refused = error(505, f"more than {self.limits.a_connection} symbols on a connection", trace)
+            refused = error(
+                505, f"more than {self.limits.a_connection} symbols on a connection", trace
+            )
         elif count + self.elsewhere() > self.limits.symbols:
             refused = error(516, f"more than {self.limits.symbols} symbols of the account", trace)
         else:
@@ -181,8 +201,14 @@ class Session:
         if channel == "kline":
             gone = _kline_types(data.get("klineTypes"))
             if gone is None:
-                return [error(506, "klineTypes must list types of 1 to 12, joined by commas", trace)]
-            self.klines = {(symbol, number) for symbol, number in self.klines if symbol not in symbols or number not in gone}
+                return [
+                    error(506, "klineTypes must list types of 1 to 12, joined by commas", trace)
+                ]
+            self.klines = {
+                (symbol, number)
+                for symbol, number in self.klines
+                if symbol not in symbols or number not in gone
+            }
         elif channel == "trade":
             self.trades -= symbols
             self.with_type -= symbols
@@ -193,7 +219,9 @@ class Session:
 
 def ack_of(code: int, trace: Any) -> str:
     """Return the ack of a subscription or unsubscription."""
-    return _frame(code=SUBSCRIBE[code][1] if code in SUBSCRIBE else UNSUBSCRIBED, msg="ok", trace=trace)
+    return _frame(
+        code=SUBSCRIBE[code][1] if code in SUBSCRIBE else UNSUBSCRIBED, msg="ok", trace=trace
+    )
 
 
 def error(code: int, text: str, trace: Any) -> str:
@@ -205,11 +233,20 @@ def _named(data: Any) -> set[str]:
     """Return the symbols that a request names, whatever else it has."""
     entries = data.get("arr") if isinstance(data, dict) else None
     named = [data, *(entries if isinstance(entries, list) else ())]
-    return {symbol for each in named if isinstance(each, dict) for symbol in _codes(each.get("codes")) or ()}
+    return {
+        symbol
+        for each in named
+        if isinstance(each, dict)
+        for symbol in _codes(each.get("codes")) or ()
+    }
 
 
 def _codes(value: Any) -> set[str] | None:
-    symbols = {part.strip() for part in value.split(",") if part.strip()} if isinstance(value, str) else set()
+    symbols = (
+        {part.strip() for part in value.split(",") if part.strip()}
+        if isinstance(value, str)
+        else set()
+    )
     return symbols or None
 
 
@@ -219,7 +256,11 @@ def _kline_pairs(value: Any) -> set[tuple[str, int]] | None:
     pairs: set[tuple[str, int]] = set()
     for entry in value:
         symbols = _codes(entry.get("codes")) if isinstance(entry, dict) else None
-        if symbols is None or type(entry.get("type")) is not int or entry["type"] not in KLINE_TYPES:
+        if (
+            symbols is None
+            or type(entry.get("type")) is not int
+            or entry["type"] not in KLINE_TYPES
+        ):
             return None
         pairs |= {(symbol, entry["type"]) for symbol in symbols}
     return pairs
@@ -229,8 +270,12 @@ def _kline_types(value: Any) -> set[int] | None:
     if value is None or value == "":
         return set(KLINE_TYPES)  # without klineTypes every interval of the codes goes
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [""]
-    return {int(part) for part in parts} if all(part in _KLINE_TYPE_NAMES for part in parts) else None
+    return (
+        {int(part) for part in parts} if all(part in _KLINE_TYPE_NAMES for part in parts) else None
+    )
 
 
 def _frame(**fields: Any) -> str:
-    return orjson.dumps({name: value for name, value in fields.items() if value is not None}).decode()
+    return orjson.dumps(
+        {name: value for name, value in fields.items() if value is not None}
+    ).decode()

@@ -34,7 +34,10 @@ def symbols(query: dict[str, str]) -> list[dict[str, str]]:
         raise Refusal(506, "Param error：type")
     wanted = query["symbols"].split(",") if "symbols" in query else SAMPLES
     found = [symbol for symbol in _of_type(kind) if symbol in wanted]
-    return [{"symbol": symbol, "name_cn": symbol, "name_hk": symbol, "name_en": symbol} for symbol in found]
+    return [
+        {"symbol": symbol, "name_cn": symbol, "name_hk": symbol, "name_en": symbol}
+        for symbol in found
+    ]
 
 
 def markets() -> list[dict[str, Any]]:
@@ -43,7 +46,10 @@ def markets() -> list[dict[str, Any]]:
         {
             "market": market,
             "remark": remark,
-            "trade_schedules": [{"begin_time": begin, "end_time": end, "type": "NormalTrade"} for begin, end in hours],
+            "trade_schedules": [
+                {"begin_time": begin, "end_time": end, "type": "NormalTrade"}
+                for begin, end in hours
+            ],
         }
         for market, (remark, hours) in _HOURS.items()
     ]
@@ -58,7 +64,10 @@ def trading_days(query: dict[str, str]) -> dict[str, list[str]]:
     if query["market"] not in _MARKETS or not 0 <= (end - begin).days <= 366:
         raise Refusal(506, "Param error：market, or a range of more than a year")
     days = [begin + timedelta(days=number) for number in range((end - begin).days + 1)]
-    return {"trade_days": [f"{day:%Y%m%d}" for day in days if day.weekday() < 5], "half_trade_days": []}
+    return {
+        "trade_days": [f"{day:%Y%m%d}" for day in days if day.weekday() < 5],
+        "half_trade_days": [],
+    }
 
 
 def trading_schedule(query: dict[str, str]) -> list[dict[str, Any]]:
@@ -66,7 +75,12 @@ def trading_schedule(query: dict[str, str]) -> list[dict[str, Any]]:
     kind = query.get("type")
     if kind is not None and kind not in _SCHEDULED:
         raise HttpError(400, f"type must be one of {'/'.join(_SCHEDULED)}")
-    return [_session(symbol, each) for each in _SCHEDULED if kind in (None, each) for symbol in _of_type(each)]
+    return [
+        _session(symbol, each)
+        for each in _SCHEDULED
+        if kind in (None, each)
+        for symbol in _of_type(each)
+    ]
 
 
 def _of_type(kind: str) -> list[str]:
@@ -81,7 +95,10 @@ def _session(symbol: str, kind: str) -> dict[str, Any]:
         "overnight": True,
         "continuous_24h": True,
         "native": {"start": "17:00", "end": "17:00"},
-        "gmt0": {"summer": {"start": "21:00", "end": "21:00"}, "winter": {"start": "22:00", "end": "22:00"}},
+        "gmt0": {
+            "summer": {"start": "21:00", "end": "21:00"},
+            "winter": {"start": "22:00", "end": "22:00"},
+        },
     }
     return {
         "symbol": symbol,

@@ -39,15 +39,26 @@ class RestService:
         try:
             data = self._data(request, now_ms)
         except Refusal as refusal:
-            return 200, orjson.dumps({"ret": refusal.ret, "msg": refusal.text, "traceId": trace, "data": None})
+            return 200, orjson.dumps(
+                {"ret": refusal.ret, "msg": refusal.text, "traceId": trace, "data": None}
+            )
         except HttpError as error:
-            return error.status, orjson.dumps({"type": "about:blank", "title": error.text, "status": error.status, "detail": error.text})
+            return error.status, orjson.dumps(
+                {
+                    "type": "about:blank",
+                    "title": error.text,
+                    "status": error.status,
+                    "detail": error.text,
+                }
+            )
         return 200, orjson.dumps({"ret": 200, "msg": "success", "traceId": trace, "data": data})
 
     def _data(self, request: PlainRequest, now_ms: int) -> Any:
         key = request.headers.get("apikey", "")
         if not key:
-            raise Refusal(500, "apiKey is required")  # both as the vendor's page on /package/info has them
+            raise Refusal(
+                500, "apiKey is required"
+            )  # both as the vendor's page on /package/info has them
         if key in self._refused_keys:
             raise Refusal(500, "Apikey not exists")
         asked = self._asked.setdefault(key, deque(maxlen=self._limits.requests))
@@ -67,9 +78,15 @@ class RestService:
             case "GET", ["common", "basic", "markets", "trading_schedule"]:
                 return trading_schedule(query)
             case "GET", [business, "batch_trade", codes] if business in BUSINESSES:
-                return [self._history.trade(business, code, now_ms) for code in self._known(business, codes)]
+                return [
+                    self._history.trade(business, code, now_ms)
+                    for code in self._known(business, codes)
+                ]
             case "GET", [business, "batch_depth", codes] if business in BUSINESSES:
-                return [self._history.book(business, code, now_ms) for code in self._known(business, codes)]
+                return [
+                    self._history.book(business, code, now_ms)
+                    for code in self._known(business, codes)
+                ]
             case "POST", [business, "v2", "batch_kline"] if business in BUSINESSES:
                 return self._klines(business, _fields(request.body), now_ms)
             case "GET", [business, "batch_kline", number, count, codes] if business in BUSINESSES:
@@ -101,11 +118,20 @@ class RestService:
         return known
 
     def _klines(self, business: str, request: dict[str, Any], now_ms: int) -> list[dict[str, Any]]:
-        number, count, until = request.get("klineType"), request.get("klineNum"), request.get("timestamp")
+        number, count, until = (
+            request.get("klineType"),
+            request.get("klineNum"),
+            request.get("timestamp"),
+        )
         for name, value in (("klineType", number), ("klineNum", count)):
             if value is None:
                 raise Refusal(507, f"Param lost：{name}")
-        if type(number) is not int or number not in KLINE_TYPES or type(count) is not int or count < 1:
+        if (
+            type(number) is not int
+            or number not in KLINE_TYPES
+            or type(count) is not int
+            or count < 1
+        ):
             raise Refusal(506, "Param error：klineType must be 1 to 12, klineNum positive")
         if until is not None and (type(until) is not int or until <= 0):
             raise Refusal(513, "Timestamp limit error")
@@ -113,10 +139,19 @@ class RestService:
         if count > MAX_KLINES:
             raise Refusal(503, f"Kline quantity exceeds the limit：{MAX_KLINES}")
         if len(codes) > 1 and count > MAX_KLINES_OF_SEVERAL:
-            raise Refusal(506, f"Param error：klineNum exceeds {MAX_KLINES_OF_SEVERAL} when requesting multiple symbols")
+            raise Refusal(
+                506,
+                f"Param error：klineNum exceeds {MAX_KLINES_OF_SEVERAL} when requesting multiple symbols",
+            )
         last = min(until or now_ms // 1000, now_ms // 1000)
         return [
-            {"s": code, "respList": [kline.rest() for kline in self._history.klines(business, code, number, count, last, now_ms)]}
+            {
+                "s": code,
+                "respList": [
+                    kline.rest()
+                    for kline in self._history.klines(business, code, number, count, last, now_ms)
+                ],
+            }
             for code in codes
         ]
 

@@ -30,7 +30,9 @@ def running_simulator(
     thread.start()
 
     async def make() -> Simulator:
-        simulator = Simulator(files, host, port, speed, rate, seed, limits, refused_keys, wait_for_subscribers, script)
+        simulator = Simulator(
+            files, host, port, speed, rate, seed, limits, refused_keys, wait_for_subscribers, script
+        )
         await simulator.start()
         return simulator
 

@@ -50,7 +50,11 @@ next_rest       REST's next request is answered with this code in `ret`
 A request is a subscription or unsubscription of any client; with `symbol` one that names it, with `request` one of this code
 (`- {at: 0, do: next_error, code: 516, request: 10003, symbol: BTCUSDT}`). Each line is one answer, and waits for its request.
 """
-_OPTIONAL = {kind: frozenset(("request", "symbol")) for kind in KINDS if kind.startswith("next_") and kind != "next_rest"}
+_OPTIONAL = {
+    kind: frozenset(("request", "symbol"))
+    for kind in KINDS
+    if kind.startswith("next_") and kind != "next_rest"
+}
 
 
 class BadScript(ValueError):
@@ -81,8 +85,14 @@ def read_script(path: Path) -> list[Fault]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadScript(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(lines, list):
-        raise BadScript(f"{path}: no list: give lines such as `- {{at: 5, do: stall, seconds: 10}}`")
-    mistakes = [f"line {number}: {mistake}" for number, line in enumerate(lines, 1) if (mistake := _mistake(line))]
+        raise BadScript(
+            f"{path}: no list: give lines such as `- {{at: 5, do: stall, seconds: 10}}`"
+        )
+    mistakes = [
+        f"line {number}: {mistake}"
+        for number, line in enumerate(lines, 1)
+        if (mistake := _mistake(line))
+    ]
     if mistakes:
         raise BadScript(f"{path}: {'; '.join(mistakes)}")
     return sorted((Fault(**line) for line in lines), key=lambda fault: fault.at)
@@ -98,9 +108,15 @@ def _mistake(line: Any) -> str | None:
     if not wanted <= line.keys() <= wanted | optional:
         may = f", may take {', '.join(sorted(optional))}" if optional else ""
         return f"{kind} takes {', '.join(sorted(wanted))}{may}, not {', '.join(sorted(map(str, line)))}"
-    if wrong := [name for name in wanted - {"do"} if type(line[name]) not in (int, float) or not 0 <= line[name] < 1e9]:
+    if wrong := [
+        name
+        for name in wanted - {"do"}
+        if type(line[name]) not in (int, float) or not 0 <= line[name] < 1e9
+    ]:
         return f"{wrong[0]}: {line[wrong[0]]!r} is no number"
-    if "status" in line and (line["status"] not in HTTPStatus._value2member_map_ or line["status"] < 300):
+    if "status" in line and (
+        line["status"] not in HTTPStatus._value2member_map_ or line["status"] < 300
+    ):
         return f"status: {line['status']!r} is no HTTP status from 300 on"
     if "request" in line and line["request"] not in (*SUBSCRIBE, *UNSUBSCRIBE):
         return f"request: {line['request']!r} is none of {', '.join(map(str, (*SUBSCRIBE, *UNSUBSCRIBE)))}"

@@ -84,7 +84,9 @@ class Simulator:
         self._frames = addressed(self.recording.frames if self.recording else ())
         self._played = Played(self._frames)
         self._made_up = MadeUp(lambda symbol, business: Market(symbol, business, seed))
-        self._rest = RestService(self._played if self.recording else self._made_up, frozenset(refused_keys), self._limits)
+        self._rest = RestService(
+            self._played if self.recording else self._made_up, frozenset(refused_keys), self._limits
+        )
         self._changed = asyncio.Event()
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -121,7 +123,10 @@ class Simulator:
             ping_interval=None,
             create_connection=connection_of(self._answer),
         )
-        self._tasks += [asyncio.create_task(self._watch_heartbeats()), asyncio.create_task(self._faults.run())]
+        self._tasks += [
+            asyncio.create_task(self._watch_heartbeats()),
+            asyncio.create_task(self._faults.run()),
+        ]
         if self.recording is not None:
             self._tasks.append(asyncio.create_task(self._play()))
 
@@ -184,7 +189,9 @@ class Simulator:
             del self._clients[connection]
             account.sessions.remove(session)
 
-    async def _listen(self, connection: ServerConnection, session: Session, account: Account) -> None:
+    async def _listen(
+        self, connection: ServerConnection, session: Session, account: Account
+    ) -> None:
         for text in session.greeting():
             await connection.send(text)
         async for message in connection:
@@ -198,7 +205,9 @@ class Simulator:
     async def _flooded(self, connection: ServerConnection, account: Account) -> None:
         account.closures += 1
         others = [
-            (other, client.session) for other, client in self._clients.items() if client.account is account and other is not connection
+            (other, client.session)
+            for other, client in self._clients.items()
+            if client.account is account and other is not connection
         ]
         banned = [_end(other, session.ban()) for other, session in others if account.banned]
         await asyncio.gather(_end(connection, ()), *banned)
@@ -209,7 +218,9 @@ class Simulator:
             for symbol in session.symbols():
                 key = (session.business, symbol)
                 if key not in self._markets and trades_on(*key):
-                    self._markets[key] = asyncio.create_task(self._make_up(self._made_up.market(*key)))
+                    self._markets[key] = asyncio.create_task(
+                        self._make_up(self._made_up.market(*key))
+                    )
 
     async def _play(self) -> None:
         if self._wait_for_subscribers:
@@ -226,7 +237,10 @@ class Simulator:
 
     async def _subscribers(self, frames: Sequence[AddressedFrame]) -> None:
         wanted = {(frame.channel, frame.symbol) for frame in frames if frame.channel is not None}
-        while not all(any(client.session.wants(channel, symbol) for client in self._clients.values()) for channel, symbol in wanted):
+        while not all(
+            any(client.session.wants(channel, symbol) for client in self._clients.values())
+            for channel, symbol in wanted
+        ):
             self._changed.clear()
             await self._changed.wait()
 
@@ -246,13 +260,21 @@ class Simulator:
                     sent[number] = kline
                     self._push(market, "kline", kline, number)
 
-    def _push(self, market: Market, channel: Channel, data: dict[str, Any], number: int | None = None) -> None:
+    def _push(
+        self, market: Market, channel: Channel, data: dict[str, Any], number: int | None = None
+    ) -> None:
         plain = orjson.dumps({"code": CODES[channel], "data": data})
         for client in self._clients.values():
             session = client.session
-            if session.business == market.business and session.wants(channel, market.symbol, number):
+            if session.business == market.business and session.wants(
+                channel, market.symbol, number
+            ):
                 typed = channel == "trade" and market.symbol in session.with_type
-                client.outbox.put(orjson.dumps({"code": CODES[channel], "data": {**data, "ty": ""}}) if typed else plain)
+                client.outbox.put(
+                    orjson.dumps({"code": CODES[channel], "data": {**data, "ty": ""}})
+                    if typed
+                    else plain
+                )
 
     async def _watch_heartbeats(self) -> None:
         async with asyncio.TaskGroup() as ends:

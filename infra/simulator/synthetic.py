@@ -37,7 +37,9 @@ def trades_on(business: str, symbol: str) -> bool:
     crypto = re.fullmatch(r"[A-Z0-9]{2,12}(USDT|USDC)", symbol) is not None
     if business == "crypto":
         return crypto or re.fullmatch(r"[A-Z0-9]{3,12}USD", symbol) is not None
-    return business == "common" and not crypto and re.fullmatch(r"[A-Z0-9]{3,12}", symbol) is not None
+    return (
+        business == "common" and not crypto and re.fullmatch(r"[A-Z0-9]{3,12}", symbol) is not None
+    )
 
 
 @dataclass
@@ -85,12 +87,16 @@ class Market:
     last_trade: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        price, tick, lot = _START.get(self.symbol, ("100.00", "0.01", 100 if self.business != "crypto" else 0))
+        price, tick, lot = _START.get(
+            self.symbol, ("100.00", "0.01", 100 if self.business != "crypto" else 0)
+        )
         self.tick = Decimal(tick)
         self._price = Decimal(price)
         self._first_price = self._price
         self._first: dict[int, int] = {}
-        self._finished: dict[int, deque[Kline]] = {number: deque(maxlen=KEPT) for number in KLINE_SECONDS}
+        self._finished: dict[int, deque[Kline]] = {
+            number: deque(maxlen=KEPT) for number in KLINE_SECONDS
+        }
         self._lot = lot
         self._random = random.Random(f"{self.seed} {self.symbol}")
         self._levels = 5 if self.symbol.endswith((".SH", ".SZ")) else 10
@@ -107,7 +113,14 @@ class Market:
         for number, seconds in KLINE_SECONDS.items():
             self._count(number, now_ms // 1000 // seconds * seconds, volume, turnover)
         direction = self._random.choice((1, 2)) if self._directed else 0
-        self.last_trade = {"s": self.symbol, "t": now_ms, "p": str(self._price), "v": str(volume), "vw": str(turnover), "td": direction}
+        self.last_trade = {
+            "s": self.symbol,
+            "t": now_ms,
+            "p": str(self._price),
+            "v": str(volume),
+            "vw": str(turnover),
+            "td": direction,
+        }
         return self.last_trade
 
     def book(self, now_ms: int) -> dict[str, Any]:
@@ -151,13 +164,24 @@ class Market:
         if len(self._finished[number]) == KEPT:
             # what was thrown away cannot be made up
             return
-        chance, close = random.Random(f"{self.seed} {self.symbol} before {number}"), self._first_price
+        chance, close = (
+            random.Random(f"{self.seed} {self.symbol} before {number}"),
+            self._first_price,
+        )
         for back in range(1, DEPTH + 1):
             opened = max(self.tick * self._levels, close + chance.randint(-20, 20) * self.tick)
             high = max(opened, close) + chance.randint(0, 5) * self.tick
             low = max(self.tick, min(opened, close) - chance.randint(0, 5) * self.tick)
             volume = self._volume(chance)
-            yield Kline(self._first[number] - back * KLINE_SECONDS[number], opened, high, low, close, volume, close * volume)
+            yield Kline(
+                self._first[number] - back * KLINE_SECONDS[number],
+                opened,
+                high,
+                low,
+                close,
+                volume,
+                close * volume,
+            )
             close = opened
 
     def _count(self, number: int, start: int, volume: Decimal, turnover: Decimal) -> None:
@@ -174,7 +198,15 @@ class Market:
         if self.business == "common":
             # forex brokers report ticks without a volume now and then
             return Decimal(chance.choice((0, 1, 1, 2, 5)))
-        return Decimal(chance.randint(1, 20) * self._lot) if self._lot else Decimal(chance.randint(1, 500_000)).scaleb(-6)
+        return (
+            Decimal(chance.randint(1, 20) * self._lot)
+            if self._lot
+            else Decimal(chance.randint(1, 500_000)).scaleb(-6)
+        )
 
     def _size(self) -> Decimal:
-        return Decimal(self._random.randint(1, 60) * self._lot) if self._lot else Decimal(self._random.randint(1, 9_000_000)).scaleb(-6)
+        return (
+            Decimal(self._random.randint(1, 60) * self._lot)
+            if self._lot
+            else Decimal(self._random.randint(1, 9_000_000)).scaleb(-6)
+        )

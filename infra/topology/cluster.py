@@ -19,7 +19,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from infra.topology.difference import LEVEL, PARTITIONS, SCHEMA, Action, Allowed, Change, Plan, Snapshot, SubjectState, TopicState, compare
+from infra.topology.difference import (
+    LEVEL,
+    PARTITIONS,
+    SCHEMA,
+    Action,
+    Allowed,
+    Change,
+    Plan,
+    Snapshot,
+    SubjectState,
+    TopicState,
+    compare,
+)
 from infra.topology.wanted import Wanted, wanted
 from schemas.cluster import TIMEOUT, described, require
 from schemas.registry import COMPATIBILITY, Registry
@@ -29,10 +41,19 @@ from schemas.topics import Topic, Topology, load_schema
 Result = TypeVar("Result")
 
 _UNCREATABLE = frozenset(
-    (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS, KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION)
+    (
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.POLICY_VIOLATION,
+    )
 )
 _NOT_KNOWN_YET = frozenset(
-    (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TOPIC_ALREADY_EXISTS)
+    (
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_ALREADY_EXISTS,
+    )
 )
 """Who may only look plans too; and another apply may have been faster."""
 
@@ -54,7 +75,9 @@ class Refused(TopologyError):
                     reasons.setdefault(difference, []).append(change.name)
         super().__init__(
             "nothing was applied, since this is refused: "
-            + "; ".join(f"{', '.join(names)}: {difference}" for difference, names in reasons.items())
+            + "; ".join(
+                f"{', '.join(names)}: {difference}" for difference, names in reasons.items()
+            )
         )
 
 
@@ -62,8 +85,14 @@ def plan(bootstrap: str, registry: Registry, wants: Wanted, allowed: Allowed) ->
     """Compare the cluster with what is wanted; raises TopologyError, TopicHidden and RegistryError."""
     with _asking(bootstrap) as admin:
         topics = _topics(admin, wants.topics)
-        refusals = _refusals(admin, [topic for topic in wants.topics if topic.name not in topics], wants.replication)
-    subjects = {topic.subject: _subject(registry, topic.subject, topic.schema) for topic in wants.topics if topic.schema is not None}
+        refusals = _refusals(
+            admin, [topic for topic in wants.topics if topic.name not in topics], wants.replication
+        )
+    subjects = {
+        topic.subject: _subject(registry, topic.subject, topic.schema)
+        for topic in wants.topics
+        if topic.schema is not None
+    }
     there = {name: state for name, state in subjects.items() if state is not None}
     return compare(wants, Snapshot(topics, there, refusals), allowed)
 
@@ -79,14 +108,23 @@ def carry_out(bootstrap: str, registry: Registry, wants: Wanted, planned: Plan) 
     changes = [change for change in planned.changes if change.kind == "topic"]
     _hold_to_level(registry, wants.topics, planned)
     with _asking(bootstrap) as admin:
-        _create(admin, [topics[change.name] for change in changes if change.is_new], wants.replication)
+        _create(
+            admin, [topics[change.name] for change in changes if change.is_new], wants.replication
+        )
         _alter(admin, [change for change in changes if not change.is_new], topics)
         ids = _register(registry, wants.topics, planned)
-        _wait_until_shown(admin, Wanted(tuple(topics[change.name] for change in changes), wants.replication))
+        _wait_until_shown(
+            admin, Wanted(tuple(topics[change.name] for change in changes), wants.replication)
+        )
     return ids
 
 
-def apply(bootstrap: str, registry: Registry, topology: Topology, environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+def apply(
+    bootstrap: str,
+    registry: Registry,
+    topology: Topology,
+    environment: Mapping[str, str] = os.environ,
+) -> dict[str, int]:
     """Make the cluster as the topology and the environment want it, and return the schema id of each topic.
 
     Raises Refused, WantedWrong, TopologyError, TopicHidden and RegistryError.
@@ -101,7 +139,9 @@ def looked_up(bootstrap: str, registry: Registry, topology: Topology) -> dict[st
     Raises NotApplied where a topic or a schema is missing, TopologyError, TopicHidden and RegistryError.
     """
     with _asking(bootstrap) as admin:
-        return require(admin, registry, [topic for topic in topology.topics() if "producers" in topic.owner])
+        return require(
+            admin, registry, [topic for topic in topology.topics() if "producers" in topic.owner]
+        )
 
 
 @contextmanager
@@ -121,11 +161,19 @@ def _topics(admin: AdminClient, topics: tuple[Topic, ...]) -> dict[str, TopicSta
     found = described(admin, [topic.name for topic in topics])
     asked = [ConfigResource(ResourceType.TOPIC, name) for name in found]
     configs = {
-        resource.name: {name: entry.value or "" for name, entry in _result(resource.name, future).items()}
-        for resource, future in (admin.describe_configs(asked, request_timeout=TIMEOUT) if asked else {}).items()
+        resource.name: {
+            name: entry.value or "" for name, entry in _result(resource.name, future).items()
+        }
+        for resource, future in (
+            admin.describe_configs(asked, request_timeout=TIMEOUT) if asked else {}
+        ).items()
     }
     return {
-        name: TopicState(len(topic.partitions), min(len(partition.replicas) for partition in topic.partitions), configs[name])
+        name: TopicState(
+            len(topic.partitions),
+            min(len(partition.replicas) for partition in topic.partitions),
+            configs[name],
+        )
         for name, topic in found.items()
     }
 
@@ -138,14 +186,18 @@ def _subject(registry: Registry, subject: str, schema_name: str) -> SubjectState
     latest = registry.latest_version(subject)
     if latest is None:
         return None
-    return SubjectState(None, registry.compatibility(subject), latest, registry.refusal(subject, schema))
+    return SubjectState(
+        None, registry.compatibility(subject), latest, registry.refusal(subject, schema)
+    )
 
 
 def _refusals(admin: AdminClient, topics: list[Topic], replication: int | None) -> dict[str, str]:
     """Return why the cluster would not create these topics, by name: too few brokers, a policy of its own."""
     found: dict[str, str] = {}
     new = _new(topics, replication)
-    for name, future in (admin.create_topics(new, validate_only=True, request_timeout=TIMEOUT) if new else {}).items():
+    for name, future in (
+        admin.create_topics(new, validate_only=True, request_timeout=TIMEOUT) if new else {}
+    ).items():
         try:
             future.result()
         except KafkaException as error:
@@ -158,7 +210,10 @@ def _refusals(admin: AdminClient, topics: list[Topic], replication: int | None) 
 
 def _new(topics: list[Topic], replication: int | None) -> list[NewTopic]:
     # -1: the cluster's default
-    return [NewTopic(topic.name, topic.partitions, replication or -1, config=dict(topic.config)) for topic in topics]
+    return [
+        NewTopic(topic.name, topic.partitions, replication or -1, config=dict(topic.config))
+        for topic in topics
+    ]
 
 
 def _create(admin: AdminClient, topics: list[Topic], replication: int | None) -> None:
@@ -184,8 +239,12 @@ def _alter(admin: AdminClient, changes: list[Change], topics: Mapping[str, Topic
             if attribute.name in topic.config
         ]
         if entries:
-            resources.append(ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries))
-    for resource, future in (admin.incremental_alter_configs(resources) if resources else {}).items():
+            resources.append(
+                ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
+            )
+    for resource, future in (
+        admin.incremental_alter_configs(resources) if resources else {}
+    ).items():
         _result(resource.name, future)
 
 
@@ -204,10 +263,14 @@ def _wait_until_shown(admin: AdminClient, changed: Wanted) -> None:
     deadline = time.monotonic() + TIMEOUT
     while changed.topics:
         left = compare(
-            changed, Snapshot(_topics(admin, changed.topics), {}), Allowed(partition_change=True, shorter_retention=True)
+            changed,
+            Snapshot(_topics(admin, changed.topics), {}),
+            Allowed(partition_change=True, shorter_retention=True),
         ).changes
         names = {change.name for change in left if change.kind == "topic"}
-        changed = replace(changed, topics=tuple(topic for topic in changed.topics if topic.name in names))
+        changed = replace(
+            changed, topics=tuple(topic for topic in changed.topics if topic.name in names)
+        )
         if names and time.monotonic() > deadline:
             raise TopologyError(
                 f"the broker took the changes and does not show them after {TIMEOUT:.0f} s: {', '.join(sorted(names))}: "
@@ -229,7 +292,9 @@ def _hold_to_level(registry: Registry, topics: tuple[Topic, ...], planned: Plan)
     lax = {
         change.name
         for change in planned.changes
-        if change.kind == "schema" and not change.is_new and {SCHEMA, LEVEL} <= {attribute.name for attribute in change.attributes}
+        if change.kind == "schema"
+        and not change.is_new
+        and {SCHEMA, LEVEL} <= {attribute.name for attribute in change.attributes}
     }
     for topic in topics:
         if topic.schema is not None and topic.subject in lax:
@@ -243,7 +308,11 @@ def _hold_to_level(registry: Registry, topics: tuple[Topic, ...], planned: Plan)
 
 
 def _register(registry: Registry, topics: tuple[Topic, ...], planned: Plan) -> dict[str, int]:
-    changed = {change.name: {attribute.name for attribute in change.attributes} for change in planned.changes if change.kind == "schema"}
+    changed = {
+        change.name: {attribute.name for attribute in change.attributes}
+        for change in planned.changes
+        if change.kind == "schema"
+    }
     ids: dict[str, int] = {}
     for topic in topics:
         if topic.schema is None:

@@ -112,17 +112,32 @@ def compare(wanted: Wanted, snapshot: Snapshot, allowed: Allowed) -> Plan:
         else _altered(topic, wanted.replication, snapshot.topics[topic.name], allowed)
         for topic in wanted.topics
     ]
-    subjects = [_schema_change(topic, snapshot.subjects.get(topic.subject)) for topic in wanted.topics if topic.schema is not None]
-    ids = {subject: state.schema_id for subject, state in snapshot.subjects.items() if state.schema_id is not None}
+    subjects = [
+        _schema_change(topic, snapshot.subjects.get(topic.subject))
+        for topic in wanted.topics
+        if topic.schema is not None
+    ]
+    ids = {
+        subject: state.schema_id
+        for subject, state in snapshot.subjects.items()
+        if state.schema_id is not None
+    }
     return Plan(tuple(change for change in (*topics, *subjects) if change.attributes), ids)
 
 
 def _created(topic: Topic, replication: int | None, refusal: str | None) -> Change:
-    shown = {PARTITIONS: topic.partitions, **({REPLICATION: replication} if replication else {}), **topic.config}
+    shown = {
+        PARTITIONS: topic.partitions,
+        **({REPLICATION: replication} if replication else {}),
+        **topic.config,
+    }
     reason = refusal and f"the cluster says: {refusal}"
     # a refusal is of the whole topic, most often for too few brokers
     blamed = REPLICATION if replication else PARTITIONS
-    attributes = (Attribute(name, None, str(value), reason if name == blamed else None) for name, value in shown.items())
+    attributes = (
+        Attribute(name, None, str(value), reason if name == blamed else None)
+        for name, value in shown.items()
+    )
     return Change("topic", topic.name, True, tuple(attributes))
 
 
@@ -131,7 +146,9 @@ def _altered(topic: Topic, replication: int | None, actual: TopicState, allowed:
     return Change("topic", topic.name, False, attributes)
 
 
-def _layout(topic: Topic, replication: int | None, actual: TopicState, allowed: Allowed) -> Iterator[Attribute]:
+def _layout(
+    topic: Topic, replication: int | None, actual: TopicState, allowed: Allowed
+) -> Iterator[Attribute]:
     if topic.partitions < actual.partitions:
         reason = "Kafka takes no partitions away: wish for as many as there are, or choose another prefix"
         yield Attribute(PARTITIONS, str(actual.partitions), str(topic.partitions), reason)
@@ -140,7 +157,12 @@ def _layout(topic: Topic, replication: int | None, actual: TopicState, allowed: 
             "keys would move to other partitions, away from their earlier records and their state: choose another prefix, "
             "or --allow-partition-change"
         )
-        yield Attribute(PARTITIONS, str(actual.partitions), str(topic.partitions), None if allowed.partition_change else reason)
+        yield Attribute(
+            PARTITIONS,
+            str(actual.partitions),
+            str(topic.partitions),
+            None if allowed.partition_change else reason,
+        )
     if replication is not None and replication != actual.replication:
         reason = f"replicas move by kafka-reassign-partitions.sh alone: do that first, or set INFOWAY_REPLICATION={actual.replication}"
         yield Attribute(REPLICATION, str(actual.replication), str(replication), reason)
@@ -153,22 +175,37 @@ def _configs(topic: Topic, actual: TopicState, allowed: Allowed) -> Iterator[Att
         refused = "records would be deleted sooner: keep them by INFOWAY_RETENTION, or --allow-shorter-retention"
     for name, value in topic.config.items():
         if actual.config.get(name) != value:
-            yield Attribute(name, actual.config.get(name), value, refused if name in ("cleanup.policy", "retention.ms") else None)
+            yield Attribute(
+                name,
+                actual.config.get(name),
+                value,
+                refused if name in ("cleanup.policy", "retention.ms") else None,
+            )
 
 
 def _kept_ms(config: Mapping[str, str]) -> int:
     """How long time retention keeps a record; bounds by size are none of ours."""
     milliseconds = int(config["retention.ms"])
-    return milliseconds if "delete" in config["cleanup.policy"] and milliseconds >= 0 else sys.maxsize
+    return (
+        milliseconds if "delete" in config["cleanup.policy"] and milliseconds >= 0 else sys.maxsize
+    )
 
 
 def _schema_change(topic: Topic, actual: SubjectState | None) -> Change:
     file = f"{topic.schema}.avsc"
     if actual is None:
-        return Change("schema", topic.subject, True, (Attribute(SCHEMA, None, file), Attribute(LEVEL, None, COMPATIBILITY)))
+        return Change(
+            "schema",
+            topic.subject,
+            True,
+            (Attribute(SCHEMA, None, file), Attribute(LEVEL, None, COMPATIBILITY)),
+        )
     attributes = []
     if actual.schema_id is None:
-        reason = actual.refusal and f"not {COMPATIBILITY} ({actual.refusal}): keep every field, give new ones a default"
+        reason = (
+            actual.refusal
+            and f"not {COMPATIBILITY} ({actual.refusal}): keep every field, give new ones a default"
+        )
         attributes.append(Attribute(SCHEMA, f"version {actual.latest}", file, reason))
     if actual.compatibility != COMPATIBILITY:
         attributes.append(Attribute(LEVEL, actual.compatibility, COMPATIBILITY))

@@ -36,7 +36,9 @@ def wanted(topology: Topology, environment: Mapping[str, str]) -> Wanted:
     replication = _replicas(environment, "INFOWAY_REPLICATION", mistakes)
     in_sync = _replicas(environment, "INFOWAY_MIN_INSYNC_REPLICAS", mistakes)
     if in_sync is not None and not environment.get("INFOWAY_REPLICATION"):
-        mistakes.append(f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} needs INFOWAY_REPLICATION: it must not be greater than that")
+        mistakes.append(
+            f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} needs INFOWAY_REPLICATION: it must not be greater than that"
+        )
     elif in_sync is not None and replication is not None and in_sync > replication:
         mistakes.append(
             f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} is greater than INFOWAY_REPLICATION={replication}: no record could ever be written"
@@ -47,7 +49,11 @@ def wanted(topology: Topology, environment: Mapping[str, str]) -> Wanted:
         raise WantedWrong("; ".join(mistakes))
     durability = {} if in_sync is None else {"min.insync.replicas": str(in_sync)}
     return Wanted(
-        tuple(replace(topic, config={**topic.config, **durability, **retention.get(topic.name, {})}) for topic in topics), replication
+        tuple(
+            replace(topic, config={**topic.config, **durability, **retention.get(topic.name, {})})
+            for topic in topics
+        ),
+        replication,
     )
 
 
@@ -61,22 +67,29 @@ def _replicas(environment: Mapping[str, str], name: str, mistakes: list[str]) ->
     return int(text)
 
 
-def _retention(text: str, topology: Topology, topics: list[Topic], mistakes: list[str]) -> dict[str, dict[str, str]]:
+def _retention(
+    text: str, topology: Topology, topics: list[Topic], mistakes: list[str]
+) -> dict[str, dict[str, str]]:
     kept: dict[str, dict[str, str]] = {}
     for rule in filter(None, (part.strip() for part in text.split(","))):
         pattern, _, duration = rule.partition("=")
         match = _DURATION.fullmatch(duration)
         if match is None and duration != "unlimited":
-            mistakes.append(f"INFOWAY_RETENTION: {rule!r}: expected NAME=DURATION, a duration such as 90m, 36h or 7d, or unlimited")
+            mistakes.append(
+                f"INFOWAY_RETENTION: {rule!r}: expected NAME=DURATION, a duration such as 90m, 36h or 7d, or unlimited"
+            )
             continue
         # compacted topics, the agents' state, keep the last record of a key whatever its age
         names = [
             topic.name
             for topic in topics
-            if topic.config["cleanup.policy"] == "delete" and fnmatchcase(topology.contract_name(topic.name), pattern)
+            if topic.config["cleanup.policy"] == "delete"
+            and fnmatchcase(topology.contract_name(topic.name), pattern)
         ]
         if not names:
-            mistakes.append(f"INFOWAY_RETENTION: {rule!r}: no topic with a retention is named {pattern!r}")
+            mistakes.append(
+                f"INFOWAY_RETENTION: {rule!r}: no topic with a retention is named {pattern!r}"
+            )
         milliseconds = int(match[1]) * _UNITS[match[2]] if match else -1
         kept |= {name: {"retention.ms": str(milliseconds)} for name in names}
     return kept

@@ -32,7 +32,12 @@ class Undecodable(ValueError):
 
 def trade_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTURE_MS) -> Trade:
     """Return the trade of a raw record (physical values of `raw_trade.avsc`); raises Undecodable."""
-    symbol, event, received, direction = raw["symbol"], raw["ts_event"], raw["ts_recv"], raw["direction"]
+    symbol, event, received, direction = (
+        raw["symbol"],
+        raw["ts_event"],
+        raw["ts_recv"],
+        raw["direction"],
+    )
     try:
         price = _units(raw["price"])
         volume = _units(raw["volume"])
@@ -43,7 +48,12 @@ def trade_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTUR
     if price <= 0 and raw["business"] != "common":
         raise Undecodable(symbol, "price", raw["price"], "is not above 0")
     if not -_MOST_TURNOVER < price * volume < _MOST_TURNOVER:
-        raise Undecodable(symbol, "price x volume", f"{raw['price']} x {raw['volume']}", "does not fit decimal(38,18)")
+        raise Undecodable(
+            symbol,
+            "price x volume",
+            f"{raw['price']} x {raw['volume']}",
+            "does not fit decimal(38,18)",
+        )
     if direction not in (0, 1, 2):
         raise Undecodable(symbol, "direction", direction, "is none of 0, 1, 2")
     if not 0 < event <= received // 1000 + max_future_ms:
@@ -75,7 +85,18 @@ def book_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTURE
         raise _wrong_time(symbol, event, received, max_future_ms)
     asks = _side(symbol, "ask", raw["ask_prices"], raw["ask_volumes"])
     bids = _side(symbol, "bid", raw["bid_prices"], raw["bid_volumes"])
-    return Book(offset, symbol, event, asks, bids, raw["business"], raw["feed"], raw["connection"], received, raw["source"])
+    return Book(
+        offset,
+        symbol,
+        event,
+        asks,
+        bids,
+        raw["business"],
+        raw["feed"],
+        raw["connection"],
+        received,
+        raw["source"],
+    )
 
 
 def kline_of(offset: int, raw: Mapping[str, Any]) -> Kline:
@@ -107,17 +128,41 @@ def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
         interval, start = kline["interval"], kline["ts_start"]
         length = None if symbol is None else KLINE_LENGTHS.get(interval)
         texts = all(type(kline[name]) is str for name in _KLINE_FIGURES)
-        sound = length is not None and type(start) is int and start > 0 and start % length == 0 and texts
+        sound = (
+            length is not None
+            and type(start) is int
+            and start > 0
+            and start % length == 0
+            and texts
+        )
     except (orjson.JSONDecodeError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise Undecodable(name, "kline", control.kline, f"is no kline of {', '.join(KLINE_LENGTHS)} with a key: it heals nothing")
+        raise Undecodable(
+            name,
+            "kline",
+            control.kline,
+            f"is no kline of {', '.join(KLINE_LENGTHS)} with a key: it heals nothing",
+        )
     prices, volume, turnover = _kline_figures(name, kline)
     opened, high, low, close = prices
     if volume < 0 or not low <= min(opened, close) <= max(opened, close) <= high:
-        raise Undecodable(name, "kline", control.kline, "has a negative volume, or a price beyond its high or low")
+        raise Undecodable(
+            name, "kline", control.kline, "has a negative volume, or a price beyond its high or low"
+        )
     end = start + KLINE_LENGTHS[interval]
-    return Heal(offset, name, interval, start, end, prices, volume, turnover, control.business, control.ts_recv)
+    return Heal(
+        offset,
+        name,
+        interval,
+        start,
+        end,
+        prices,
+        volume,
+        turnover,
+        control.business,
+        control.ts_recv,
+    )
 
 
 def bar_revision_of(offset: int, record: Mapping[str, Any]) -> BarRevision:
@@ -151,9 +196,13 @@ def turnover_mismatch(raw: Mapping[str, Any], trade: Trade) -> bool:
     return turnover != trade.price * trade.volume
 
 
-def _kline_figures(symbol: str, kline: Mapping[str, Any]) -> tuple[tuple[int, int, int, int], int, int]:
+def _kline_figures(
+    symbol: str, kline: Mapping[str, Any]
+) -> tuple[tuple[int, int, int, int], int, int]:
     try:
-        opened, high, low, close, volume, turnover = (_units(kline[name]) for name in _KLINE_FIGURES)
+        opened, high, low, close, volume, turnover = (
+            _units(kline[name]) for name in _KLINE_FIGURES
+        )
     except NotADecimal as error:
         raise Undecodable(symbol, "a number of the kline", error.text, error.reason) from error
     return (opened, high, low, close), volume, turnover
@@ -171,4 +220,9 @@ def _side(symbol: str, side: str, prices: list[str], sizes: list[str]) -> list[t
 def _wrong_time(symbol: str, event: int, received: int, max_future_ms: int) -> Undecodable:
     if event <= 0:
         return Undecodable(symbol, "ts_event", event, "is no time after 1970")
-    return Undecodable(symbol, "ts_event", event, f"is more than {max_future_ms} ms ahead of its receipt at {received // 1000}")
+    return Undecodable(
+        symbol,
+        "ts_event",
+        event,
+        f"is more than {max_future_ms} ms ahead of its receipt at {received // 1000}",
+    )

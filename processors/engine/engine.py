@@ -92,7 +92,9 @@ class Engine:
     dead_lettered: int = 0
     _transactions: Transactions | None = None
     # one thread: librdkafka's transactional calls are made one after the other
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "transactions"))
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, "transactions")
+    )
 
     async def start(self) -> None:
         """Connect the transactional producer; fences what a predecessor in this slot left open."""
@@ -116,17 +118,26 @@ class Engine:
         """
         await self.commit()
         wanted = [
-            (agent, partition) for agent in self.agents for partition in sorted({at for topic, at in places if topic in agent.sources})
+            (agent, partition)
+            for agent in self.agents
+            for partition in sorted({at for topic, at in places if topic in agent.sources})
         ]
         try:
-            entries = await self._in_thread(lambda: self.load(sorted({(agent.state_topic, partition) for agent, partition in wanted})))
+            entries = await self._in_thread(
+                lambda: self.load(
+                    sorted({(agent.state_topic, partition) for agent, partition in wanted})
+                )
+            )
             starts = await self._in_thread(lambda: log_starts(self.bootstrap, places))
         except StateNotReadable as error:
             leave(Exit.GROUP_LOST, str(error))
         held: dict[tuple[str, int], Held] = {}
         for agent, partition in wanted:
             stored = entries[agent.state_topic, partition]
-            applied = {topic: _applied(agent, (topic, partition), stored, starts) for topic in agent.sources}
+            applied = {
+                topic: _applied(agent, (topic, partition), stored, starts)
+                for topic in agent.sources
+            }
             held[agent.name, partition] = Held(self._restore(agent, partition, stored), applied)
         async with self.lock:
             self.held = held
@@ -135,7 +146,9 @@ class Engine:
             self.progress_at = time.monotonic()
         return {place: self._read_by_all(place) for place in places}
 
-    def load(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], dict[bytes, bytes]]:
+    def load(
+        self, partitions: Sequence[tuple[str, int]]
+    ) -> dict[tuple[str, int], dict[bytes, bytes]]:
         """Read state topics up to their high watermark."""
         return load_states(self.bootstrap, partitions)
 
@@ -144,7 +157,10 @@ class Engine:
             return agent.computation.load(partition, stored)
         except Exception as error:
             log.exception("agent %s", agent.name)
-            leave(Exit.SETUP_WRONG, f"{agent.name}: {agent.state_topic}[{partition}] cannot be used: {error}")
+            leave(
+                Exit.SETUP_WRONG,
+                f"{agent.name}: {agent.state_topic}[{partition}] cannot be used: {error}",
+            )
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""
@@ -191,7 +207,9 @@ class Engine:
         if open_for is not None:
             return open_for == member
         if self.membership() != member:
-            return False  # out of the group: a new assignment follows and reads again from `applied`
+            return (
+                False  # out of the group: a new assignment follows and reads again from `applied`
+            )
         self.transactions.begin(member)
         return True
 
@@ -205,7 +223,9 @@ class Engine:
             if agent.dead_letters:
                 for record in records:
                     if isinstance(record, Unreadable):
-                        transactions.produce(*outputs.dead_letter(topic, partition, record), list(record.headers))
+                        transactions.produce(
+                            *outputs.dead_letter(topic, partition, record), list(record.headers)
+                        )
                         self.dead_lettered += 1
             for key_bytes, value in agent.computation.dirty(held.state):
                 transactions.produce(agent.state_topic, partition, key_bytes, value)
@@ -218,14 +238,20 @@ class Engine:
                 f"{agent.name} failed between offsets {records[0].offset} and {records[-1].offset} of {topic}[{partition}]",
             )
         held.applied[topic] = batch.next_offset
-        transactions.produce(agent.state_topic, partition, APPLIED + topic.encode(), b"%d" % batch.next_offset)
+        transactions.produce(
+            agent.state_topic, partition, APPLIED + topic.encode(), b"%d" % batch.next_offset
+        )
         transactions.offsets[batch.place] = self._read_by_all(batch.place)
         self.records_applied += len(records)
         self.rows_published += len(rows)
 
     def _read_by_all(self, place: Place) -> int:
         topic, partition = place
-        return min(self.held[agent.name, partition].applied[topic] for agent in self.agents if topic in agent.sources)
+        return min(
+            self.held[agent.name, partition].applied[topic]
+            for agent in self.agents
+            if topic in agent.sources
+        )
 
     async def _commit(self) -> None:
         if self._transactions is not None:
@@ -235,7 +261,9 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _applied(agent: Agent, place: Place, stored: dict[bytes, bytes], starts: Mapping[Place, int]) -> int:
+def _applied(
+    agent: Agent, place: Place, stored: dict[bytes, bytes], starts: Mapping[Place, int]
+) -> int:
     """Take the next offset of a source out of the state."""
     if place not in starts:
         leave(

@@ -27,13 +27,18 @@ class Outputs:
         """Compile the encoders; `schema_ids` has the id of each full topic name."""
         return cls(
             {
-                topology.contract_name(topic.name): (topic.name, compile_encoder(load_schema(topic.schema), schema_ids[topic.name]))
+                topology.contract_name(topic.name): (
+                    topic.name,
+                    compile_encoder(load_schema(topic.schema), schema_ids[topic.name]),
+                )
                 for topic in topology.derived()
                 if topic.schema is not None
             }
         )
 
-    def encode(self, name: str, partition: int, key: str, fields: tuple[Any, ...], source_topic: str) -> Produced:
+    def encode(
+        self, name: str, partition: int, key: str, fields: tuple[Any, ...], source_topic: str
+    ) -> Produced:
         """Return the record of a row; a number that its schema cannot hold makes it a dead letter instead, never a cut number."""
         topic, encoder = self.encoders[name]
         try:
@@ -41,11 +46,23 @@ class Outputs:
         except DecimalOverflow as error:
             shown = json.dumps([str(field) for field in fields]).encode()
             text = f"a record of {name} does not fit its schema: {error}"
-            return self._dead(partition, key.encode(), (source_topic, partition, None, key.encode(), shown, "DecimalOverflow", text))
+            return self._dead(
+                partition,
+                key.encode(),
+                (source_topic, partition, None, key.encode(), shown, "DecimalOverflow", text),
+            )
 
     def dead_letter(self, topic: str, partition: int, record: Unreadable) -> Produced:
         """Return the dead letter of a raw record that could not be decoded."""
-        fields = (topic, partition, record.offset, record.key, record.value, record.error_class, record.error_text)
+        fields = (
+            topic,
+            partition,
+            record.offset,
+            record.key,
+            record.value,
+            record.error_class,
+            record.error_text,
+        )
         return self._dead(partition, record.key or topic.encode(), fields)
 
     def _dead(self, partition: int, key: bytes, fields: tuple[Any, ...]) -> Produced:

@@ -21,7 +21,9 @@ class StateNotReadable(RuntimeError):
     """The state topics did not become readable in time: a dead owner's transaction is still open, or the broker is away."""
 
 
-def load_states(bootstrap: str, partitions: Iterable[tuple[str, int]], timeout: float = LOAD_TIMEOUT) -> dict[tuple[str, int], Entries]:
+def load_states(
+    bootstrap: str, partitions: Iterable[tuple[str, int]], timeout: float = LOAD_TIMEOUT
+) -> dict[tuple[str, int], Entries]:
     """Return the live entries of every (state topic, partition), each read up to its high watermark.
 
     A read_committed consumer stops at the first open transaction; what a dead owner has flushed lies behind it and may
@@ -47,10 +49,14 @@ def load_states(bootstrap: str, partitions: Iterable[tuple[str, int]], timeout: 
     deadline = time.monotonic() + timeout
     unread = set(wanted)
     try:
-        consumer.assign([TopicPartition(topic, partition, ck.OFFSET_BEGINNING) for topic, partition in wanted])
+        consumer.assign(
+            [TopicPartition(topic, partition, ck.OFFSET_BEGINNING) for topic, partition in wanted]
+        )
         while unread:
             if time.monotonic() > deadline:
-                raise StateNotReadable(f"not readable up to the high watermark within {timeout:.0f} s: {sorted(unread)}")
+                raise StateNotReadable(
+                    f"not readable up to the high watermark within {timeout:.0f} s: {sorted(unread)}"
+                )
             for message in consumer.consume(5000, 0.2):
                 place = (cast(str, message.topic()), cast(int, message.partition()))
                 error = message.error()
@@ -65,7 +71,9 @@ def load_states(bootstrap: str, partitions: Iterable[tuple[str, int]], timeout: 
     return states
 
 
-def high_watermarks(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def high_watermarks(
+    bootstrap: str, partitions: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], int]:
     """Return the end of each partition's log, open transactions included."""
     return _offsets(bootstrap, partitions, OffsetSpec.latest)
 
@@ -75,11 +83,18 @@ def log_starts(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tu
     return _offsets(bootstrap, partitions, OffsetSpec.earliest)
 
 
-def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Callable[[], OffsetSpec]) -> dict[tuple[str, int], int]:
+def _offsets(
+    bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Callable[[], OffsetSpec]
+) -> dict[tuple[str, int], int]:
     admin = AdminClient(client(bootstrap))
     # the admin client's default isolation is read_uncommitted: the high watermark, not the last stable offset
-    futures = admin.list_offsets({TopicPartition(topic, partition): spec() for topic, partition in partitions}, request_timeout=30)
-    return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
+    futures = admin.list_offsets(
+        {TopicPartition(topic, partition): spec() for topic, partition in partitions},
+        request_timeout=30,
+    )
+    return {
+        (place.topic, place.partition): future.result().offset for place, future in futures.items()
+    }
 
 
 def _put(entries: Entries, key: bytes, value: bytes | None) -> None:

@@ -78,7 +78,9 @@ class Feeds:
     Every record of the partition goes through exactly one of `accept`, `observe` and `control`, once.
     """
 
-    def __init__(self, settings: EventTime, partition: int, reach_ms: int, entries: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self, settings: EventTime, partition: int, reach_ms: int, entries: Mapping[bytes, bytes]
+    ) -> None:
         """Restore what `dirty` yielded; `reach_ms` is the length of the longest bar or window that asks for completeness."""
         self.partition = partition
         self.source: str | None = None
@@ -100,7 +102,9 @@ class Feeds:
         """
         feed = self._feeds.get(trade.feed)
         if feed is None or trade.connection != feed.connection or trade.source != self.source:
-            feed = self._meet(trade.feed, trade.business, trade.connection, trade.source, trade.offset)
+            feed = self._meet(
+                trade.feed, trade.business, trade.connection, trade.source, trade.offset
+            )
         self._feeds_changed = True
         life = trade.ts_recv // 1000
         if life > feed.life:
@@ -119,7 +123,9 @@ class Feeds:
 
     def observe(self, record: Book | Kline) -> None:
         """Take a book or a kline as a sign of life and of event time; nothing is too late for them. Raises SourcesMixed."""
-        feed = self._meet(record.feed, record.business, record.connection, record.source, record.offset)
+        feed = self._meet(
+            record.feed, record.business, record.connection, record.source, record.offset
+        )
         feed.life = max(feed.life, record.ts_recv // 1000)
         feed.event = max(feed.event, record.ts_event)
         feed.clocked = feed.clocked or isinstance(record, Book)
@@ -133,7 +139,14 @@ class Feeds:
         """
         control = record.control
         killed = control.ts_from is None and control.kind in ("begin", "gap")
-        feed = self._meet(control.feed, control.business, control.connection, control.source, record.offset, killed)
+        feed = self._meet(
+            control.feed,
+            control.business,
+            control.connection,
+            control.source,
+            record.offset,
+            killed,
+        )
         changed: list[str] = []
         if control.kind in ("begin", "end", "gap"):
             for symbol in self.symbols_of(feed.name) if record.symbol is None else (record.symbol,):
@@ -144,13 +157,22 @@ class Feeds:
                     coverage = self._symbols[symbol]
                     if control.kind == "gap":
                         self._interrupt(
-                            coverage, self._silent_since(coverage, None) if control.ts_from is None else control.ts_from, control.ts
+                            coverage,
+                            self._silent_since(coverage, None)
+                            if control.ts_from is None
+                            else control.ts_from,
+                            control.ts,
                         )
                         changed.append(symbol)
                     elif coverage.feed is feed and not coverage.ended:
                         coverage.ended = True
                         # a producer's clock may be slow: what the feed has delivered was observed, whatever the clock says
-                        self._interrupt(coverage, max(control.ts - self._latency, feed.event), FOREVER, "partial")
+                        self._interrupt(
+                            coverage,
+                            max(control.ts - self._latency, feed.event),
+                            FOREVER,
+                            "partial",
+                        )
                         changed.append(symbol)
         if control.kind in ("begin", "end", "mark"):
             feed.life = max(feed.life, control.ts_recv // 1000)
@@ -176,7 +198,9 @@ class Feeds:
 
     def symbols_of(self, feed: str) -> list[str]:
         """Return the symbols of this partition that the feed carries, sorted."""
-        return sorted(symbol for symbol, coverage in self._symbols.items() if coverage.feed.name == feed)
+        return sorted(
+            symbol for symbol, coverage in self._symbols.items() if coverage.feed.name == feed
+        )
 
     def watermark(self, feed: str) -> int:
         """Return the feed's watermark; far below every time before its first record."""
@@ -205,12 +229,24 @@ class Feeds:
     def dirty(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the state's keys that changed since the last call, with their values, and forget it."""
         if self._feeds_changed:
-            feeds = {feed.name: [feed.business, feed.connection, feed.event, feed.life, feed.clocked] for feed in self._feeds.values()}
-            yield _FEEDS_KEY, orjson.dumps({"source": self.source, "feeds": feeds}, option=orjson.OPT_SORT_KEYS)
+            feeds = {
+                feed.name: [feed.business, feed.connection, feed.event, feed.life, feed.clocked]
+                for feed in self._feeds.values()
+            }
+            yield (
+                _FEEDS_KEY,
+                orjson.dumps({"source": self.source, "feeds": feeds}, option=orjson.OPT_SORT_KEYS),
+            )
             self._feeds_changed = False
         for symbol in sorted(self._symbols_changed):
             coverage = self._symbols[symbol]
-            value = [coverage.feed.name, coverage.ended, coverage.floor, coverage.lost, coverage.interruptions]
+            value = [
+                coverage.feed.name,
+                coverage.ended,
+                coverage.floor,
+                coverage.lost,
+                coverage.interruptions,
+            ]
             yield _SYMBOL_KEY + symbol.encode(), orjson.dumps(value)
         self._symbols_changed.clear()
 
@@ -225,9 +261,19 @@ class Feeds:
                 feed, ended, floor, lost, found = orjson.loads(value)
                 interruptions: list[Interruption] = [(begin, to, kind) for begin, to, kind in found]
                 clear = max((to for _, to, _ in interruptions), default=BEGINNING)
-                self._symbols[symbol] = Coverage(symbol, self._feeds[feed], ended, floor, lost, interruptions, clear)
+                self._symbols[symbol] = Coverage(
+                    symbol, self._feeds[feed], ended, floor, lost, interruptions, clear
+                )
 
-    def _meet(self, name: str, business: str, connection: str, source: str, offset: int, killed: bool = False) -> Feed:
+    def _meet(
+        self,
+        name: str,
+        business: str,
+        connection: str,
+        source: str,
+        offset: int,
+        killed: bool = False,
+    ) -> Feed:
         """Return the feed; `killed`: nobody tells until when its last connection has seen what happened."""
         if source != self.source:
             if self.source is not None:
@@ -274,7 +320,9 @@ class Feeds:
             since = feed.seen if ts_from is None else feed.life
         return (since if ts_from is None else min(since, ts_from)) - self._latency
 
-    def _interrupt(self, coverage: Coverage, begin: int, to: int, kind: Completeness = "gap") -> None:
+    def _interrupt(
+        self, coverage: Coverage, begin: int, to: int, kind: Completeness = "gap"
+    ) -> None:
         # a producer's clock set back must not make a loss vanish
         begin, to = min(begin, to), max(begin, to)
         reached = coverage.feed.event - self._delay - self._reach

@@ -27,7 +27,14 @@ _NEW_YORK = ZoneInfo("America/New_York")
 _SATURDAY = 5
 _MOST_MINUTES = 120
 _MARKET_OF_SUFFIX = {"HK": "HK", "US": "US", "SH": "CN", "SZ": "CN"}
-_MARKET_OF_BUSINESS = {"japan": "JP", "korea": "KR", "india": "IN", "taiwan": "TW", "crypto": "crypto", "common": "common"}
+_MARKET_OF_BUSINESS = {
+    "japan": "JP",
+    "korea": "KR",
+    "india": "IN",
+    "taiwan": "TW",
+    "crypto": "crypto",
+    "common": "common",
+}
 _HOURS = ["open", "break_start", "break_end", "close"]
 _EXCHANGES = ("HK", "US", "CN", "JP", "KR", "IN", "TW")
 
@@ -74,7 +81,11 @@ class Calendars:
     def __init__(self, first: date = FIRST, last: date = LAST) -> None:
         """Read `sessions.yaml`, whose dates hold where they are narrower than these; raises BadSessions."""
         self._first, self._last = first, last
-        self._rules = read_rules(yaml.safe_load(files("processors").joinpath("sessions.yaml").read_text(encoding="utf-8")))
+        self._rules = read_rules(
+            yaml.safe_load(
+                files("processors").joinpath("sessions.yaml").read_text(encoding="utf-8")
+            )
+        )
         self._of_symbol: dict[tuple[str, str], _Table | None] = {}
         self._of_market: dict[str, _Table] = {}
 
@@ -98,7 +109,11 @@ class Calendars:
 
     def _table(self, business: str, symbol: str) -> "_Table | None":
         suffix = symbol.rpartition(".")[2]
-        market = _MARKET_OF_SUFFIX.get(suffix) if business == "stock" else _MARKET_OF_BUSINESS.get(business)
+        market = (
+            _MARKET_OF_SUFFIX.get(suffix)
+            if business == "stock"
+            else _MARKET_OF_BUSINESS.get(business)
+        )
         table = self._of_symbol[business, symbol] = None if market is None else self._built(market)
         return table
 
@@ -110,7 +125,9 @@ class Calendars:
                 table = _new_york_days(market, self._first, self._last)
             else:
                 rules = self._rules[market]
-                table = _exchange_days(market, rules, max(self._first, rules.first), min(self._last, rules.last))
+                table = _exchange_days(
+                    market, rules, max(self._first, rules.first), min(self._last, rules.last)
+                )
             self._of_market[market] = table
         return self._of_market[market]
 
@@ -146,7 +163,10 @@ def read_rules(document: Any) -> dict[str, Rules]:
         mistakes += [f"{name}: {mistake}" for mistake in _wrong_market(name, entry)]
     if mistakes:
         raise BadSessions(mistakes)
-    return {name: Rules(**{**entry, "overrides": tuple(map(_override, entry["overrides"]))}) for name, entry in markets.items()}
+    return {
+        name: Rules(**{**entry, "overrides": tuple(map(_override, entry["overrides"]))})
+        for name, entry in markets.items()
+    }
 
 
 def _wrong_market(name: str, entry: Any) -> Iterator[str]:
@@ -168,13 +188,23 @@ def _wrong_market(name: str, entry: Any) -> Iterator[str]:
         yield f"overrides is {rows!r}, expected a list"
         return
     for row in rows:
-        yield from (f"override {row!r}: {mistake}" for mistake in _wrong_override(row, entry["first"], entry["last"]))
+        yield from (
+            f"override {row!r}: {mistake}"
+            for mistake in _wrong_override(row, entry["first"], entry["last"])
+        )
     dates = [row.get("date") for row in rows if isinstance(row, dict)]
-    yield from (f"date {day} is overridden {dates.count(day)} times" for day in dict.fromkeys(dates) if dates.count(day) > 1)
+    yield from (
+        f"date {day} is overridden {dates.count(day)} times"
+        for day in dict.fromkeys(dates)
+        if dates.count(day) > 1
+    )
 
 
 def _wrong_override(row: Any, first: date, last: date) -> Iterator[str]:
-    if not isinstance(row, dict) or set(row) not in ({"date", "source", "closed"}, {"date", "source", "open", "close"}):
+    if not isinstance(row, dict) or set(row) not in (
+        {"date", "source", "closed"},
+        {"date", "source", "open", "close"},
+    ):
         yield "expected the keys date, source, and either closed or open and close"
         return
     if type(row["date"]) is not date or not first <= row["date"] <= last:
@@ -193,7 +223,9 @@ def _wrong_override(row: Any, first: date, last: date) -> Iterator[str]:
 
 
 def _override(row: dict[str, Any]) -> Override:
-    return Override(row["date"], None if "closed" in row else (_clock(row["open"]), _clock(row["close"])))
+    return Override(
+        row["date"], None if "closed" in row else (_clock(row["open"]), _clock(row["close"]))
+    )
 
 
 def _clock(text: str) -> time:
@@ -203,7 +235,9 @@ def _clock(text: str) -> time:
 class _Table:
     """A market's sessions in order, known from `begin` (inclusive) to `end` (exclusive), ms UTC."""
 
-    def __init__(self, market: str, first: date, last: date, begin: int, end: int, sessions: list[Session]) -> None:
+    def __init__(
+        self, market: str, first: date, last: date, begin: int, end: int, sessions: list[Session]
+    ) -> None:
         self._market, self._first, self._last = market, first, last
         self._begin, self._end = begin, end
         self._sessions = sessions
@@ -226,7 +260,14 @@ class _Table:
         if not _days(self._first) <= trade_date <= _days(self._last):
             raise BeyondCalendar(self._market, trade_date * DAY_MS, self._first, self._last)
         place = bisect_left(self._sessions, trade_date, key=lambda session: session.trade_date)
-        return next((session for session in self._sessions[place : place + 1] if session.trade_date == trade_date), None)
+        return next(
+            (
+                session
+                for session in self._sessions[place : place + 1]
+                if session.trade_date == trade_date
+            ),
+            None,
+        )
 
 
 def _utc_days(market: str, first: date, last: date) -> _Table:
@@ -240,8 +281,17 @@ def _new_york_days(market: str, first: date, last: date) -> _Table:
     for trade_date in range(_days(first), _days(last) + 1):
         day = _EPOCH + timedelta(days=trade_date)
         if day.weekday() < _SATURDAY:
-            sessions.append(Session(trade_date, _new_york_turn(day - timedelta(days=1)), _new_york_turn(day)))
-    return _Table(market, first, last, _new_york_turn(first - timedelta(days=1)), _new_york_turn(last), sessions)
+            sessions.append(
+                Session(trade_date, _new_york_turn(day - timedelta(days=1)), _new_york_turn(day))
+            )
+    return _Table(
+        market,
+        first,
+        last,
+        _new_york_turn(first - timedelta(days=1)),
+        _new_york_turn(last),
+        sessions,
+    )
 
 
 def _new_york_turn(day: date) -> int:
@@ -257,7 +307,10 @@ def _exchange_days(market: str, rules: Rules, first: date, last: date) -> _Table
     with _holidays_between(first, last):
         calendar = exchange_calendars.get_calendar(rules.calendar, start=str(first), end=str(last))
     zone, schedule = ZoneInfo(str(calendar.tz)), calendar.schedule
-    hours = {label.date(): [int(at.timestamp()) * 1000 for at in row if at == at] for label, *row in schedule[_HOURS].itertuples()}
+    hours = {
+        label.date(): [int(at.timestamp()) * 1000 for at in row if at == at]
+        for label, *row in schedule[_HOURS].itertuples()
+    }
     for override in rules.overrides:
         hours.pop(override.date, None)
         if override.hours is not None and first <= override.date <= last:
@@ -269,9 +322,15 @@ def _exchange_days(market: str, rules: Rules, first: date, last: date) -> _Table
 
 def _exchange_day(trade_date: int, times: list[int], rules: Rules) -> Session:
     """Return a session from its open and close, a lunch break's edges between them where it has one."""
-    edges = [times[0], *(at for at in times[1:-1] if at < times[-1]), times[-1] - rules.closing_auction * 60_000]
+    edges = [
+        times[0],
+        *(at for at in times[1:-1] if at < times[-1]),
+        times[-1] - rules.closing_auction * 60_000,
+    ]
     continuous = tuple(zip(edges[::2], edges[1::2], strict=True))
-    return Session(trade_date, times[0] - rules.before * 60_000, times[-1] + rules.after * 60_000, continuous)
+    return Session(
+        trade_date, times[0] - rules.before * 60_000, times[-1] + rules.after * 60_000, continuous
+    )
 
 
 @contextmanager
@@ -281,7 +340,10 @@ def _holidays_between(first: date, last: date) -> Iterator[None]:
 
     before = Horizon.start_date, Horizon.end_date
     # the class is where pandas wants the bounds set; a year more on both sides, for what is observed across New Year
-    Horizon.start_date, Horizon.end_date = datetime(first.year - 1, 1, 1), datetime(last.year + 1, 12, 31)
+    Horizon.start_date, Horizon.end_date = (
+        datetime(first.year - 1, 1, 1),
+        datetime(last.year + 1, 12, 31),
+    )
     try:
         yield
     finally:

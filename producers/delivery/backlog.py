@@ -92,7 +92,12 @@ class Backlog:
         self.earlier.spooled = self.earlier.received
         self._published = published(topics, oldest) if topics else {}
         if self._left:
-            _log.warning("%d records of an earlier run wait in %s and go out first; %d were torn", self._left, spool.folder, spool.torn)
+            _log.warning(
+                "%d records of an earlier run wait in %s and go out first; %d were torn",
+                self._left,
+                spool.folder,
+                spool.torn,
+            )
         self._own_up()
 
     @property
@@ -138,7 +143,11 @@ class Backlog:
             if found is None:
                 return None
             segment, entry = found
-            counters = self.earlier if self._left > 0 else self._counters.get(_account(entry), self.earlier)
+            counters = (
+                self.earlier
+                if self._left > 0
+                else self._counters.get(_account(entry), self.earlier)
+            )
             self._left -= self._left > 0
             if entry.kind in COUNTED:
                 counters.spooled -= 1
@@ -167,7 +176,10 @@ class Backlog:
         except OSError as error:
             whole = False
             _log.error(
-                "the spool %s cannot be written (%s): %d records are lost with this process", self._spool.folder, error, len(undelivered)
+                "the spool %s cannot be written (%s): %d records are lost with this process",
+                self._spool.folder,
+                error,
+                len(undelivered),
             )
         for entry, counters in undelivered:
             if entry.kind in COUNTED and whole:
@@ -191,7 +203,9 @@ class Backlog:
         except OSError as error:
             if not self._broken:
                 _log.error(
-                    "the spool %s cannot be written (%s): what comes until it can is lost, and told as gaps", self._spool.folder, error
+                    "the spool %s cannot be written (%s): what comes until it can is lost, and told as gaps",
+                    self._spool.folder,
+                    error,
                 )
             self._broken = str(error)
             return False
@@ -201,7 +215,11 @@ class Backlog:
     def _is_published(self, entry: Entry) -> bool:
         if entry.kind != "raw" or not self._published or entry.key is None:
             return False
-        place = (entry.topic, partition_of(entry.key.encode(), self._partitions[entry.topic]), entry.connection)
+        place = (
+            entry.topic,
+            partition_of(entry.key.encode(), self._partitions[entry.topic]),
+            entry.connection,
+        )
         return entry.sequence <= self._published.get(place, 0)
 
     def _lose(self, entry: Entry, counters: FeedCounters) -> None:
@@ -212,7 +230,11 @@ class Backlog:
         loss = self._losses.get(place)
         if loss is None:
             if not self._losses and not self._broken:
-                _log.error("the spool %s is full (%d MiB): records are lost, and told as gaps", self._spool.folder, self._spool.limit >> 20)
+                _log.error(
+                    "the spool %s is full (%d MiB): records are lost, and told as gaps",
+                    self._spool.folder,
+                    self._spool.limit >> 20,
+                )
             loss = self._losses[place] = _Loss(entry.feed, "", 0, entry.ts, entry.ts)
         loss.connection, loss.sequence = entry.connection, max(loss.sequence, entry.sequence)
         loss.first, loss.last = min(loss.first, entry.ts), max(loss.last, entry.ts)
@@ -231,19 +253,43 @@ class Backlog:
             self._reports.setdefault(loss.feed, []).append((key if kind == "raw" else None, loss))
         while self._reports and not self._losses:
             feed, found = next(iter(self._reports.items()))
-            count, symbols = sum(loss.count for _, loss in found), sorted({symbol for symbol, _ in found if symbol is not None})
+            count, symbols = (
+                sum(loss.count for _, loss in found),
+                sorted({symbol for symbol, _ in found if symbol is not None}),
+            )
             last = max((loss for _, loss in found), key=lambda loss: (loss.last, loss.sequence))
             times = (min(loss.first for _, loss in found), max(loss.last for _, loss in found))
             reason = f"{count} records lost: the broker was away and the spool full"
             if not self._spooled(
-                self._report((feed, last.connection, _business(feed), "degraded", reason, *times, symbols, last.sequence))
+                self._report(
+                    (
+                        feed,
+                        last.connection,
+                        _business(feed),
+                        "degraded",
+                        reason,
+                        *times,
+                        symbols,
+                        last.sequence,
+                    )
+                )
             ):
                 return
             del self._reports[feed]
 
     def _tell_gap(self, topic: str, symbol: str, loss: _Loss) -> bool:
         since = loss.first - _LATENCY
-        if not self._spooled(self._gap(topic, symbol, loss.feed, loss.connection, since, loss.last, f"{loss.count} records lost")):
+        if not self._spooled(
+            self._gap(
+                topic,
+                symbol,
+                loss.feed,
+                loss.connection,
+                since,
+                loss.last,
+                f"{loss.count} records lost",
+            )
+        ):
             return False
         if self.unseen is not None and topic.endswith("raw.trade"):
             self.unseen(symbol, _business(loss.feed), loss.feed, since, loss.last)
@@ -266,9 +312,15 @@ class Backlog:
                 for nexts in found.values():
                     nexts.setdefault(place, entry)
         for hole, nexts in found.items():
-            reason = "a producer died while the broker was away" if hole is None else "a part of the spool was damaged"
+            reason = (
+                "a producer died while the broker was away"
+                if hole is None
+                else "a part of the spool was damaged"
+            )
             gaps = [
-                self._gap(topic, None, feed, entry.connection, None, entry.ts, reason)._replace(partition=partition)
+                self._gap(topic, None, feed, entry.connection, None, entry.ts, reason)._replace(
+                    partition=partition
+                )
                 for (topic, partition, feed), entry in nexts.items()
             ]
             if gaps:
@@ -277,14 +329,33 @@ class Backlog:
 
     def _place(self, entry: Entry) -> tuple[str, int, str] | None:
         """Return the topic, partition and feed that an entry is a sign of life of."""
-        if entry.topic not in self._partitions or entry.kind == "rest" or ("control", b"heal") in (entry.headers or ()):
+        if (
+            entry.topic not in self._partitions
+            or entry.kind == "rest"
+            or ("control", b"heal") in (entry.headers or ())
+        ):
             return None
         if entry.key is None:
             return entry.topic, entry.partition, entry.feed
-        return entry.topic, partition_of(entry.key.encode(), self._partitions[entry.topic]), entry.feed
+        return (
+            entry.topic,
+            partition_of(entry.key.encode(), self._partitions[entry.topic]),
+            entry.feed,
+        )
 
-    def _gap(self, topic: str, symbol: str | None, feed: str, connection: str, ts_from: int | None, ts: int, reason: str) -> Entry:
-        control = Control("gap", feed, _business(feed), connection, self._source, ts, ts * 1000, ts_from, reason)
+    def _gap(
+        self,
+        topic: str,
+        symbol: str | None,
+        feed: str,
+        connection: str,
+        ts_from: int | None,
+        ts: int,
+        reason: str,
+    ) -> Entry:
+        control = Control(
+            "gap", feed, _business(feed), connection, self._source, ts, ts * 1000, ts_from, reason
+        )
         return Entry(topic, symbol, None, -1, control.headers(), "other", feed, connection, 0, ts)
 
 

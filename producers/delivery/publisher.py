@@ -48,7 +48,9 @@ class BrokerUnreachable(PublishError):
     """No broker answers."""
 
     def __init__(self, bootstrap: str, reason: str) -> None:
-        super().__init__(f"no Kafka broker answers at {bootstrap} ({reason}): start it, or correct its address and credentials")
+        super().__init__(
+            f"no Kafka broker answers at {bootstrap} ({reason}): start it, or correct its address and credentials"
+        )
         self.bootstrap = bootstrap
         self.reason = reason
 
@@ -58,14 +60,18 @@ class TopicsMissing(PublishError):
 
     def __init__(self, topics: Iterable[str]) -> None:
         self.topics = tuple(topics)
-        super().__init__(f"topics {', '.join(self.topics)} do not exist: create them with `infoway-streams topology apply`")
+        super().__init__(
+            f"topics {', '.join(self.topics)} do not exist: create them with `infoway-streams topology apply`"
+        )
 
 
 class DeliveryFailed(PublishError):
     """The broker refused a record for good."""
 
     def __init__(self, topic: str | None, reason: str) -> None:
-        super().__init__(f"the broker refused a record for {topic} ({reason}): nothing more is published")
+        super().__init__(
+            f"the broker refused a record for {topic} ({reason}): nothing more is published"
+        )
         self.topic = topic
         self.reason = reason
 
@@ -74,7 +80,9 @@ class Undelivered(PublishError):
     """Records were still unacknowledged when the time to wait was over."""
 
     def __init__(self, count: int, seconds: float) -> None:
-        super().__init__(f"{count} records were not acknowledged within {seconds:g} s: check the broker, they are lost with this process")
+        super().__init__(
+            f"{count} records were not acknowledged within {seconds:g} s: check the broker, they are lost with this process"
+        )
         self.count = count
 
 
@@ -85,7 +93,9 @@ def open_producer(bootstrap: str) -> Producer:
     return Producer({**config, "logger": logging.getLogger("librdkafka")})
 
 
-def raw_partitions(producer: Producer, topology: Topology, bootstrap: str, timeout: float = 10.0) -> dict[str, int]:
+def raw_partitions(
+    producer: Producer, topology: Topology, bootstrap: str, timeout: float = 10.0
+) -> dict[str, int]:
     """Return the number of partitions of each raw topic by its name in the contract.
 
     Raises BrokerUnreachable after `timeout` seconds, and TopicsMissing where a topic of the producers is not there.
@@ -94,7 +104,11 @@ def raw_partitions(producer: Producer, topology: Topology, bootstrap: str, timeo
         found = producer.list_topics(timeout=timeout).topics
     except KafkaException as error:
         raise BrokerUnreachable(bootstrap, error.args[0].str()) from None
-    missing = [topic.name for topic in topology.topics() if "producers" in topic.owner and topic.name not in found]
+    missing = [
+        topic.name
+        for topic in topology.topics()
+        if "producers" in topic.owner and topic.name not in found
+    ]
     if missing:
         raise TopicsMissing(missing)
     return {topic: len(found[topology.name(topic)].partitions) for topic in _RAW}
@@ -155,7 +169,9 @@ class Publisher:
         self._stop = stop
         self._backlog = backlog
         self._encoders = {
-            topology.contract_name(topic.name): compile_encoder(load_schema(topic.schema), schema_ids[topic.name])
+            topology.contract_name(topic.name): compile_encoder(
+                load_schema(topic.schema), schema_ids[topic.name]
+            )
             for topic in topology.topics()
             if topic.schema is not None and "producers" in topic.owner
         }
@@ -216,7 +232,12 @@ class Publisher:
         """
         give_up = time.monotonic() + timeout
         left = self._producer.flush(timeout)
-        while not left and self._backlog is not None and not self._backlog.empty and time.monotonic() < give_up:
+        while (
+            not left
+            and self._backlog is not None
+            and not self._backlog.empty
+            and time.monotonic() < give_up
+        ):
             self._drain()
             left = self._producer.flush(max(0.0, give_up - time.monotonic()))
         if self._failure is not None:
@@ -233,7 +254,12 @@ class Publisher:
         self._producer.purge()
         self._producer.flush(timeout)
         # what the queue had, from disk or not, came before all that waits there
-        return self._backlog.close([(entry, counters) for _, entry, counters in sorted(self._purged, key=lambda each: each[0])])
+        return self._backlog.close(
+            [
+                (entry, counters)
+                for _, entry, counters in sorted(self._purged, key=lambda each: each[0])
+            ]
+        )
 
     def _entry(self, record: Record, counters: FeedCounters) -> Entry:
         value = self._encoders[record.topic](*record.fields)
@@ -241,10 +267,23 @@ class Publisher:
         if record.topic in _RAW:
             _, feed, connection, sequence, received, source, _ = record.fields[-7:]
             kind = "rest" if source == "rest" else "raw"
-            return Entry(topic, record.key, value, -1, None, kind, feed, connection, sequence, received // 1000)
+            return Entry(
+                topic,
+                record.key,
+                value,
+                -1,
+                None,
+                kind,
+                feed,
+                connection,
+                sequence,
+                received // 1000,
+            )
         if record.topic == DEAD_LETTER:
             feed, connection, received, _ = record.fields[-4:]
-            return Entry(topic, record.key, value, -1, None, "dead", feed, connection, 0, received // 1000)
+            return Entry(
+                topic, record.key, value, -1, None, "dead", feed, connection, 0, received // 1000
+            )
         return Entry(topic, record.key, value, -1, None, "other", counters.feed)
 
     def _publish(self, entry: Entry, counters: FeedCounters) -> None:
@@ -297,7 +336,13 @@ class Publisher:
         return True
 
     def _delivered(
-        self, number: int, entry: Entry, counters: FeedCounters, segment: Segment | None, error: KafkaError | None, message: Message
+        self,
+        number: int,
+        entry: Entry,
+        counters: FeedCounters,
+        segment: Segment | None,
+        error: KafkaError | None,
+        message: Message,
     ) -> None:
         kind = entry.kind
         with self._counting:
@@ -312,7 +357,10 @@ class Publisher:
             if segment is not None and self._backlog is not None:
                 with self._order:
                     self._backlog.acknowledge(segment)
-        elif self._purged is not None and error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        elif self._purged is not None and error.code() in (
+            KafkaError._PURGE_QUEUE,
+            KafkaError._PURGE_INFLIGHT,
+        ):
             self._purged.append((number, entry, counters))
         elif self._failure is None:
             self._failure = DeliveryFailed(message.topic(), error.str())
@@ -322,4 +370,15 @@ def _control_entry(topic: str, output: ControlRecord) -> Entry:
     control = output.control
     partition = -1 if output.partition is None else output.partition
     kind = "mark" if control.kind == "mark" else "other"
-    return Entry(topic, output.key, None, partition, control.headers(), kind, control.feed, control.connection, 0, control.ts_recv // 1000)
+    return Entry(
+        topic,
+        output.key,
+        None,
+        partition,
+        control.headers(),
+        kind,
+        control.feed,
+        control.connection,
+        0,
+        control.ts_recv // 1000,
+    )

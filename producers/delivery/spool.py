@@ -66,12 +66,16 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise SpoolUnusable(f"the spool {folder} cannot be used ({error.strerror}): name another folder by INFOWAY_SPOOL") from error
+            raise SpoolUnusable(
+                f"the spool {folder} cannot be used ({error.strerror}): name another folder by INFOWAY_SPOOL"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise SpoolUnusable(f"the spool {folder} belongs to another producer that runs: give each its own by INFOWAY_SPOOL") from error
+            raise SpoolUnusable(
+                f"the spool {folder} belongs to another producer that runs: give each its own by INFOWAY_SPOOL"
+            ) from error
         self._segments: deque[Segment] = deque()
         self._next: deque[tuple[Segment, bytes]] = deque()
         self._unread: deque[Segment] = deque()
@@ -252,8 +256,17 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _blob(entry: Entry) -> bytes:
-    headers = None if entry.headers is None else [(name, value.decode()) for name, value in entry.headers]
-    head: list[Any] = [entry.topic, entry.key, entry.value is None, entry.partition, headers, *entry[5:]]
+    headers = (
+        None if entry.headers is None else [(name, value.decode()) for name, value in entry.headers]
+    )
+    head: list[Any] = [
+        entry.topic,
+        entry.key,
+        entry.value is None,
+        entry.partition,
+        headers,
+        *entry[5:],
+    ]
     return orjson.dumps(head) + b"\n" + (entry.value or b"")
 
 
@@ -268,7 +281,10 @@ def _blobs(path: Path) -> Iterator[bytes]:
     """Yield the entries of a segment up to the first that is torn or damaged."""
     data, at = path.read_bytes(), 0
     while at + _HEAD <= len(data):
-        size, crc = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
+        size, crc = (
+            int.from_bytes(data[at : at + 4], "big"),
+            int.from_bytes(data[at + 4 : at + 8], "big"),
+        )
         blob = data[at + _HEAD : at + _HEAD + size]
         if len(blob) < size or zlib.crc32(blob) != crc:
             return

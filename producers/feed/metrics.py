@@ -27,19 +27,31 @@ class FeedCounters:
 
     feed: str
     received: int = _metric("counter", "frames", "pushes and frames that could not be understood")
-    acknowledged: int = _metric("counter", "records", "raw records that the broker has acknowledged")
-    dead_lettered: int = _metric("counter", "records", "dead letters that the broker has acknowledged")
+    acknowledged: int = _metric(
+        "counter", "records", "raw records that the broker has acknowledged"
+    )
+    dead_lettered: int = _metric(
+        "counter", "records", "dead letters that the broker has acknowledged"
+    )
     spooled: int = _metric("gauge", "records", "records on disk that the broker could not take yet")
-    lost: int = _metric("counter", "records", "records lost as the spool was full, each within a gap on record")
-    queued: int = _metric("gauge", "records", "records handed to the Kafka client and not acknowledged yet")
+    lost: int = _metric(
+        "counter", "records", "records lost as the spool was full, each within a gap on record"
+    )
+    queued: int = _metric(
+        "gauge", "records", "records handed to the Kafka client and not acknowledged yet"
+    )
     trades: int = _metric("counter", "frames", "trade pushes understood")
     depth: int = _metric("counter", "frames", "depth pushes understood")
     klines: int = _metric("counter", "frames", "kline pushes understood")
     unreadable: int = _metric("counter", "frames", "frames that could not be understood")
-    repeats: int = _metric("counter", "trades", "trades marked as delivered before by an earlier connection")
+    repeats: int = _metric(
+        "counter", "trades", "trades marked as delivered before by an earlier connection"
+    )
     refusals: int = _metric("counter", "frames", "error frames of the vendor")
     connections: int = _metric("counter", "connections", "connections made")
-    silent: int = _metric("gauge", "symbols", "symbols reported as acked and without data, and still without")
+    silent: int = _metric(
+        "gauge", "symbols", "symbols reported as acked and without data, and still without"
+    )
     losses: int = _metric("counter", "connections", "connections lost, not ended in order")
     last_frame: int = _metric("gauge", "us UTC", "receipt of the last frame, 0 before the first")
 
@@ -59,5 +71,7 @@ class FeedCounters:
             yield metric, getattr(self, metric.name)
 
 
-METRICS = tuple(Metric(each.name, **each.metadata) for each in fields(FeedCounters) if each.metadata)
+METRICS = tuple(
+    Metric(each.name, **each.metadata) for each in fields(FeedCounters) if each.metadata
+)
 """Every metric of a feed, in the order of FeedCounters."""

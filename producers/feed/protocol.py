@@ -63,7 +63,12 @@ class FeedProtocol:
     """One feed's protocol. `partitions` is the number of partitions of each raw topic, by its name in the contract."""
 
     def __init__(
-        self, feed: Feed, settings: FeedSettings, partitions: Mapping[str, int], counters: FeedCounters, chance: random.Random
+        self,
+        feed: Feed,
+        settings: FeedSettings,
+        partitions: Mapping[str, int],
+        counters: FeedCounters,
+        chance: random.Random,
     ) -> None:
         self.feed = feed
         self.state = State.DOWN
@@ -84,7 +89,9 @@ class FeedProtocol:
         self._chance = chance
         self._repeats = Repeats()
         self._silence = Silence(settings.silence_ms * 1000, settings.is_open, feed.business)
-        self._coverage = Coverage(feed, settings.source, partitions, settings.mark_period_ms, settings.unseen)
+        self._coverage = Coverage(
+            feed, settings.source, partitions, settings.mark_period_ms, settings.unseen
+        )
         self._reported = ("", "")
         self._down_since: int | None = None
         self._was_subscribed = False
@@ -102,7 +109,9 @@ class FeedProtocol:
     def settled(self) -> bool:
         """Whether the wanted symbols are taken up, and the vendor has answered what was asked of it; from any thread."""
         # in this order: a change is the feed's once its requests are made
-        return self.feed.symbols is self.wanted_symbols and (self.state is not State.OPEN or self._connection.requests.settled)
+        return self.feed.symbols is self.wanted_symbols and (
+            self.state is not State.OPEN or self._connection.requests.settled
+        )
 
     def connected(self, now: int) -> list[Output]:
         """Begin a connection: it gets an id, its subscriptions become frames to send."""
@@ -114,7 +123,11 @@ class FeedProtocol:
         self.pause = 0
         self.counters.connections += 1
         if self._settings.source == "replay" and not self._settings.has_acks:
-            begun = [output for channel in channels_of(()) for output in self._begin(channel, self.feed.symbols, now)]
+            begun = [
+                output
+                for channel in channels_of(())
+                for output in self._begin(channel, self.feed.symbols, now)
+            ]
             return [*begun, *self._report("healthy", "replay", now)]
         return self._report("connecting", "connected, not subscribed yet", now)
 
@@ -124,7 +137,11 @@ class FeedProtocol:
         self.counters.last_frame = now
         latest = now // 1000 + self._settings.max_future_ms
         try:
-            frame = read_frame(data, latest, greeting=self.feed.business == "stock" and not self._connection.had_json)
+            frame = read_frame(
+                data,
+                latest,
+                greeting=self.feed.business == "stock" and not self._connection.had_json,
+            )
         except UnreadableFrame as error:
             outputs = self._dead_letter(data, error, now)
         else:
@@ -162,7 +179,11 @@ class FeedProtocol:
 
     def frames_to_send(self, now: int) -> list[Send]:
         """Return what may be sent now, in this order."""
-        return self._connection.requests.due(now, self._coverage.life) if self.state is State.OPEN else []
+        return (
+            self._connection.requests.due(now, self._coverage.life)
+            if self.state is State.OPEN
+            else []
+        )
 
     def disconnected(self, now: int, reason: str, read: int | None = None) -> list[Output]:
         """End a connection that was lost, or note that none could be made.
@@ -184,7 +205,14 @@ class FeedProtocol:
             self._down_since = coverage.seen(read) if coverage.life else now
             return [*outputs, *self._report("down", reason, self._down_since)]
         # once for an outage, and once more after a connection that brought nothing
-        return [*outputs, *(self._report("down", reason, self._down_since) if self._reported[0] != "down" else ())]
+        return [
+            *outputs,
+            *(
+                self._report("down", reason, self._down_since)
+                if self._reported[0] != "down"
+                else ()
+            ),
+        ]
 
     def ended(self, now: int, read: int | None = None) -> tuple[list[Output], list[Send]]:
         """End the feed in order; return what to publish, and the unsubscriptions that may still be sent; `read` as in `disconnected`."""
@@ -209,10 +237,14 @@ class FeedProtocol:
         if self.state is State.OPEN and not self._connection.requests.settled:
             return []
         symbols = self.wanted_symbols
-        taken = {symbol: self.wanted_of.pop(symbol) for symbol in symbols if symbol in self.wanted_of}
+        taken = {
+            symbol: self.wanted_of.pop(symbol) for symbol in symbols if symbol in self.wanted_of
+        }
         return self.change_symbols(symbols, taken, now)
 
-    def change_symbols(self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int) -> list[Output]:
+    def change_symbols(
+        self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int
+    ) -> list[Output]:
         """Carry these symbols from now on; return the ends of those left out. The others are not disturbed.
 
         What the vendor still sends of a removed symbol is published, but does not begin it again. `taken` is what the feed knows
@@ -221,7 +253,9 @@ class FeedProtocol:
         removed = set(self.feed.symbols).difference(symbols)
         outputs, seen = self._coverage.end(removed)
         self._leave(seen)
-        self._coverage.change(removed, symbols, {symbol: left.seen for symbol, left in taken.items()})
+        self._coverage.change(
+            removed, symbols, {symbol: left.seen for symbol, left in taken.items()}
+        )
         for symbol, left in taken.items():
             self._repeats.take_over(symbol, left.delivered)
         if removed:
@@ -237,18 +271,38 @@ class FeedProtocol:
         return outputs
 
     def _leave(self, seen: Mapping[str, Mapping[Channel, int]]) -> None:
-        self.left.update({symbol: Left(self.feed.name, until, self._repeats.of(symbol)) for symbol, until in seen.items()})
+        self.left.update(
+            {
+                symbol: Left(self.feed.name, until, self._repeats.of(symbol))
+                for symbol, until in seen.items()
+            }
+        )
 
     def _new_connection(self, now: int) -> _Connection:
-        return _Connection(Requests(self.feed, self._settings.klines, self._chance, now, self._refused))
+        return _Connection(
+            Requests(self.feed, self._settings.klines, self._chance, now, self._refused)
+        )
 
     def _take_push(self, push: Push, now: int) -> list[Output]:
         outputs: list[Output] = []
-        counters, connection, coverage, feed = self.counters, self._connection, self._coverage, self.feed
+        counters, connection, coverage, feed = (
+            self.counters,
+            self._connection,
+            self._coverage,
+            self.feed,
+        )
         channel, symbol, fields, extra = push
         counters.received += 1
         connection.sequence += 1
-        envelope = (feed.business, feed.name, coverage.connection, connection.sequence, now, self._settings.source, extra)
+        envelope = (
+            feed.business,
+            feed.name,
+            coverage.connection,
+            connection.sequence,
+            now,
+            self._settings.source,
+            extra,
+        )
         if self._silence.heard(symbol):
             counters.silent = len(self._silence.silent)
             outputs.append(self._status("healthy", "data after a silence", now, None, [symbol]))
@@ -304,7 +358,9 @@ class FeedProtocol:
     def _take_refusal(self, refusal: Refusal, now: int) -> list[Output]:
         self.counters.refusals += 1
         self._connection.requests.answered(refusal.trace)
-        reason = f"the vendor says {refusal.code or SUBSCRIBE_FAIL.decode()} {refusal.text}".rstrip()
+        reason = (
+            f"the vendor says {refusal.code or SUBSCRIBE_FAIL.decode()} {refusal.text}".rstrip()
+        )
         verdict = judge(refusal.code)
         requests = self._connection.requests
         if verdict is Verdict.REPORT:
@@ -313,7 +369,9 @@ class FeedProtocol:
             return [*self._decided(now), *self._report("degraded", reason, now)]
         if verdict in (Verdict.ASK_LATER, Verdict.SLOW_DOWN):
             requests.ask_later(refusal.trace, now, slower=verdict is Verdict.SLOW_DOWN)
-            return self._report("degraded", f"{reason}; asked again in {PATIENCE // 1_000_000} s", now)
+            return self._report(
+                "degraded", f"{reason}; asked again in {PATIENCE // 1_000_000} s", now
+            )
         self.reason = reason
         if verdict is Verdict.RECONNECT or (verdict is Verdict.WAIT and self.waits_for_room()):
             self.state = State.BROKEN
@@ -324,7 +382,12 @@ class FeedProtocol:
 
     def _begin(self, channel: Channel, symbols: Iterable[str], now: int) -> list[Output]:
         coverage = self._coverage
-        return [output for symbol in symbols if (channel, symbol) not in coverage.begun for output in coverage.begin(channel, symbol, now)]
+        return [
+            output
+            for symbol in symbols
+            if (channel, symbol) not in coverage.begun
+            for output in coverage.begin(channel, symbol, now)
+        ]
 
     def _silent(self, now: int) -> list[Output]:
         found = self._silence.due(now)
@@ -351,15 +414,27 @@ class FeedProtocol:
         fields = ("", None, None, None, data[:MAX_FRAME], type(error).__name__, str(error), *origin)
         return [Record(DEAD_LETTER, error.symbol or self.feed.name, fields)]
 
-    def _report(self, state: str, reason: str, since: int, until: int | None = None) -> list[Output]:
+    def _report(
+        self, state: str, reason: str, since: int, until: int | None = None
+    ) -> list[Output]:
         if until is None and self._reported == (state, reason):
             return []
         self._reported = (state, reason)
-        symbols = [symbol for symbol in self.feed.symbols if state != "healthy" or symbol not in self._silence.silent]
+        symbols = [
+            symbol
+            for symbol in self.feed.symbols
+            if state != "healthy" or symbol not in self._silence.silent
+        ]
         return [self._status(state, reason, since, until, symbols)]
 
-    def _status(self, state: str, reason: str, since: int, until: int | None, symbols: list[str]) -> Record:
+    def _status(
+        self, state: str, reason: str, since: int, until: int | None, symbols: list[str]
+    ) -> Record:
         feed, connection = self.feed, self._coverage.connection
         times = (since // 1000, None if until is None else until // 1000)
         sequence = self._connection.sequence
-        return Record(FEED_STATUS, feed.name, (feed.name, connection, feed.business, state, reason, *times, symbols, sequence))
+        return Record(
+            FEED_STATUS,
+            feed.name,
+            (feed.name, connection, feed.business, state, reason, *times, symbols, sequence),
+        )

@@ -60,8 +60,13 @@ class Repeats:
         for symbol in list(self._before):
             self.of(symbol)
         self._before = {
-            symbol: deque((received, trade) for received, trade in delivered if received >= now - MEMORY)
+            symbol: deque(
+                (received, trade) for received, trade in delivered if received >= now - MEMORY
+            )
             for symbol, delivered in self._delivered.items()
         }
-        self._unmatched = {symbol: Counter(trade for _, trade in delivered) for symbol, delivered in self._before.items()}
+        self._unmatched = {
+            symbol: Counter(trade for _, trade in delivered)
+            for symbol, delivered in self._before.items()
+        }
         self._delivered = {}

@@ -33,4 +33,6 @@ class FeedSettings:
     def __post_init__(self) -> None:
         unknown = [interval for interval in self.klines if interval not in KLINE_TYPES]
         if unknown:
-            raise ValueError(f"kline intervals {', '.join(unknown)} are not the vendor's: choose from {', '.join(KLINE_TYPES)}")
+            raise ValueError(
+                f"kline intervals {', '.join(unknown)} are not the vendor's: choose from {', '.join(KLINE_TYPES)}"
+            )

@@ -41,37 +41,68 @@ def final_until(now_ms: int, interval: str) -> int:
     return (now_ms - SETTLED) // length * length
 
 
-def pages(rest: Rest, business: str, symbol: str, interval: str, start: int, end: int) -> Iterator[tuple[int, list[Kline]]]:
+def pages(
+    rest: Rest, business: str, symbol: str, interval: str, start: int, end: int
+) -> Iterator[tuple[int, list[Kline]]]:
     """Yield page by page, oldest first, until when (ms UTC) a page reaches and its klines that start in [start, end).
 
     Raises RestError, and ValueError for an interval that is none of KLINE_LENGTHS.
     """
     if interval not in KLINE_LENGTHS:
-        raise ValueError(f"klines of {interval}: the vendor takes a time only for {', '.join(KLINE_LENGTHS)}")
+        raise ValueError(
+            f"klines of {interval}: the vendor takes a time only for {', '.join(KLINE_LENGTHS)}"
+        )
     span = MAX_KLINES * KLINE_LENGTHS[interval]
     start -= start % KLINE_LENGTHS[interval]
     while start < end:
         until = min(start + span, end)
-        found = {kline.ts_start: kline for kline in rest.klines(business, symbol, interval, MAX_KLINES, until - 1)}
-        yield until, [found[ts] for ts in sorted(found) if start <= ts < until and ts % KLINE_LENGTHS[interval] == 0]
+        found = {
+            kline.ts_start: kline
+            for kline in rest.klines(business, symbol, interval, MAX_KLINES, until - 1)
+        }
+        yield (
+            until,
+            [
+                found[ts]
+                for ts in sorted(found)
+                if start <= ts < until and ts % KLINE_LENGTHS[interval] == 0
+            ],
+        )
         start = until
 
 
-def heals(klines: Sequence[Kline], feed: str, business: str, connection: str, now: int) -> list[Output]:
+def heals(
+    klines: Sequence[Kline], feed: str, business: str, connection: str, now: int
+) -> list[Output]:
     """Return the heal records of final klines; `now` is when REST answered, microseconds UTC."""
-    return [ControlRecord(RAW_TRADE, kline.symbol, None, _heal(kline, feed, business, connection, now)) for kline in klines]
+    return [
+        ControlRecord(RAW_TRADE, kline.symbol, None, _heal(kline, feed, business, connection, now))
+        for kline in klines
+    ]
 
 
-def raw_klines(klines: Sequence[Kline], feed: str, business: str, connection: str, sequence: int, now: int) -> list[Output]:
+def raw_klines(
+    klines: Sequence[Kline], feed: str, business: str, connection: str, sequence: int, now: int
+) -> list[Output]:
     """Return the raw records of klines, numbered from `sequence` on."""
     return [
-        Record(RAW_KLINE, kline.symbol, (*_fields(kline), business, feed, connection, sequence + number, now, "rest", None))
+        Record(
+            RAW_KLINE,
+            kline.symbol,
+            (*_fields(kline), business, feed, connection, sequence + number, now, "rest", None),
+        )
         for number, kline in enumerate(klines)
     ]
 
 
 def publish_klines(
-    sink: Sink, counters: FeedCounters, klines: Sequence[Kline], feed: str, business: str, connection: str, now: int
+    sink: Sink,
+    counters: FeedCounters,
+    klines: Sequence[Kline],
+    feed: str,
+    business: str,
+    connection: str,
+    now: int,
 ) -> None:
     """Publish klines and then their heals, counted as received; `now` as in `heals`. Raises PublishError."""
     records = raw_klines(klines, feed, business, connection, counters.received + 1, now)
@@ -114,7 +145,9 @@ class Healer:
         # a request on its way is not waited for: its klines come again with the next start
         self._thread.join(1.0)
 
-    def unseen(self, symbol: str, business: str, feed: str, ts_from: int | None, ts_to: int) -> None:
+    def unseen(
+        self, symbol: str, business: str, feed: str, ts_from: int | None, ts_to: int
+    ) -> None:
         """Take note that a feed saw nothing of a symbol in a time (ms UTC); from None is the feed's last life before this process."""
         if ts_from is None:
             ts_from = self._last_life(feed, symbol)
@@ -152,14 +185,31 @@ class Healer:
         end = min(_whole(outage.ts_to), final_until(now, "1m"))
         refused = False
         try:
-            for until, klines in pages(self._rest, outage.business, outage.symbol, "1m", outage.ts_from, end):
+            for until, klines in pages(
+                self._rest, outage.business, outage.symbol, "1m", outage.ts_from, end
+            ):
                 if self._outages.ended:
                     return False
-                publish_klines(self._sink, self.counters, klines, outage.feed, outage.business, connection, self._clock())
+                publish_klines(
+                    self._sink,
+                    self.counters,
+                    klines,
+                    outage.feed,
+                    outage.business,
+                    connection,
+                    self._clock(),
+                )
                 healed_until = until
             if end < outage.ts_to:
                 # two outages that became one: its end was not final when its begin was
-                self._outages.put(replace(outage, due=_whole(outage.ts_to) + SETTLED, ts_from=max(outage.ts_from, end), attempts=0))
+                self._outages.put(
+                    replace(
+                        outage,
+                        due=_whole(outage.ts_to) + SETTLED,
+                        ts_from=max(outage.ts_from, end),
+                        attempts=0,
+                    )
+                )
         except RestError as error:
             refused = error.refused
             self._postpone(replace(outage, ts_from=healed_until), error)
@@ -174,9 +224,16 @@ class Healer:
             wait = min(RETRY << min(outage.attempts, 10), LONGEST_RETRY)
             self._outages.put(replace(outage, due=now + wait, attempts=outage.attempts + 1))
             return
-        start, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000)) for ms in (outage.ts_from, outage.ts_to))
+        start, end = (
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000))
+            for ms in (outage.ts_from, outage.ts_to)
+        )
         _log.warning(
-            "%s: the gap from %s to %s is not healed: %s; for another try: infoway-streams backfill", outage.symbol, start, end, error
+            "%s: the gap from %s to %s is not healed: %s; for another try: infoway-streams backfill",
+            outage.symbol,
+            start,
+            end,
+            error,
         )
 
 
@@ -187,7 +244,14 @@ def _whole(ts: int) -> int:
 
 def _fields(kline: Kline) -> tuple[str | int | None, ...]:
     numbers = (kline.open, kline.high, kline.low, kline.close, kline.volume, kline.turnover)
-    return kline.symbol, kline.interval, kline.ts_start, *numbers, kline.change, kline.change_percent
+    return (
+        kline.symbol,
+        kline.interval,
+        kline.ts_start,
+        *numbers,
+        kline.change,
+        kline.change_percent,
+    )
 
 
 def _heal(kline: Kline, feed: str, business: str, connection: str, now: int) -> Control:

@@ -42,7 +42,9 @@ class Outages:
         self._ended = False
         if path is not None and path.exists():
             try:
-                self._waiting = sorted(Outage(*fields) for fields in orjson.loads(path.read_bytes()))
+                self._waiting = sorted(
+                    Outage(*fields) for fields in orjson.loads(path.read_bytes())
+                )
             except (ValueError, TypeError) as error:
                 raise OutagesUnreadable(
                     f"{path} should hold the gaps that wait to be healed ({error}): remove it, and heal by `infoway-streams backfill`"
@@ -52,12 +54,21 @@ class Outages:
         """Take note of an outage; due is as soon as either of two that become one."""
         with self._changed:
             for other in self._waiting:
-                near = other.ts_from - self._reach < outage.ts_to and outage.ts_from < other.ts_to + self._reach
-                if (other.symbol, other.business, other.feed) == (outage.symbol, outage.business, outage.feed) and near:
+                near = (
+                    other.ts_from - self._reach < outage.ts_to
+                    and outage.ts_from < other.ts_to + self._reach
+                )
+                if (other.symbol, other.business, other.feed) == (
+                    outage.symbol,
+                    outage.business,
+                    outage.feed,
+                ) and near:
                     self._waiting.remove(other)
                     due, attempts = min(other.due, outage.due), min(other.attempts, outage.attempts)
                     times = min(other.ts_from, outage.ts_from), max(other.ts_to, outage.ts_to)
-                    outage = replace(outage, due=due, ts_from=times[0], ts_to=times[1], attempts=attempts)
+                    outage = replace(
+                        outage, due=due, ts_from=times[0], ts_to=times[1], attempts=attempts
+                    )
                     break
             self._waiting.append(outage)
             self._keep()
@@ -102,4 +113,8 @@ class Outages:
             written.write_bytes(orjson.dumps([astuple(outage) for outage in known]))
             written.replace(self._path)
         except OSError as error:
-            _log.error("%s cannot be written (%s): gaps that wait to be healed are forgotten with this process", self._path, error)
+            _log.error(
+                "%s cannot be written (%s): gaps that wait to be healed are forgotten with this process",
+                self._path,
+                error,
+            )

@@ -43,8 +43,12 @@ class Player:
         self._played: dict[str, _Played] = {}
         self._last = recording.entries[-1].recv_us if recording.entries else 0
         recorded = {entry.feed for entry in recording.entries if entry.feed}
-        self._plain = _plain_feeds([frame for frame in recording.frames if not frame.feed], recorded)
-        self._plain_of = {symbol: feed.name for feed in self._plain.values() for symbol in feed.symbols}
+        self._plain = _plain_feeds(
+            [frame for frame in recording.frames if not frame.feed], recorded
+        )
+        self._plain_of = {
+            symbol: feed.name for feed in self._plain.values() for symbol in feed.symbols
+        }
 
     def play(self, entry: Entry) -> None:
         """Play the next entry."""
@@ -72,7 +76,9 @@ class Player:
 
     def _frame(self, frame: RecordedFrame) -> None:
         # a frame without feed and symbol is told of the first feed: every frame is delivered or dead-lettered
-        name = frame.feed or self._plain_of.get(_symbol(frame.frame) or "") or next(iter(self._plain))
+        name = (
+            frame.feed or self._plain_of.get(_symbol(frame.frame) or "") or next(iter(self._plain))
+        )
         played = self._played.get(name)
         if played is None or played.core.state in (State.DOWN, State.ENDED):
             feed = self._plain.get(name) or self._described(name)
@@ -104,7 +110,9 @@ class Player:
             for symbol, name in event.taken_from.items()
             if name in self._played and symbol in self._played[name].core.left
         }
-        self._sink.publish(played.core.change_symbols(event.symbols, taken, event.recv_us), played.core.counters)
+        self._sink.publish(
+            played.core.change_symbols(event.symbols, taken, event.recv_us), played.core.counters
+        )
 
     def _lost(self, event: RecordedEvent) -> None:
         played = self._played.get(event.feed)
@@ -126,7 +134,9 @@ class Player:
     def _begin(self, feed: Feed, has_acks: bool) -> _Played:
         counters = self.counters.setdefault(feed.name, FeedCounters(feed.name))
         settings = FeedSettings(source="replay", has_acks=has_acks)
-        played = self._played[feed.name] = _Played(_PlayedFeed(feed, settings, self._partitions, counters, random.Random(0)))
+        played = self._played[feed.name] = _Played(
+            _PlayedFeed(feed, settings, self._partitions, counters, random.Random(0))
+        )
         return played
 
     def _described(self, name: str) -> Feed:
@@ -136,7 +146,9 @@ class Player:
             if isinstance(entry, RecordedEvent) and entry.symbols:
                 return _feed(entry)
         business = name.rpartition("-")[0]
-        return Feed(name, business if business in BUSINESSES else "common", tuple(_symbols(entries)))
+        return Feed(
+            name, business if business in BUSINESSES else "common", tuple(_symbols(entries))
+        )
 
 
 def _feed(event: RecordedEvent) -> Feed:
@@ -153,9 +165,13 @@ def _plain_feeds(frames: list[RecordedFrame], taken: set[str]) -> dict[str, Feed
             businesses[symbol] = "common"
     feeds: dict[str, Feed] = {}
     for business in sorted(set(businesses.values())) or ["common"]:
-        number = next(number for number in range(1, len(taken) + 2) if f"{business}-{number}" not in taken)
+        number = next(
+            number for number in range(1, len(taken) + 2) if f"{business}-{number}" not in taken
+        )
         name = f"{business}-{number}"
-        feeds[name] = Feed(name, business, tuple(symbol for symbol in businesses if businesses[symbol] == business))
+        feeds[name] = Feed(
+            name, business, tuple(symbol for symbol in businesses if businesses[symbol] == business)
+        )
     return feeds
 
 

@@ -106,7 +106,9 @@ def read_recordings(paths: Iterable[Path]) -> Recording:
         _read(path, found, broken)
     found.sort(key=lambda each: each[0])
     entries = [entry for _, entry in found]
-    return Recording(entries, [entry for entry in entries if isinstance(entry, RecordedFrame)], broken)
+    return Recording(
+        entries, [entry for entry in entries if isinstance(entry, RecordedFrame)], broken
+    )
 
 
 def _read(path: Path, found: list[tuple[int, Entry]], broken: list[BrokenLine]) -> None:
@@ -148,10 +150,18 @@ def _begin(path: Path) -> int:
 def _entry(line: bytes) -> Entry:
     cut = _CUT.fullmatch(line)
     # the greedy cut takes in what follows the frame, where anything does: then it is no JSON
-    if cut is not None and (cut["unit"] == b"recv_us") == (cut["feed"] is not None) and _is_object(cut["frame"]):
+    if (
+        cut is not None
+        and (cut["unit"] == b"recv_us") == (cut["feed"] is not None)
+        and _is_object(cut["frame"])
+    ):
         at = int(cut["received"])
         if at > 0:
-            return RecordedFrame(at, cut["frame"], cut["feed"].decode()) if cut["feed"] else _of_ms(at, cut["frame"])
+            return (
+                RecordedFrame(at, cut["frame"], cut["feed"].decode())
+                if cut["feed"]
+                else _of_ms(at, cut["frame"])
+            )
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -201,10 +211,14 @@ def _event(received: int, feed: str, document: dict[str, Any]) -> RecordedEvent:
     if read_us is not None and not _is_time(read_us):
         raise _NoEntry("read_us is no positive integer")
     taken_from = document.get("from", {})
-    if not isinstance(taken_from, dict) or not all(isinstance(name, str) for name in taken_from.values()):
+    if not isinstance(taken_from, dict) or not all(
+        isinstance(name, str) for name in taken_from.values()
+    ):
         raise _NoEntry("from names no feeds by symbol")
     business, reason = str(document.get("business") or ""), str(document.get("reason") or "")
-    return RecordedEvent(received, feed, event, business, tuple(symbols), reason, since, read_us, taken_from)
+    return RecordedEvent(
+        received, feed, event, business, tuple(symbols), reason, since, read_us, taken_from
+    )
 
 
 def _of_ms(received: int, frame: bytes) -> RecordedFrame:
@@ -225,6 +239,8 @@ def _is_object(data: bytes) -> bool:
 def _written_again(line: bytes) -> bytes:
     # numbers as they stand: as a float, 98.150 would lose its zero and a long integer its last digits
     try:
-        return orjson.dumps(json.loads(line, parse_float=orjson.Fragment, parse_int=orjson.Fragment)["frame"])
+        return orjson.dumps(
+            json.loads(line, parse_float=orjson.Fragment, parse_int=orjson.Fragment)["frame"]
+        )
     except (RecursionError, orjson.JSONEncodeError) as error:
         raise _NoEntry("frame is nested too deep") from error

@@ -41,7 +41,9 @@ class RecordingFailed(Exception):
     """A recording cannot be written; nothing more is recorded."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: cannot write the recording ({reason}): make room, or name another folder")
+        super().__init__(
+            f"{path}: cannot write the recording ({reason}): make room, or name another folder"
+        )
         self.path = path
         self.reason = reason
 
@@ -105,7 +107,9 @@ class Recorder:
         with self._lock:
             self._write(_line({"recv_us": now, "feed": feed.name, "event": "pong"}), now)
 
-    def event(self, feed: Feed, event: str, now: int, reason: str = "", read: int | None = None) -> None:
+    def event(
+        self, feed: Feed, event: str, now: int, reason: str = "", read: int | None = None
+    ) -> None:
         """Record what became of a feed's connection: connected, subscribed, disconnected, ended; `read` as its protocol is told."""
         more = {name: value for name, value in (("reason", reason), ("read_us", read)) if value}
         with self._lock:
@@ -118,7 +122,9 @@ class Recorder:
     def change(self, feed: Feed, taken_from: Mapping[str, str], now: int) -> None:
         """Record that a feed carries its symbols from now on; `taken_from` names the feeds that carried some of them until now."""
         with self._lock:
-            self._write(_event_line(feed, "changed", now, {"from": taken_from} if taken_from else {}), now)
+            self._write(
+                _event_line(feed, "changed", now, {"from": taken_from} if taken_from else {}), now
+            )
             if feed.name in self._connections:
                 self._connections[feed.name] = (feed, self._connections[feed.name][1])
 
@@ -136,7 +142,11 @@ class Recorder:
 
     def _append(self, line: bytes, now: int) -> None:
         file = self._file
-        if file is None or now // _DAY > file.day or (file.size and file.size + len(line) > self._rotate_at):
+        if (
+            file is None
+            or now // _DAY > file.day
+            or (file.size and file.size + len(line) > self._rotate_at)
+        ):
             self._end_file()
             file = self._file = self._begin_file(now)
         file.zipped.write(line)
@@ -156,7 +166,9 @@ class Recorder:
             else:
                 break
         self.files.append(path)
-        file = _File(path, plain, gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0), now // _DAY)
+        file = _File(
+            path, plain, gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0), now // _DAY
+        )
         for feed, since in self._connections.values():
             file.zipped.write(_event_line(feed, "connected", max(now, since), {"since": since}))
         return file
@@ -186,7 +198,9 @@ class Recorder:
             act()
         except OSError as error:
             # not as an OSError: the transport would take it for a lost connection
-            self._failure = RecordingFailed(self._file.path if self._file else self._folder, error.strerror or str(error))
+            self._failure = RecordingFailed(
+                self._file.path if self._file else self._folder, error.strerror or str(error)
+            )
             raise self._failure from error
 
 
@@ -229,9 +243,15 @@ class RecordedFeed(FeedProtocol):
         self._recorder.event(self.feed, "disconnected", now, reason, read)
         return super().disconnected(now, reason, read)
 
-    def change_symbols(self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int) -> list[Output]:
+    def change_symbols(
+        self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int
+    ) -> list[Output]:
         """Carry these symbols from now on."""
-        self._recorder.change(replace(self.feed, symbols=symbols), {symbol: left.feed for symbol, left in taken.items()}, now)
+        self._recorder.change(
+            replace(self.feed, symbols=symbols),
+            {symbol: left.feed for symbol, left in taken.items()},
+            now,
+        )
         return super().change_symbols(symbols, taken, now)
 
     def ended(self, now: int, read: int | None = None) -> tuple[list[Output], list[Send]]:
@@ -263,4 +283,7 @@ def _event_line(feed: Feed, event: str, now: int, more: Mapping[str, Any]) -> by
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+    return (
+        json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        + b"\n"
+    )

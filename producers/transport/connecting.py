@@ -37,7 +37,9 @@ def open_websocket(url: str, stop: threading.Event) -> websocket.WebSocket:
     while not wait([opened], _LOOK).done:
         if stop.is_set() or time.monotonic() > give_up:
             _abandon(socket, opened)
-            raise TimeoutError("told to stop" if stop.is_set() else f"timed out: no answer in {_LIMIT:g} s")
+            raise TimeoutError(
+                "told to stop" if stop.is_set() else f"timed out: no answer in {_LIMIT:g} s"
+            )
     opened.result()
     return socket
 

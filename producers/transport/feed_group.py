@@ -83,7 +83,9 @@ class RunningFeeds:
     def not_subscribed(self) -> list[str]:
         """The names of the feeds that are wanted and do not carry all their symbols now."""
         running = {feed.name: self._running.get(feed.name) for feed in self.feeds}
-        return [name for name, each in running.items() if each is None or not _carries_all(each.core)]
+        return [
+            name for name, each in running.items() if each is None or not _carries_all(each.core)
+        ]
 
     def change(self, feeds: Sequence[Feed]) -> None:
         """Have these feeds from now on; a feed that keeps its name keeps its connection."""
@@ -149,7 +151,9 @@ class RunningFeeds:
         core = self._core(replace(feed, symbols=())) if each is None else each.core
         if core.wanted_symbols != feed.symbols:
             gained = set(feed.symbols).difference(core.wanted_symbols)
-            core.wanted_of.update({symbol: left for symbol, left in self._left.items() if symbol in gained})
+            core.wanted_of.update(
+                {symbol: left for symbol, left in self._left.items() if symbol in gained}
+            )
             core.wanted_symbols = feed.symbols
         if each is None:
             started = self._running[feed.name] = self._prepared(core)
@@ -160,7 +164,13 @@ class RunningFeeds:
 
     def _prepared(self, core: FeedProtocol) -> _Running:
         stop = threading.Event()
-        return _Running(core, stop, threading.Thread(target=self._feed, args=(core, stop), name=core.feed.name, daemon=True))
+        return _Running(
+            core,
+            stop,
+            threading.Thread(
+                target=self._feed, args=(core, stop), name=core.feed.name, daemon=True
+            ),
+        )
 
     def _feed(self, core: FeedProtocol, stop: threading.Event) -> None:
         try:

@@ -44,7 +44,9 @@ class KeyRefused(Exception):
     """The vendor refused the API key at the handshake. Never to be retried: the vendor bans keys."""
 
     def __init__(self, feed: str, status: int) -> None:
-        super().__init__(f"{feed}: the API key was refused (HTTP {status}): check INFOWAY_API_KEY and the plan of the key")
+        super().__init__(
+            f"{feed}: the API key was refused (HTTP {status}): check INFOWAY_API_KEY and the plan of the key"
+        )
         self.feed = feed
         self.status = status
         self.reason = f"HTTP {status}: key refused"
@@ -64,7 +66,9 @@ class BadAddress(ValueError):
     """A base URL that is no WebSocket address."""
 
     def __init__(self, base_url: str) -> None:
-        super().__init__(f"{base_url.partition('?')[0]!r} is no WebSocket address: write ws://HOST:PORT/ws or {LIVE_URL}")
+        super().__init__(
+            f"{base_url.partition('?')[0]!r} is no WebSocket address: write ws://HOST:PORT/ws or {LIVE_URL}"
+        )
 
 
 class _ConnectionFailed(Exception):
@@ -81,7 +85,12 @@ class Endpoint:
     def __post_init__(self) -> None:
         try:
             parts = urlsplit(self.base_url)
-            sound = parts.scheme in ("ws", "wss") and parts.hostname and not parts.query and parts.port != 0
+            sound = (
+                parts.scheme in ("ws", "wss")
+                and parts.hostname
+                and not parts.query
+                and parts.port != 0
+            )
         except ValueError:
             sound = False
         if not sound:
@@ -125,7 +134,9 @@ def run_feed(
             return
         publisher.publish(protocol.disconnected(clock(), reason, read), protocol.counters)
         if protocol.state is State.REFUSED:
-            raise FeedRefused(protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason)
+            raise FeedRefused(
+                protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason
+            )
         attempt = 0 if steady() - opened > _STEADY else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
         if protocol.pause:
@@ -139,7 +150,11 @@ def run_feed(
 
 
 def _connect_and_converse(
-    protocol: FeedProtocol, endpoint: Endpoint, publisher: Sink, stop: threading.Event, clock: FeedTime
+    protocol: FeedProtocol,
+    endpoint: Endpoint,
+    publisher: Sink,
+    stop: threading.Event,
+    clock: FeedTime,
 ) -> tuple[str, int | None]:
     """Return why the connection was lost or not made, and when nothing that had come was left to be read.
 
@@ -166,7 +181,9 @@ def _read_until(ahead: ReadAhead, clock: FeedTime) -> int:
     return clock() - int((time.monotonic() - ahead.empty_at) * 1_000_000)
 
 
-def _connect(endpoint: Endpoint, protocol: FeedProtocol, stop: threading.Event) -> websocket.WebSocket:
+def _connect(
+    endpoint: Endpoint, protocol: FeedProtocol, stop: threading.Event
+) -> websocket.WebSocket:
     # no error of the library's is chained or shown whole: it may bear the URL with the key, or the server's page
     try:
         socket = open_websocket(endpoint.url(protocol.feed.business), stop)
@@ -181,16 +198,27 @@ def _connect(endpoint: Endpoint, protocol: FeedProtocol, stop: threading.Event) 
     return socket
 
 
-def _meaning(endpoint: Endpoint, protocol: FeedProtocol, status: int, body: bytes) -> KeyRefused | FeedRefused | _ConnectionFailed:
+def _meaning(
+    endpoint: Endpoint, protocol: FeedProtocol, status: int, body: bytes
+) -> KeyRefused | FeedRefused | _ConnectionFailed:
     """Return what an HTTP answer in a WebSocket's place means: the vendor's code in it says more than its status."""
     with suppress(UnreadableFrame):
         # most answers are pages of a server or a proxy
         answer = read_frame(endpoint.secret.scrub_frame(body), latest=0, greeting=False)
         # a gateway that repeats its status says nothing in the vendor's numbers, where 502 is the daily limit
-        if isinstance(answer, Refusal) and answer.code is not None and not answer.code == status in _GATEWAY:
-            reason = f"the vendor says {answer.code} {' '.join(answer.text.split())}".rstrip() + f" (HTTP {status})"
+        if (
+            isinstance(answer, Refusal)
+            and answer.code is not None
+            and not answer.code == status in _GATEWAY
+        ):
+            reason = (
+                f"the vendor says {answer.code} {' '.join(answer.text.split())}".rstrip()
+                + f" (HTTP {status})"
+            )
             verdict = judge(answer.code)
-            if verdict is Verdict.STOP or (verdict is Verdict.WAIT and not protocol.waits_for_room()):
+            if verdict is Verdict.STOP or (
+                verdict is Verdict.WAIT and not protocol.waits_for_room()
+            ):
                 return FeedRefused(protocol.feed.name, answer.code, reason)
             return _ConnectionFailed(reason)
     if status in (401, 403):
@@ -212,7 +240,10 @@ def _converse(
     while not stop.is_set():
         _take_up(protocol, publisher, clock)
         for send in protocol.frames_to_send(clock()):
-            socket.send(send.payload, websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT)
+            socket.send(
+                send.payload,
+                websocket.ABNF.OPCODE_PING if send.opcode == "ping" else websocket.ABNF.OPCODE_TEXT,
+            )
         try:
             reason = _take(socket, protocol, secret, publisher, clock)
         except websocket.WebSocketTimeoutException:
@@ -225,7 +256,13 @@ def _converse(
     return ""
 
 
-def _take(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
+def _take(
+    socket: websocket.WebSocket,
+    protocol: FeedProtocol,
+    secret: Secret,
+    publisher: Sink,
+    clock: FeedTime,
+) -> str:
     """Publish what comes next; return why the connection is of no more use, if so. Raises WebSocketTimeoutException if nothing comes."""
     texts = socket.sock.texts()
     if not texts:
@@ -259,7 +296,13 @@ def _take_up(protocol: FeedProtocol, publisher: Sink, clock: FeedTime) -> None:
         publisher.publish(protocol.take_up(clock()), protocol.counters)
 
 
-def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
+def _end(
+    socket: websocket.WebSocket,
+    protocol: FeedProtocol,
+    secret: Secret,
+    publisher: Sink,
+    clock: FeedTime,
+) -> str:
     """End the feed and the connection in order; return why that could not be, if so."""
     give_up = time.monotonic() + _END
     if reason := _drain(socket, protocol, secret, publisher, clock):
@@ -275,7 +318,13 @@ def _end(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, pu
     return ""
 
 
-def _drain(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, publisher: Sink, clock: FeedTime) -> str:
+def _drain(
+    socket: websocket.WebSocket,
+    protocol: FeedProtocol,
+    secret: Secret,
+    publisher: Sink,
+    clock: FeedTime,
+) -> str:
     """Publish what has been read, and what the socket gives without waiting; return why the connection is of no more use, if so."""
     give_up = time.monotonic() + _DRAIN
     socket.settimeout(0)
@@ -285,15 +334,25 @@ def _drain(socket: websocket.WebSocket, protocol: FeedProtocol, secret: Secret, 
                 return reason
         except websocket.WebSocketTimeoutException:
             return ""
-    _log.warning("%s: more has come than was published in %g s before the end; the rest is lost", protocol.feed.name, _DRAIN)
+    _log.warning(
+        "%s: more has come than was published in %g s before the end; the rest is lost",
+        protocol.feed.name,
+        _DRAIN,
+    )
     return ""
 
 
 def _close_reason(payload: bytes) -> str:
-    return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}" if len(payload) >= 2 else ""
+    return (
+        f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}"
+        if len(payload) >= 2
+        else ""
+    )
 
 
-def _pause(seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: FeedTime) -> None:
+def _pause(
+    seconds: float, protocol: FeedProtocol, publisher: Sink, stop: threading.Event, clock: FeedTime
+) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
         _take_up(protocol, publisher, clock)

@@ -16,7 +16,14 @@ _LATEST_MS = 253_402_300_799_999
 """The end of the year 9999."""
 _MILLISECONDS_FROM = 10**11
 """The vendor does not say the unit of expireTime; as seconds this would be the year 5138."""
-_OK, _BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = 200, 400, 401, 404, 429, 500
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = (
+    200,
+    400,
+    401,
+    404,
+    429,
+    500,
+)
 _TOO_FREQUENT, _FIRST_UNKNOWN = 501, 515
 _REFUSED = frozenset((401, 403, 509, 514))
 _MEANINGS = {
@@ -44,7 +51,12 @@ class RestError(Exception):
     """
 
     def __init__(
-        self, message: str, code: int | None = None, refused: bool = False, missing: bool = False, retryable: bool = False
+        self,
+        message: str,
+        code: int | None = None,
+        refused: bool = False,
+        missing: bool = False,
+        retryable: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -80,7 +92,9 @@ def read_envelope(path: str, status: int, text: str) -> Any:
     except orjson.JSONDecodeError:
         document = None
     fields: Fields = document if type(document) is dict else {}
-    said = one_line(_written(fields.get("msg") or fields.get("detail") or fields.get("title") or "", str))
+    said = one_line(
+        _written(fields.get("msg") or fields.get("detail") or fields.get("title") or "", str)
+    )
     ret = fields.get("ret")
     if type(ret) is int and ret != _OK:
         raise _failure(path, _meaning(ret, said), f"ret {ret}", said, status)
@@ -98,7 +112,9 @@ def read_package(path: str, data: Any) -> Package:
     if type(data) is not dict:
         raise _odd(path, "data", data, "an object")
     requests = _whole(path, data, "apiNumPerSec", 1)
-    connections, a_connection, symbols = (_whole(path, data, name, 0) for name in ("maxWsConNum", "maxNum", "allWsNum"))
+    connections, a_connection, symbols = (
+        _whole(path, data, name, 0) for name in ("maxWsConNum", "maxNum", "allWsNum")
+    )
     if "expireTime" not in data:
         raise _odd(path, "expireTime", None, "a time or null")
     expires = None if data["expireTime"] is None else _whole(path, data, "expireTime", 1)
@@ -109,15 +125,24 @@ def read_package(path: str, data: Any) -> Package:
     name = data.get("packageName")
     if name is not None and type(name) is not str:
         raise _odd(path, "packageName", name, "a text")
-    return Package(one_line(name or "(without a name)"), requests, connections, a_connection, symbols, expires)
+    return Package(
+        one_line(name or "(without a name)"), requests, connections, a_connection, symbols, expires
+    )
 
 
 def read_klines(path: str, symbol: str, interval: str, data: Any) -> list[Kline]:
     """Return the klines of the one symbol that was asked for, oldest first: the vendor sends the newest first. Raises RestError."""
-    rows = [row for row in data if type(row) is dict and row.get("s") == symbol] if type(data) is list else []
+    rows = (
+        [row for row in data if type(row) is dict and row.get("s") == symbol]
+        if type(data) is list
+        else []
+    )
     if len(rows) != 1 or type(rows[0].get("respList")) is not list:
         raise _odd(path, "data", data, f"one entry of {symbol} with a respList")
-    return sorted((_kline(path, symbol, interval, row) for row in rows[0]["respList"]), key=lambda kline: kline.ts_start)
+    return sorted(
+        (_kline(path, symbol, interval, row) for row in rows[0]["respList"]),
+        key=lambda kline: kline.ts_start,
+    )
 
 
 def one_line(text: str) -> str:
@@ -137,10 +162,23 @@ def _meaning(ret: int, said: str) -> int:
 def _failure(path: str, code: int, source: str, said: str, status: int) -> RestError:
     answer = f"{source} {said}".rstrip()
     if code in _REFUSED or status in _REFUSED:
-        return RestError(f"the API key was refused ({answer} at {path}): check INFOWAY_API_KEY and the plan of the key", code, refused=True)
+        return RestError(
+            f"the API key was refused ({answer} at {path}): check INFOWAY_API_KEY and the plan of the key",
+            code,
+            refused=True,
+        )
     http = code == status
-    retryable = code in (_TOO_MANY, _SERVER_ERROR, _TOO_FREQUENT) or code >= _FIRST_UNKNOWN or (http and code >= _SERVER_ERROR)
-    return RestError(f"the vendor's REST answered {answer} to {path}", code, missing=code == _NOT_FOUND, retryable=retryable)
+    retryable = (
+        code in (_TOO_MANY, _SERVER_ERROR, _TOO_FREQUENT)
+        or code >= _FIRST_UNKNOWN
+        or (http and code >= _SERVER_ERROR)
+    )
+    return RestError(
+        f"the vendor's REST answered {answer} to {path}",
+        code,
+        missing=code == _NOT_FOUND,
+        retryable=retryable,
+    )
 
 
 def _kline(path: str, symbol: str, interval: str, row: Any) -> Kline:

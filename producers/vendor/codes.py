@@ -10,7 +10,20 @@ HEARTBEAT_REPLY = 10011
 UNSUBSCRIBED = 11010
 SUBSCRIBE_FAIL = b"Subscribe fail:"
 
-INTERVALS = {1: "1m", 2: "5m", 3: "15m", 4: "30m", 5: "1h", 6: "2h", 7: "4h", 8: "1d", 9: "1w", 10: "1M", 11: "1Q", 12: "1Y"}
+INTERVALS = {
+    1: "1m",
+    2: "5m",
+    3: "15m",
+    4: "30m",
+    5: "1h",
+    6: "2h",
+    7: "4h",
+    8: "1d",
+    9: "1w",
+    10: "1M",
+    11: "1Q",
+    12: "1Y",
+}
 KLINE_TYPES = {interval: number for number, interval in INTERVALS.items()}
 
 
@@ -58,7 +71,11 @@ ERRORS = {
     429: ErrorCode("too many frames this minute", Verdict.SLOW_DOWN),
     500: ErrorCode("server error", Verdict.RECONNECT),
     501: ErrorCode("too many frames this minute", Verdict.SLOW_DOWN),
-    502: ErrorCode("daily limit", Verdict.STOP, "the day's limit is used up; try tomorrow or take a larger plan"),
+    502: ErrorCode(
+        "daily limit",
+        Verdict.STOP,
+        "the day's limit is used up; try tomorrow or take a larger plan",
+    ),
     503: ErrorCode("klines over the connection's quota", Verdict.REPORT),
     504: ErrorCode("depth levels over the connection's quota", Verdict.REPORT),
     505: ErrorCode("symbols over the connection's quota", Verdict.REPORT),
@@ -67,7 +84,9 @@ ERRORS = {
     508: ErrorCode("key expired", Verdict.STOP, "renew the API key"),
     509: ErrorCode("key invalid", Verdict.STOP, "check the API key"),
     510: ErrorCode("key empty", Verdict.STOP, "set the API key"),
-    511: ErrorCode("key blacklisted", Verdict.STOP, "the vendor has blocked this key; ask the vendor"),
+    511: ErrorCode(
+        "key blacklisted", Verdict.STOP, "the vendor has blocked this key; ask the vendor"
+    ),
     512: ErrorCode("too many connections", Verdict.WAIT, _CONNECTIONS),
     513: ErrorCode("heartbeat timeout", Verdict.RECONNECT),
     514: ErrorCode("wrong URL", Verdict.STOP),

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import orjson
 
-from producers.codes import HEARTBEAT, HEARTBEAT_REPLY, SUBSCRIBE_FAIL, UNSUBSCRIBED, WELCOME, Channel, is_error
+from producers.codes import (
+    HEARTBEAT,
+    HEARTBEAT_REPLY,
+    SUBSCRIBE_FAIL,
+    UNSUBSCRIBED,
+    WELCOME,
+    Channel,
+    is_error,
+)
 from producers.pushes import Inexact, Json, Push, TooDeep, UnreadableFrame, parse_exactly, read_push
 
 MAX_FRAME = 512 * 1024
@@ -118,7 +126,11 @@ def _read_text(data: bytes, greeting: bool, error: orjson.JSONDecodeError) -> Fr
 
 def _is_prose(text: bytes) -> bool:
     words = text.decode(errors="replace")
-    return words.isprintable() and "\N{REPLACEMENT CHARACTER}" not in words and words[:1] not in ("", "{", "[", '"')
+    return (
+        words.isprintable()
+        and "\N{REPLACEMENT CHARACTER}" not in words
+        and words[:1] not in ("", "{", "[", '"')
+    )
 
 
 def _refusal(code: int, document: Json) -> Refusal:

@@ -51,7 +51,9 @@ class Shortage:
 class PlanTooSmall(ValueError):
     """Symbols that a package does not allow, every limit in one line."""
 
-    def __init__(self, package: Package, feeds: Sequence[Feed], shortages: Sequence[Shortage]) -> None:
+    def __init__(
+        self, package: Package, feeds: Sequence[Feed], shortages: Sequence[Shortage]
+    ) -> None:
         self.package = package
         self.shortages = tuple(shortages)
         wanted = Counter[str]()
@@ -87,13 +89,22 @@ def plan(
     limit = min(package.a_connection, MAX_SYMBOLS)
     frames = len(channels_of(klines))
     feeds = plan_feeds(symbols, overrides, max(limit, 1))
-    shortages = [shortage for shortage in _shortages(feeds, package, limit, frames) if shortage.needed > shortage.allowed]
+    shortages = [
+        shortage
+        for shortage in _shortages(feeds, package, limit, frames)
+        if shortage.needed > shortage.allowed
+    ]
     if shortages:
         raise PlanTooSmall(package, feeds, shortages)
     return Plan(package, tuple(settled(feeds, running, limit, package.connections)), frames)
 
 
-def settled(planned: Sequence[Feed], running: Sequence[Feed], limit: int = MAX_SYMBOLS, connections: int | None = None) -> list[Feed]:
+def settled(
+    planned: Sequence[Feed],
+    running: Sequence[Feed],
+    limit: int = MAX_SYMBOLS,
+    connections: int | None = None,
+) -> list[Feed]:
     """Return the planned symbols on the feeds that run, as far as the plan allows: a symbol stays where it is.
 
     A feed is given up where no symbol is left on it, or where there are more than `connections` (None: any number): then the one
@@ -102,21 +113,33 @@ def settled(planned: Sequence[Feed], running: Sequence[Feed], limit: int = MAX_S
     """
     found: list[Feed] = []
     for business in dict.fromkeys(feed.business for feed in planned):
-        wanted = [symbol for feed in planned if feed.business == business for symbol in feed.symbols]
+        wanted = [
+            symbol for feed in planned if feed.business == business for symbol in feed.symbols
+        ]
         kept = [_reduced(feed, set(wanted), limit) for feed in running if feed.business == business]
         found += _placed(wanted, business, [feed for feed in kept if feed.symbols], limit)
     while connections is not None and len(found) > connections:
         needed = Counter(feed.business for feed in planned)
         there = Counter(feed.business for feed in found)
-        spare = min((feed for feed in found if there[feed.business] > needed[feed.business]), key=lambda feed: len(feed.symbols))
+        spare = min(
+            (feed for feed in found if there[feed.business] > needed[feed.business]),
+            key=lambda feed: len(feed.symbols),
+        )
         others = [feed for feed in found if feed.business == spare.business and feed is not spare]
-        moved = _placed([symbol for feed in (*others, spare) for symbol in feed.symbols], spare.business, others, limit)
+        moved = _placed(
+            [symbol for feed in (*others, spare) for symbol in feed.symbols],
+            spare.business,
+            others,
+            limit,
+        )
         found = [feed for feed in found if feed.business != spare.business] + moved
     return found
 
 
 def _reduced(feed: Feed, wanted: set[str], limit: int) -> Feed:
-    return replace(feed, symbols=tuple(symbol for symbol in feed.symbols if symbol in wanted)[:limit])
+    return replace(
+        feed, symbols=tuple(symbol for symbol in feed.symbols if symbol in wanted)[:limit]
+    )
 
 
 def _placed(wanted: Sequence[str], business: str, feeds: Sequence[Feed], limit: int) -> list[Feed]:
@@ -131,18 +154,31 @@ def _placed(wanted: Sequence[str], business: str, feeds: Sequence[Feed], limit: 
     names = {feed.name for feed in feeds}
     numbers = (number for number in count(1) if f"{business}-{number}" not in names)
     return found + [
-        Feed(f"{business}-{next(numbers)}", business, tuple(left[start : start + limit])) for start in range(0, len(left), limit)
+        Feed(f"{business}-{next(numbers)}", business, tuple(left[start : start + limit]))
+        for start in range(0, len(left), limit)
     ]
 
 
 def _shortages(feeds: Sequence[Feed], package: Package, limit: int, frames: int) -> list[Shortage]:
     every = tuple(feeds)
     return [
-        Shortage("connections", len(feeds), package.connections, every[max(package.connections, 0) :]),
-        Shortage("symbols", sum(len(feed.symbols) for feed in feeds), package.symbols, _beyond(feeds, package.symbols)),
+        Shortage(
+            "connections", len(feeds), package.connections, every[max(package.connections, 0) :]
+        ),
+        Shortage(
+            "symbols",
+            sum(len(feed.symbols) for feed in feeds),
+            package.symbols,
+            _beyond(feeds, package.symbols),
+        ),
         # a package without a single symbol a connection; any other limit only makes more connections
         Shortage("symbols a connection", 1 if feeds else 0, min(limit, 1), every),
-        Shortage("subscription frames a minute on a connection", frames if feeds else 0, FRAMES - RESERVED, every),
+        Shortage(
+            "subscription frames a minute on a connection",
+            frames if feeds else 0,
+            FRAMES - RESERVED,
+            every,
+        ),
     ]
 
 

@@ -29,13 +29,24 @@ def check_proxy(base_url: str) -> None:
     if not proxy or get_proxy_info(host, secure, "any", 1)[0] is None:
         return
     exceptions, listed = _setting("no_proxy", os.environ)
-    if any(_is_meant(entry, host, parts.port or (443 if secure else 80)) for entry in listed.split(",")):
-        raise BadProxy(exceptions, f"excepts {host} in a form that the WebSocket does not read: write {host}, without *, scheme or port")
+    if any(
+        _is_meant(entry, host, parts.port or (443 if secure else 80)) for entry in listed.split(",")
+    ):
+        raise BadProxy(
+            exceptions,
+            f"excepts {host} in a form that the WebSocket does not read: write {host}, without *, scheme or port",
+        )
     scheme = proxy.partition("://")[0].lower()
     if scheme in _OTHERS:
-        raise BadProxy(name, f"names a proxy of {scheme}, which the WebSocket cannot use: write http://HOST:PORT, an HTTP proxy")
+        raise BadProxy(
+            name,
+            f"names a proxy of {scheme}, which the WebSocket cannot use: write http://HOST:PORT, an HTTP proxy",
+        )
     if scheme != "http" or not _is_address(proxy):
-        raise BadProxy(name, "is no address of an HTTP proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT, percent-encoded")
+        raise BadProxy(
+            name,
+            "is no address of an HTTP proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT, percent-encoded",
+        )
 
 
 def _setting(name: str, environment: Mapping[str, str]) -> tuple[str, str]:

@@ -21,7 +21,9 @@ _KNOWN = {
 }
 _ENVELOPE = frozenset(("code", "data"))
 # possessive: nothing here can match in another way, and remembering places to go back to is most of the cost
-_PLAIN_NUMBERS = re.compile(r"-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+(?:,-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+)*+", re.ASCII)
+_PLAIN_NUMBERS = re.compile(
+    r"-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+(?:,-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+)*+", re.ASCII
+)
 _DIGITS_OF_INT64 = 18
 
 Json = dict[str, Any]
@@ -119,7 +121,15 @@ def _read_trade(symbol: str, data: Json, latest: int, exact: bool) -> tuple[Any,
     direction = data.get("td")
     if type(direction) is not int or direction not in (0, 1, 2):
         raise BadField(f"td is {_shown(direction)}: expected 0, 1 or 2")
-    return symbol, ts_event, price, volume, _optional(data, "vw", exact), direction, _optional(data, "ty", exact)
+    return (
+        symbol,
+        ts_event,
+        price,
+        volume,
+        _optional(data, "vw", exact),
+        direction,
+        _optional(data, "ty", exact),
+    )
 
 
 def _read_depth(symbol: str, data: Json, latest: int, exact: bool) -> tuple[Any, ...]:
@@ -132,7 +142,14 @@ def _read_kline(symbol: str, data: Json, latest: int, exact: bool) -> tuple[Any,
         raise BadField(f"ty is {_shown(data['ty'])}: expected a kline type of 1 to 12")
     ts_start = _time(data, 1000, latest)
     numbers = [_decimal(data.get(name), name)[0] for name in ("o", "h", "l", "c", "v", "vw")]
-    return symbol, interval, ts_start, *numbers, _optional(data, "pca", exact), _optional(data, "pfr", exact)
+    return (
+        symbol,
+        interval,
+        ts_start,
+        *numbers,
+        _optional(data, "pca", exact),
+        _optional(data, "pfr", exact),
+    )
 
 
 _READERS: dict[Channel, Callable[[str, Json, int, bool], tuple[Any, ...]]] = {
@@ -147,7 +164,9 @@ def _time(data: Json, milliseconds: int, latest: int) -> int:
     if time <= 0:
         raise BadField(f"t is {_shown(data['t'])}: expected a time after 1970")
     if time > latest:
-        raise AheadOfReceipt(f"t is {_shown(data['t'])}, {time - latest} ms beyond what the time of receipt allows")
+        raise AheadOfReceipt(
+            f"t is {_shown(data['t'])}, {time - latest} ms beyond what the time of receipt allows"
+        )
     return time
 
 
@@ -156,7 +175,12 @@ def _whole(data: Json, name: str) -> int:
     if type(value) is int:
         return value
     # REST writes the same times as strings
-    if type(value) is str and value.isascii() and value.isdigit() and len(value) <= _DIGITS_OF_INT64:
+    if (
+        type(value) is str
+        and value.isascii()
+        and value.isdigit()
+        and len(value) <= _DIGITS_OF_INT64
+    ):
         return int(value)
     raise BadField(f"{name} is {_shown(value)}: expected an integer")
 
@@ -230,7 +254,11 @@ def _extra(document: Json, data: Json, known: frozenset[str], exact: bool) -> st
 
 def _json(value: Any, name: str) -> str:
     try:
-        text = orjson.dumps(value, default=_as_written, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS)
+        text = orjson.dumps(
+            value,
+            default=_as_written,
+            option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS,
+        )
     except orjson.JSONEncodeError as error:
         raise BadField(f"{name} cannot be kept as JSON: {error}") from error
     return text.decode()

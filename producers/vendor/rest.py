@@ -29,7 +29,9 @@ _BACKOFF_BASE = 1.0
 class Pace:
     """A token bucket that holds one token: `rate` requests a second, never two at once, for any threads."""
 
-    def __init__(self, rate: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self, rate: int, clock: Callable[[], float], sleep: Callable[[float], None]
+    ) -> None:
         self.rate = rate
         self._clock = clock
         self._sleep = sleep
@@ -68,8 +70,13 @@ class Rest:
         # httpx would name the whole header in its own error
         self._secret = Secret(api_key)
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-            raise RestError("the API key is empty or has characters that no key has: check INFOWAY_API_KEY", refused=True)
-        self._pace = _paces.setdefault((url, api_key, clock, sleep), Pace(FREE.requests, clock, sleep))
+            raise RestError(
+                "the API key is empty or has characters that no key has: check INFOWAY_API_KEY",
+                refused=True,
+            )
+        self._pace = _paces.setdefault(
+            (url, api_key, clock, sleep), Pace(FREE.requests, clock, sleep)
+        )
         self._sleep = sleep
         self._chance = chance or random.Random()
         # The vendor's pages write apiKey, infoway-sdk sends apikey: HTTP takes any case. A redirect would carry the key to
@@ -96,17 +103,27 @@ class Rest:
         self._pace.rate = package.requests
         return package
 
-    def klines(self, business: str, symbol: str, interval: str, count: int, until_ms: int | None = None) -> list[Kline]:
+    def klines(
+        self, business: str, symbol: str, interval: str, count: int, until_ms: int | None = None
+    ) -> list[Kline]:
         """Return the last `count` klines (at most 500), oldest first; with `until_ms` (UTC) those up to that time.
 
         Raises ValueError for arguments that the vendor does not take, RestError for its answers; code 508: no such symbol.
         """
         if business not in BUSINESSES or interval not in KLINE_TYPES or not 0 < count <= MAX_KLINES:
-            raise ValueError(f"{count} klines of {business} {symbol} {interval}: name a business, an interval, 1 to {MAX_KLINES}")
-        body: dict[str, Any] = {"codes": symbol, "klineType": KLINE_TYPES[interval], "klineNum": count}
+            raise ValueError(
+                f"{count} klines of {business} {symbol} {interval}: name a business, an interval, 1 to {MAX_KLINES}"
+            )
+        body: dict[str, Any] = {
+            "codes": symbol,
+            "klineType": KLINE_TYPES[interval],
+            "klineNum": count,
+        }
         if until_ms is not None:
             if interval not in KLINE_LENGTHS:
-                raise ValueError(f"klines of {interval} until a time: the vendor takes a time for {', '.join(KLINE_LENGTHS)} only")
+                raise ValueError(
+                    f"klines of {interval} until a time: the vendor takes a time for {', '.join(KLINE_LENGTHS)} only"
+                )
             body["timestamp"] = until_ms // 1000
         # {market} of the protocol's notes is the business: infoway-sdk has the same seven names in its paths
         path = f"/{business}/v2/batch_kline"
@@ -140,7 +157,13 @@ class Rest:
 def _sound(base_url: str) -> httpx.URL:
     try:
         url = httpx.URL(base_url)
-        sound = url.scheme in ("http", "https") and url.host and not url.query and not url.userinfo and not url.fragment
+        sound = (
+            url.scheme in ("http", "https")
+            and url.host
+            and not url.query
+            and not url.userinfo
+            and not url.fragment
+        )
     except httpx.InvalidURL:
         sound = False
     if not sound:

@@ -19,7 +19,12 @@ class Secret:
     @property
     def sound(self) -> bool:
         """Whether this can be a key: printable ASCII without spaces, long enough."""
-        return len(self.value) >= SHORTEST and self.value.isascii() and self.value.isprintable() and " " not in self.value
+        return (
+            len(self.value) >= SHORTEST
+            and self.value.isascii()
+            and self.value.isprintable()
+            and " " not in self.value
+        )
 
     def scrub(self, text: str) -> str:
         """Return a text without the key, its percent-encoded and JSON-escaped spellings included."""
@@ -39,7 +44,10 @@ class Secret:
     def _spellings(self) -> re.Pattern[str]:
         # either may have been encoded again: `%253D`, `\\u003d`; the longest spelling first: a `u` or `%` begins others
         return re.compile(
-            "".join(rf"(?:\\*u00(?i:{ord(each):02x})|%(?:25)*(?i:{ord(each):02x})|\\*{re.escape(each)})" for each in self.value)
+            "".join(
+                rf"(?:\\*u00(?i:{ord(each):02x})|%(?:25)*(?i:{ord(each):02x})|\\*{re.escape(each)})"
+                for each in self.value
+            )
         )
 
     @cached_property

@@ -80,7 +80,9 @@ Refused = dict[Channel, set[str]]
 class Requests:
     """The requests of one connection, opened at `now` (microseconds): one frame for all symbols of a channel."""
 
-    def __init__(self, feed: Feed, klines: Sequence[str], chance: random.Random, now: int, refused: Refused) -> None:
+    def __init__(
+        self, feed: Feed, klines: Sequence[str], chance: random.Random, now: int, refused: Refused
+    ) -> None:
         """`refused` is left out, and gets what the vendor refuses on this connection."""
         self.unanswered = 0
         """Requests whose answer has not come in time and that go out again, since someone took note of it."""
@@ -168,7 +170,9 @@ class Requests:
             channel = next(iter(self._added))
             frames.append(self._subscribe(channel, self._added.pop(channel), now, whole=False))
         self._slow = self._slow and now < self._ask_from
-        if now - max(life, self._pinged) >= (SLOW_PING_PERIOD if self._slow else PING_PERIOD) and self._budget.take(now):
+        if now - max(life, self._pinged) >= (
+            SLOW_PING_PERIOD if self._slow else PING_PERIOD
+        ) and self._budget.take(now):
             frames.append(Send("ping", b""))
             self._pinged = now
         return frames
@@ -177,7 +181,11 @@ class Requests:
         """Return the unsubscriptions that may be sent at `now`, so that the account's quota is free at once."""
         if not self._feed.symbols:
             return []
-        return [self._unsubscribe(channel, self._feed.symbols, now) for channel in self._channels if self._budget.take(now)]
+        return [
+            self._unsubscribe(channel, self._feed.symbols, now)
+            for channel in self._channels
+            if self._budget.take(now)
+        ]
 
     def change(self, feed: Feed) -> None:
         """Ask for the symbols that the feed has gained and no more for those it has lost; changes not sent yet are merged."""
@@ -185,11 +193,21 @@ class Requests:
         self._feed = feed
         # what is still to be unsubscribed once, and was not taken up again since
         unsent = self._removed if self._unasked else ()
-        self._removed = tuple(symbol for symbol in dict.fromkeys((*unsent, *before)) if symbol not in after)
-        self._unasked = [channel for channel in self._channels if channel not in self._wanted] if self._removed else []
+        self._removed = tuple(
+            symbol for symbol in dict.fromkeys((*unsent, *before)) if symbol not in after
+        )
+        self._unasked = (
+            [channel for channel in self._channels if channel not in self._wanted]
+            if self._removed
+            else []
+        )
         added = [symbol for symbol in after if symbol not in before]
         for channel in self._channels:
-            symbols = tuple(symbol for symbol in dict.fromkeys((*self._added.pop(channel, ()), *added)) if symbol in after)
+            symbols = tuple(
+                symbol
+                for symbol in dict.fromkeys((*self._added.pop(channel, ()), *added))
+                if symbol in after
+            )
             # a whole request that is still to be sent will have them
             if symbols and channel not in self._wanted:
                 self._added[channel] = symbols
@@ -219,7 +237,11 @@ class Requests:
         asked = self._asked.get(trace or "")
         if asked and asked.unsubscribes:
             before = self._removed if self._unasked else ()
-            self._removed = tuple(each for each in dict.fromkeys((*before, *asked.symbols)) if each not in self._feed.symbols)
+            self._removed = tuple(
+                each
+                for each in dict.fromkeys((*before, *asked.symbols))
+                if each not in self._feed.symbols
+            )
             if self._removed and asked.channel not in self._unasked:
                 self._unasked.append(asked.channel)
             self._unask_from = now + PATIENCE
@@ -227,9 +249,16 @@ class Requests:
         self._ask_from = now + PATIENCE
         if asked and not asked.whole:
             symbols = dict.fromkeys((*self._added.get(asked.channel, ()), *asked.symbols))
-            self._added[asked.channel] = tuple(symbol for symbol in symbols if symbol in self._feed.symbols)
+            self._added[asked.channel] = tuple(
+                symbol for symbol in symbols if symbol in self._feed.symbols
+            )
             return
-        refused = [asked.channel] if asked else [channel for channel in self._channels if channel not in self._acked] or self._channels
+        refused = (
+            [asked.channel]
+            if asked
+            else [channel for channel in self._channels if channel not in self._acked]
+            or self._channels
+        )
         self._acked.difference_update(refused)
         self._wanted += [channel for channel in refused if channel not in self._wanted]
 
@@ -241,7 +270,11 @@ class Requests:
         codes = ",".join(symbols)
         data: dict[str, Any] = {"codes": codes}
         if channel is Channel.KLINE:
-            data = {"arr": [{"type": KLINE_TYPES[interval], "codes": codes} for interval in self._klines]}
+            data = {
+                "arr": [
+                    {"type": KLINE_TYPES[interval], "codes": codes} for interval in self._klines
+                ]
+            }
         elif channel is Channel.TRADE and self._feed.business == "stock":
             data["includeTy"] = True
         return self._text(channel.subscribe, data, now, Asked(channel, symbols, whole))
@@ -250,13 +283,19 @@ class Requests:
         data = {"codes": ",".join(symbols)}
         if channel is Channel.KLINE:
             data["klineTypes"] = ",".join(str(KLINE_TYPES[interval]) for interval in self._klines)
-        return self._text(channel.unsubscribe, data, now, Asked(channel, symbols, unsubscribes=True))
+        return self._text(
+            channel.unsubscribe, data, now, Asked(channel, symbols, unsubscribes=True)
+        )
 
-    def _text(self, code: int, data: dict[str, Any] | None, now: int, asks: Asked | None = None) -> Send:
+    def _text(
+        self, code: int, data: dict[str, Any] | None, now: int, asks: Asked | None = None
+    ) -> Send:
         trace = f"{self._chance.getrandbits(48):012x}"
         if asks is not None:
             self._asked[trace] = asks
         if data is not None:
             # a heartbeat has no answer
             self._unanswered[trace] = now
-        return Send("text", orjson.dumps({"code": code, "trace": trace} | ({"data": data} if data else {})))
+        return Send(
+            "text", orjson.dumps({"code": code, "trace": trace} | ({"data": data} if data else {}))
+        )

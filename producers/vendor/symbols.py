@@ -59,7 +59,9 @@ class Feed:
     symbols: tuple[str, ...]
 
 
-def plan_feeds(symbols: Iterable[str], overrides: Mapping[str, str] | None = None, limit: int = MAX_SYMBOLS) -> list[Feed]:
+def plan_feeds(
+    symbols: Iterable[str], overrides: Mapping[str, str] | None = None, limit: int = MAX_SYMBOLS
+) -> list[Feed]:
     """Return the feeds for these symbols: one business each, at most `limit` symbols each, in the order given.
 
     A symbol named twice is taken once. Raises BadSymbols with every mistake.
@@ -84,12 +86,22 @@ def business_of(symbol: str, overrides: Mapping[str, str] | None = None) -> str:
     """Return the business that carries a symbol, by its suffix or pair; an override wins. Raises BadSymbol."""
     if _SYMBOL.fullmatch(symbol) is None:
         if _SYMBOL.fullmatch(symbol.strip().upper()):
-            raise BadSymbol(symbol, "is not in the vendor's spelling", f"write {symbol.strip().upper()}")
-        raise BadSymbol(symbol, "is no symbol", "write it as the vendor does, such as 00700.HK, AAPL.US, BTCUSDT or USDJPY")
+            raise BadSymbol(
+                symbol, "is not in the vendor's spelling", f"write {symbol.strip().upper()}"
+            )
+        raise BadSymbol(
+            symbol,
+            "is no symbol",
+            "write it as the vendor does, such as 00700.HK, AAPL.US, BTCUSDT or USDJPY",
+        )
     if overrides and symbol in overrides:
         business = overrides[symbol]
         if business not in BUSINESSES:
-            raise BadSymbol(symbol, f"is assigned to the unknown business {business!r}", f"choose one of {', '.join(BUSINESSES)}")
+            raise BadSymbol(
+                symbol,
+                f"is assigned to the unknown business {business!r}",
+                f"choose one of {', '.join(BUSINESSES)}",
+            )
         return business
     stem, point, suffix = symbol.rpartition(".")
     if not point:
@@ -102,7 +114,11 @@ def business_of(symbol: str, overrides: Mapping[str, str] | None = None) -> str:
         )
     digits = _DIGITS_OF_SUFFIX.get(suffix)
     if digits and not (stem.isdigit() and len(stem) == digits):
-        written = f"write {stem.zfill(digits)}.{suffix}" if stem.isdigit() and len(stem) < digits else "check the code"
+        written = (
+            f"write {stem.zfill(digits)}.{suffix}"
+            if stem.isdigit() and len(stem) < digits
+            else "check the code"
+        )
         raise BadSymbol(symbol, f"does not have the {digits} digits of a .{suffix} code", written)
     return _BUSINESS_OF_SUFFIX[suffix]
 

@@ -15,11 +15,19 @@ TIMEOUT = 10.0
 class NotApplied(RuntimeError):
     """The cluster lacks topics or schemas that a producer or a worker needs."""
 
-    def __init__(self, absent: Sequence[str], differing: Sequence[str], unregistered: Sequence[str]) -> None:
+    def __init__(
+        self, absent: Sequence[str], differing: Sequence[str], unregistered: Sequence[str]
+    ) -> None:
         facts = [f"no topic {', '.join(absent)}"] if absent else []
         facts += differing
-        facts += [f"the registry lacks this version's schema of {', '.join(unregistered)}"] if unregistered else []
-        super().__init__(f"{'; '.join(facts)}: run `infoway-streams topology apply` first, with the same settings as here")
+        facts += (
+            [f"the registry lacks this version's schema of {', '.join(unregistered)}"]
+            if unregistered
+            else []
+        )
+        super().__init__(
+            f"{'; '.join(facts)}: run `infoway-streams topology apply` first, with the same settings as here"
+        )
         self.absent = tuple(absent)
         self.differing = tuple(differing)
         self.unregistered = tuple(unregistered)
@@ -29,11 +37,15 @@ class TopicHidden(RuntimeError):
     """The broker does not show a topic to this client."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(f"the broker does not let this client see {topic}: allow its principal to DESCRIBE the topic")
+        super().__init__(
+            f"the broker does not let this client see {topic}: allow its principal to DESCRIBE the topic"
+        )
         self.topic = topic
 
 
-def require(admin: AdminClient, registry: Registry, writes: Iterable[Topic], reads: Iterable[Topic] = ()) -> dict[str, int]:
+def require(
+    admin: AdminClient, registry: Registry, writes: Iterable[Topic], reads: Iterable[Topic] = ()
+) -> dict[str, int]:
     """Return the id of the schema of each topic that is written, by the topic's full name; state topics have none.
 
     Raises NotApplied with everything that is missing, TopicHidden, RegistryError, and KafkaException where no broker answers.
@@ -64,7 +76,9 @@ def require(admin: AdminClient, registry: Registry, writes: Iterable[Topic], rea
 def described(admin: AdminClient, names: Iterable[str]) -> Mapping[str, TopicDescription]:
     """Return those of the topics that exist; asks for no others. Raises TopicHidden, and KafkaException where no broker answers."""
     found: dict[str, TopicDescription] = {}
-    for name, future in admin.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT).items():
+    for name, future in admin.describe_topics(
+        TopicCollection(list(names)), request_timeout=TIMEOUT
+    ).items():
         try:
             found[name] = future.result()
         except KafkaException as error:

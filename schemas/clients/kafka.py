@@ -57,8 +57,12 @@ class Security:
         """Read the variables of VARIABLES; raises SecurityError."""
         mistakes: list[str] = []
         found = cls(
-            protocol=_one_of(PROTOCOLS, "INFOWAY_SECURITY_PROTOCOL", environment, "PLAINTEXT", mistakes),
-            mechanism=_one_of(MECHANISMS, "INFOWAY_SASL_MECHANISM", environment, "SCRAM-SHA-512", mistakes),
+            protocol=_one_of(
+                PROTOCOLS, "INFOWAY_SECURITY_PROTOCOL", environment, "PLAINTEXT", mistakes
+            ),
+            mechanism=_one_of(
+                MECHANISMS, "INFOWAY_SASL_MECHANISM", environment, "SCRAM-SHA-512", mistakes
+            ),
             username=environment.get("INFOWAY_SASL_USERNAME", ""),
             password=_secret("INFOWAY_SASL_PASSWORD", environment, mistakes),
             authorities=environment.get("INFOWAY_TLS_CA", ""),
@@ -69,18 +73,27 @@ class Security:
         if found.protocol.startswith("SASL_"):
             mistakes += [
                 f"{name} is not set, and INFOWAY_SECURITY_PROTOCOL is {found.protocol}"
-                for name, value in (("INFOWAY_SASL_USERNAME", found.username), ("INFOWAY_SASL_PASSWORD", found.password))
+                for name, value in (
+                    ("INFOWAY_SASL_USERNAME", found.username),
+                    ("INFOWAY_SASL_PASSWORD", found.password),
+                )
                 if not value and not any(name in mistake for mistake in mistakes)
             ]
         elif found.password:
-            mistakes.append(f"INFOWAY_SASL_PASSWORD is set, and INFOWAY_SECURITY_PROTOCOL={found.protocol} would not use it: set SASL_SSL")
+            mistakes.append(
+                f"INFOWAY_SASL_PASSWORD is set, and INFOWAY_SECURITY_PROTOCOL={found.protocol} would not use it: set SASL_SSL"
+            )
         if found.registry_token and found.registry_username:
-            mistakes.append("both INFOWAY_REGISTRY_TOKEN and INFOWAY_REGISTRY_USERNAME are set: choose one")
+            mistakes.append(
+                "both INFOWAY_REGISTRY_TOKEN and INFOWAY_REGISTRY_USERNAME are set: choose one"
+            )
         if found.authorities:
             try:
                 found.tls()
             except OSError as error:  # what ssl raises is one
-                mistakes.append(f"INFOWAY_TLS_CA={found.authorities}: no certificates (PEM) can be read from it: {error}")
+                mistakes.append(
+                    f"INFOWAY_TLS_CA={found.authorities}: no certificates (PEM) can be read from it: {error}"
+                )
         if mistakes:
             raise SecurityError("; ".join(mistakes))
         return found
@@ -91,7 +104,11 @@ class Security:
             return {}
         settings = {"security.protocol": self.protocol}
         if self.protocol.startswith("SASL_"):
-            settings |= {"sasl.mechanism": self.mechanism, "sasl.username": self.username, "sasl.password": self.password}
+            settings |= {
+                "sasl.mechanism": self.mechanism,
+                "sasl.username": self.username,
+                "sasl.password": self.password,
+            }
         if self.authorities and self.protocol.endswith("SSL"):
             settings["ssl.ca.location"] = self.authorities
         return settings
@@ -103,17 +120,29 @@ class Security:
 
 def security_of(bootstrap: str, environment: Mapping[str, str] = os.environ) -> Security:
     """Return the settings for these brokers: none where the environment names others. Raises SecurityError."""
-    return Security.from_environment(environment) if environment.get("INFOWAY_BOOTSTRAP") == bootstrap else Security()
+    return (
+        Security.from_environment(environment)
+        if environment.get("INFOWAY_BOOTSTRAP") == bootstrap
+        else Security()
+    )
 
 
 def security_of_registry(url: str, environment: Mapping[str, str] = os.environ) -> Security:
     """Return the settings for this registry: none where the environment names another. Raises SecurityError."""
-    return Security.from_environment(environment) if environment.get("INFOWAY_REGISTRY", "").rstrip("/") == url.rstrip("/") else Security()
+    return (
+        Security.from_environment(environment)
+        if environment.get("INFOWAY_REGISTRY", "").rstrip("/") == url.rstrip("/")
+        else Security()
+    )
 
 
 def client(bootstrap: str) -> dict[str, Any]:
     """Return where every client of Kafka begins: the brokers' addresses, and what security they ask for. Raises SecurityError."""
-    return {"bootstrap.servers": bootstrap, "error_cb": _refusals(), **security_of(bootstrap).kafka()}
+    return {
+        "bootstrap.servers": bootstrap,
+        "error_cb": _refusals(),
+        **security_of(bootstrap).kafka(),
+    }
 
 
 def _refusals() -> Callable[[KafkaError], None]:
@@ -121,21 +150,36 @@ def _refusals() -> Callable[[KafkaError], None]:
     told: set[str] = set()
 
     def tell(error: KafkaError) -> None:
-        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) or _HANDSHAKE.search(error.str()):
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) or _HANDSHAKE.search(
+            error.str()
+        ):
             text = re.sub(r" \(after .*", "", error.str())
             if text not in told:
                 told.add(text)
-                _log.error("a broker refuses this client: %s: see INFOWAY_SECURITY_PROTOCOL, INFOWAY_SASL_USERNAME, INFOWAY_TLS_CA", text)
+                _log.error(
+                    "a broker refuses this client: %s: see INFOWAY_SECURITY_PROTOCOL, INFOWAY_SASL_USERNAME, INFOWAY_TLS_CA",
+                    text,
+                )
 
     return tell
 
 
 def without(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without these settings: for processes that work on other brokers."""
-    return {name: value for name, value in environment.items() if name.removesuffix("_FILE") not in VARIABLES}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.removesuffix("_FILE") not in VARIABLES
+    }
 
 
-def _one_of(values: tuple[str, ...], name: str, environment: Mapping[str, str], default: str, mistakes: list[str]) -> str:
+def _one_of(
+    values: tuple[str, ...],
+    name: str,
+    environment: Mapping[str, str],
+    default: str,
+    mistakes: list[str],
+) -> str:
     value = environment.get(name) or default
     if value not in values:
         mistakes.append(f"{name}={value!r}: one of {', '.join(values)}")
@@ -150,5 +194,7 @@ def _secret(name: str, environment: Mapping[str, str], mistakes: list[str]) -> s
     try:
         return Path(path).read_text().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        mistakes.append(f"{name}_FILE={path}: {getattr(error, 'strerror', None) or 'no text'}: name a file with the secret alone")
+        mistakes.append(
+            f"{name}_FILE={path}: {getattr(error, 'strerror', None) or 'no text'}: name a file with the secret alone"
+        )
         return ""

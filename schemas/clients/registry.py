@@ -30,8 +30,16 @@ class Registry:
         self._schemas: dict[int, Schema] = {}
         # trust_env off: a proxy of the environment must not stand before a registry on loopback
         security = security_of_registry(self.url)
-        verify = security.tls() if self.url.startswith("https:") else False  # the system's certificates take 0.1 s to read
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not _is_local(url), auth=_auth(security), verify=verify)
+        verify = (
+            security.tls() if self.url.startswith("https:") else False
+        )  # the system's certificates take 0.1 s to read
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout,
+            trust_env=not _is_local(url),
+            auth=_auth(security),
+            verify=verify,
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -84,14 +92,22 @@ class Registry:
 
     def refusal(self, subject: str, schema: Schema) -> str | None:
         """Return why the subject's compatibility level forbids the schema, as far as the registry says; None where it may be registered."""
-        answer = self._call("POST", f"/compatibility/subjects/{subject}/versions?verbose=true", _body(schema))
-        return None if answer["is_compatible"] else " ".join(answer.get("messages") or ("incompatible with an earlier version",))
+        answer = self._call(
+            "POST", f"/compatibility/subjects/{subject}/versions?verbose=true", _body(schema)
+        )
+        return (
+            None
+            if answer["is_compatible"]
+            else " ".join(answer.get("messages") or ("incompatible with an earlier version",))
+        )
 
     def schema(self, schema_id: int) -> Schema:
         """Return the schema of an id; raises UnknownSchema where the registry does not know it."""
         # an id never changes its meaning: the readers of all topics of a worker ask once for what they share
         if schema_id not in self._schemas:
-            self._schemas[schema_id] = json.loads(self._call("GET", f"/schemas/ids/{schema_id}", None)["schema"])
+            self._schemas[schema_id] = json.loads(
+                self._call("GET", f"/schemas/ids/{schema_id}", None)["schema"]
+            )
         return self._schemas[schema_id]
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
@@ -103,9 +119,13 @@ class Registry:
             ) from error
         said = " ".join(response.text.split())[:300]
         if response.status_code == httpx.codes.CONFLICT:
-            raise RegistryError(f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {said}")
+            raise RegistryError(
+                f"the schema registry refused {path}: incompatible with the subject's earlier schemas: {said}"
+            )
         if response.status_code == httpx.codes.NOT_FOUND and _error_code(response) in _ABSENT:
-            raise UnknownSchema(f"the schema registry at {self.url} knows no {path.removeprefix('/')}")
+            raise UnknownSchema(
+                f"the schema registry at {self.url} knows no {path.removeprefix('/')}"
+            )
         if response.status_code == httpx.codes.NOT_FOUND and _error_code(response) is None:
             raise self._elsewhere(response, method, path)
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
@@ -114,7 +134,9 @@ class Registry:
                 "check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN, and what they are allowed"
             )
         if response.is_error:
-            raise RegistryError(f"the schema registry answered {response.status_code} to {method} {path}: {said}")
+            raise RegistryError(
+                f"the schema registry answered {response.status_code} to {method} {path}: {said}"
+            )
         try:
             return response.json()
         except ValueError as error:
@@ -130,7 +152,11 @@ class Registry:
 def _auth(security: Security) -> httpx.Auth | None:
     if security.registry_token:
         return _Bearer(security.registry_token)
-    return httpx.BasicAuth(security.registry_username, security.registry_password) if security.registry_username else None
+    return (
+        httpx.BasicAuth(security.registry_username, security.registry_password)
+        if security.registry_username
+        else None
+    )
 
 
 class _Bearer(httpx.Auth):

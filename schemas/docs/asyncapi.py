@@ -8,11 +8,23 @@ from infra.contract.fields import doc_parts
 from infra.contract.pages import is_raw, kinds_of, page_name, plain_name
 from schemas.control import HEADERS, KINDS
 from schemas.registry import COMPATIBILITY
-from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topic, contract, load_example, load_schema, placeholders
+from schemas.topics import (
+    DEFAULT_INTERVALS,
+    DEFAULT_WINDOWS,
+    Topic,
+    contract,
+    load_example,
+    load_schema,
+    placeholders,
+)
 
 AVRO = "application/vnd.apache.avro;version=1.9.0"
 KAFKA_BINDING = "0.5.0"
-_VALUES = {"interval": DEFAULT_INTERVALS, "window": DEFAULT_WINDOWS, "activity": ("tick-1000", "volume-50000", "turnover-1000000")}
+_VALUES = {
+    "interval": DEFAULT_INTERVALS,
+    "window": DEFAULT_WINDOWS,
+    "activity": ("tick-1000", "volume-50000", "turnover-1000000"),
+}
 
 Node = dict[str, Any]
 
@@ -39,7 +51,12 @@ def document() -> Node:
                 "host": "{bootstrap}",
                 "protocol": "kafka",
                 "description": "The cluster of the deployment; INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY name it and its schema registry.",
-                "variables": {"bootstrap": {"default": "localhost:9094", "description": "host:port of a broker"}},
+                "variables": {
+                    "bootstrap": {
+                        "default": "localhost:9094",
+                        "description": "host:port of a broker",
+                    }
+                },
                 "bindings": {
                     "kafka": {
                         "schemaRegistryUrl": "http://localhost:8080/apis/ccompat/v7",
@@ -71,11 +88,18 @@ def _control_name(kind: str) -> str:
 
 def _messages(topic: Topic) -> list[str]:
     assert topic.schema is not None
-    return [load_schema(topic.schema)["name"], *(map(_control_name, kinds_of(topic)) if is_raw(topic) else ())]
+    return [
+        load_schema(topic.schema)["name"],
+        *(map(_control_name, kinds_of(topic)) if is_raw(topic) else ()),
+    ]
 
 
 def _channel(topic: Topic) -> Node:
-    config: Node = {name: value for name, value in topic.config.items() if name not in ("cleanup.policy", "retention.ms")}
+    config: Node = {
+        name: value
+        for name, value in topic.config.items()
+        if name not in ("cleanup.policy", "retention.ms")
+    }
     config["cleanup.policy"] = [topic.config["cleanup.policy"]]
     config["retention.ms"] = int(topic.config["retention.ms"])
     channel: Node = {
@@ -84,7 +108,13 @@ def _channel(topic: Topic) -> Node:
         "description": topic.description,
         "servers": [{"$ref": "#/servers/cluster"}],
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _messages(topic)},
-        "bindings": {"kafka": {"partitions": topic.partitions, "topicConfiguration": config, "bindingVersion": KAFKA_BINDING}},
+        "bindings": {
+            "kafka": {
+                "partitions": topic.partitions,
+                "topicConfiguration": config,
+                "bindingVersion": KAFKA_BINDING,
+            }
+        },
         "x-page": f"topics/{page_name(topic)}",
         "x-subject": topic.subject,
         "x-compatibility": COMPATIBILITY,
@@ -110,7 +140,9 @@ def _operations(topic: Topic) -> Iterator[tuple[str, Node]]:
                 "channel": {"$ref": f"#/channels/{channel}"},
                 "summary": f"{component} {'write' if action == 'send' else 'read'} {topic.name}",
                 "tags": [{"name": component}],
-                "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in _messages(topic)],
+                "messages": [
+                    {"$ref": f"#/channels/{channel}/messages/{name}"} for name in _messages(topic)
+                ],
             },
         )
 
@@ -142,7 +174,10 @@ def _control(kind: str) -> Node:
     properties: Node = {}
     for header in borne:
         meaning, unit, _ = doc_parts(header.doc)
-        properties[header.name] = {"type": "string", "description": f"{meaning}{f' Unit: {unit}.' if unit else ''}"}
+        properties[header.name] = {
+            "type": "string",
+            "description": f"{meaning}{f' Unit: {unit}.' if unit else ''}",
+        }
         if header.name == "control":
             properties[header.name]["const"] = kind
         elif unit:
@@ -151,7 +186,11 @@ def _control(kind: str) -> Node:
         "name": _control_name(kind),
         "title": f"Control record {kind}",
         "summary": KINDS[kind],  # type: ignore[index]
-        "headers": {"type": "object", "properties": properties, "required": [header.name for header in borne if kind in header.always]},
+        "headers": {
+            "type": "object",
+            "properties": properties,
+            "required": [header.name for header in borne if kind in header.always],
+        },
         "payload": {"type": "null"},
         "bindings": {"kafka": {"key": _control_key(kind), "bindingVersion": KAFKA_BINDING}},
     }
@@ -161,5 +200,8 @@ def _control_key(kind: str) -> Node:
     if kind == "mark":
         return {"type": "null", "description": "No key: it is written to an explicit partition."}
     if kind == "gap":
-        return {"type": ["string", "null"], "description": "The symbol, UTF-8; none where all of the feed in the partition is meant."}
+        return {
+            "type": ["string", "null"],
+            "description": "The symbol, UTF-8; none where all of the feed in the partition is meant.",
+        }
     return {"type": "string", "description": "The symbol, UTF-8."}

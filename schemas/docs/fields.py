@@ -10,7 +10,9 @@ from typing import Any
 
 from schemas.wire import Schema
 
-_DOC = re.compile(r"(?P<meaning>.*?)(?: Unit: (?P<unit>.+?)\.)?(?: Null: (?P<null>.+)\.)?", re.DOTALL)
+_DOC = re.compile(
+    r"(?P<meaning>.*?)(?: Unit: (?P<unit>.+?)\.)?(?: Null: (?P<null>.+)\.)?", re.DOTALL
+)
 _MEASURED = {"int", "long", "float", "double", "decimal", "date"}
 
 
@@ -35,7 +37,9 @@ def fields_of(schema: Schema, prefix: str = "") -> Iterator[Field]:
         meaning, unit, null = doc_parts(field.get("doc", ""))
         branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
         numbers = any(_measured(branch) for branch in branches) or "decimal string" in meaning
-        yield Field(path, type_text(field["type"]), meaning, unit, null, "null" in branches, numbers)
+        yield Field(
+            path, type_text(field["type"]), meaning, unit, null, "null" in branches, numbers
+        )
         for record, inner in _records(field["type"], path):
             yield from fields_of(record, f"{inner}.")
 
@@ -78,4 +82,6 @@ def _records(avro_type: Any, path: str) -> Iterator[tuple[Schema, str]]:
         if avro_type["type"] == "record":
             yield avro_type, path
         elif avro_type["type"] in ("array", "map"):
-            yield from _records(avro_type["items" if avro_type["type"] == "array" else "values"], f"{path}[]")
+            yield from _records(
+                avro_type["items" if avro_type["type"] == "array" else "values"], f"{path}[]"
+            )

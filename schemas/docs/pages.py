@@ -51,7 +51,10 @@ def kinds_of(topic: Topic) -> list[Kind]:
 
 def index() -> str:
     """Return the list of topics."""
-    rows = [(f"[`{topic.name}`]({page_name(topic)})", topic.owner, topic.description) for topic in contract()]
+    rows = [
+        (f"[`{topic.name}`]({page_name(topic)})", topic.owner, topic.description)
+        for topic in contract()
+    ]
     return "\n".join(
         [
             NOTICE,
@@ -87,24 +90,43 @@ def _facts(topic: Topic) -> list[str]:
     )
     readers = ", ".join(topic.consumers) or "none"
     places = "; ".join(f"{owner}: {_PLACE[owner]}" for owner in topic.owner.split(", "))
-    rows = [(f"`{{{name}}}`", meaning) for name, meaning in placeholders().items() if f"{{{name}}}" in topic.name]
+    rows = [
+        (f"`{{{name}}}`", meaning)
+        for name, meaning in placeholders().items()
+        if f"{{{name}}}" in topic.name
+    ]
     rows += [
         ("key", f"{topic.key}, UTF-8" if topic.schema is not None else topic.key),
         ("partitions", f"{topic.partitions}; {places}"),
         ("cleanup", days),
         ("other settings", ", ".join(f"`{name}={value}`" for name, value in config.items())),
         ("written by", topic.owner),
-        ("read by", f"{readers}; your services" if topic.schema is not None else f"{readers}; no contract: read it nowhere else"),
+        (
+            "read by",
+            f"{readers}; your services"
+            if topic.schema is not None
+            else f"{readers}; no contract: read it nowhere else",
+        ),
     ]
     if topic.schema is not None:
-        rows.append(("value", f"Avro in Confluent's wire format; subject `{topic.subject}`, compatibility `{COMPATIBILITY}`"))
-        rows.append(("schema", f"[`schemas/{topic.schema}.avsc`](../../schemas/{topic.schema}.avsc)"))
+        rows.append(
+            (
+                "value",
+                f"Avro in Confluent's wire format; subject `{topic.subject}`, compatibility `{COMPATIBILITY}`",
+            )
+        )
+        rows.append(
+            ("schema", f"[`schemas/{topic.schema}.avsc`](../../schemas/{topic.schema}.avsc)")
+        )
     return _table(("", ""), rows)
 
 
 def _record(name: str) -> list[str]:
     schema = load_schema(name)
-    rows = [(f"`{field.path}`", field.type, field.unit, field.meaning, field.null) for field in fields_of(schema)]
+    rows = [
+        (f"`{field.path}`", field.type, field.unit, field.meaning, field.null)
+        for field in fields_of(schema)
+    ]
     return [
         "",
         f"## {schema['name']}",
@@ -126,7 +148,10 @@ def _controls(present: Sequence[Kind]) -> list[str]:
     headers = []
     for header in HEADERS:
         meaning, unit, _ = doc_parts(header.doc)
-        always, where_known = ([kind for kind in borne if kind in present] for borne in (header.always, header.where_known))
+        always, where_known = (
+            [kind for kind in borne if kind in present]
+            for borne in (header.always, header.where_known)
+        )
         if always or where_known:
             names = ", ".join(always) if len(always) < len(present) else "all"
             headers.append((f"`{header.name}`", unit, meaning, names, ", ".join(where_known)))

@@ -44,11 +44,16 @@ TIME = b"1722902400000"
 def main() -> None:
     """Print the figures."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rate", type=int, default=20_000, help="frames a second that the server sends")
+    options.add_argument(
+        "--rate", type=int, default=20_000, help="frames a second that the server sends"
+    )
     options.add_argument("--seconds", type=float, default=15.0)
     chosen = options.parse_args()
     known = stages()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, deployed(Topology("ingest."), Path(folder)) as deployment:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        deployed(Topology("ingest."), Path(folder)) as deployment,
+    ):
         through_socket(deployment, Path(folder) / "spool", chosen.rate, chosen.seconds, known)
 
 
@@ -56,10 +61,26 @@ def frames() -> list[bytes]:
     """Return a trade and a book of each symbol."""
     found: list[bytes] = []
     for number, symbol in enumerate(SYMBOLS):
-        trade = {"s": symbol, "t": int(TIME), "p": f"{61800 + number}.30", "v": "0.512", "vw": f"{31641.6 + number}", "td": 1 + number % 2}
-        sides = [[[f"{61800 + way * level}.10" for level in range(10)], [f"{level + 1}.125" for level in range(10)]] for way in (1, -1)]
+        trade = {
+            "s": symbol,
+            "t": int(TIME),
+            "p": f"{61800 + number}.30",
+            "v": "0.512",
+            "vw": f"{31641.6 + number}",
+            "td": 1 + number % 2,
+        }
+        sides = [
+            [
+                [f"{61800 + way * level}.10" for level in range(10)],
+                [f"{level + 1}.125" for level in range(10)],
+            ]
+            for way in (1, -1)
+        ]
         book = {"s": symbol, "t": int(TIME), "a": sides[0], "b": sides[1]}
-        found += [orjson.dumps({"code": 10002, "data": trade}), orjson.dumps({"code": 10005, "data": book})]
+        found += [
+            orjson.dumps({"code": 10002, "data": trade}),
+            orjson.dumps({"code": 10005, "data": book}),
+        ]
     return found
 
 
@@ -70,19 +91,28 @@ def stages() -> float:
     core = protocol({"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6})
     core.connected(int(TIME) * 1000)
     records: list[Record] = []
-    encoders = {f"infoway.raw.{name}": compile_encoder(load_schema(f"raw_{name}"), 1) for name in ("trade", "depth")}
+    encoders = {
+        f"infoway.raw.{name}": compile_encoder(load_schema(f"raw_{name}"), 1)
+        for name in ("trade", "depth")
+    }
 
     def take() -> None:
         for number in range(count):
             outputs = core.receive(sent[number % len(sent)], int(TIME) * 1000 + number)
             records.extend(output for output in outputs if isinstance(output, Record))
 
-    timed("read a frame", count, lambda: [read_frame(sent[number % len(sent)], latest, False) for number in range(count)])
+    timed(
+        "read a frame",
+        count,
+        lambda: [read_frame(sent[number % len(sent)], latest, False) for number in range(count)],
+    )
     core_us = timed("the whole protocol core", count, take)
     return core_us + timed(
         "encode the record",
         len(records),
-        lambda: [encoders[record.topic](*record.fields) for record in records if record.topic in encoders],
+        lambda: [
+            encoders[record.topic](*record.fields) for record in records if record.topic in encoders
+        ],
     )
 
 
@@ -102,21 +132,44 @@ def shown(stage: str, us: float) -> float:
 def protocol(partitions: dict[str, int]) -> FeedProtocol:
     """Return a feed of all symbols."""
     feed = Feed("crypto-1", "crypto", SYMBOLS)
-    return FeedProtocol(feed, FeedSettings("simulated", klines=()), partitions, FeedCounters(feed.name), random.Random(1))
+    return FeedProtocol(
+        feed,
+        FeedSettings("simulated", klines=()),
+        partitions,
+        FeedCounters(feed.name),
+        random.Random(1),
+    )
 
 
-def through_socket(deployment: Deployment, spool: Path, rate: int, seconds: float, known: float) -> None:
+def through_socket(
+    deployment: Deployment, spool: Path, rate: int, seconds: float, known: float
+) -> None:
     """Print what one feed holds, from the socket to the broker; `known` are microseconds a frame of the core and the encoder."""
     ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve_frames, args=(theirs, rate, seconds), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve_frames, args=(theirs, rate, seconds), daemon=True
+    )
     server.start()
     producer, stop = open_producer(deployment.bootstrap), threading.Event()
     publisher = TimedPublisher(
-        rate, producer, deployment.topology, deployment.schema_ids, stop, open_backlog(deployment, "simulated", spool, {})
+        rate,
+        producer,
+        deployment.topology,
+        deployment.schema_ids,
+        stop,
+        open_backlog(deployment, "simulated", spool, {}),
     )
     core = protocol(raw_partitions(producer, deployment.topology, deployment.bootstrap))
     feed = threading.Thread(
-        target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{ours.recv()}/ws", "k"), publisher, stop, random.Random(1)), daemon=True
+        target=run_feed,
+        args=(
+            core,
+            Endpoint(f"ws://127.0.0.1:{ours.recv()}/ws", "k"),
+            publisher,
+            stop,
+            random.Random(1),
+        ),
+        daemon=True,
     )
     spare_full_collections()
     feed.start()
@@ -132,11 +185,17 @@ def through_socket(deployment: Deployment, spool: Path, rate: int, seconds: floa
     server.join(5)
     delays = sorted(publisher.delays)
     done = core.counters.acknowledged
-    print(f"sent {sent:,} frames at {sent / seconds:,.0f}/s; {done:,} acknowledged in {taken:.1f} s: {done / taken:,.0f} frames/s")
+    print(
+        f"sent {sent:,} frames at {sent / seconds:,.0f}/s; {done:,} acknowledged in {taken:.1f} s: {done / taken:,.0f} frames/s"
+    )
     shown("socket, Kafka client, queues", cpu / done * 1e6 - known)
-    print(f"producer process: {done / cpu:,.0f} frames a CPU-second, {cpu / taken:.0%} of a core, librdkafka's threads included")
+    print(
+        f"producer process: {done / cpu:,.0f} frames a CPU-second, {cpu / taken:.0%} of a core, librdkafka's threads included"
+    )
     half, most = (delays[int(len(delays) * share)] for share in (0.5, 0.99))
-    print(f"socket to acknowledgement: p50 {half:.0f} ms, p99 {most:.0f} ms ({len(delays):,} timed)")
+    print(
+        f"socket to acknowledgement: p50 {half:.0f} ms, p99 {most:.0f} ms ({len(delays):,} timed)"
+    )
 
 
 class TimedPublisher(Publisher):
@@ -163,7 +222,10 @@ class TimedPublisher(Publisher):
 
 def serve_frames(tell: Connection, rate: int, seconds: float) -> None:
     """Send frames at an even rate to the one client that comes, then tell how many."""
-    templates = [(_head(len(frame)) + frame[: frame.index(TIME)], frame[frame.index(TIME) + len(TIME) :]) for frame in frames()]
+    templates = [
+        (_head(len(frame)) + frame[: frame.index(TIME)], frame[frame.index(TIME) + len(TIME) :])
+        for frame in frames()
+    ]
 
     def converse(client: ServerConnection) -> None:
         for ack in (10001, 10004):
@@ -175,7 +237,10 @@ def serve_frames(tell: Connection, rate: int, seconds: float) -> None:
             due = int(passed * rate) - sent
             stamp = b"%d" % (time.time_ns() // 1_000_000)
             client.socket.sendall(
-                b"".join(head + stamp + tail for head, tail in (templates[(sent + n) % len(templates)] for n in range(due)))
+                b"".join(
+                    head + stamp + tail
+                    for head, tail in (templates[(sent + n) % len(templates)] for n in range(due))
+                )
             )
             sent += due
             time.sleep(TICK)

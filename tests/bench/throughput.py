@@ -52,8 +52,23 @@ def preload(count: int) -> list[tuple[str, bytes]]:
         prices[place] += drawn.randrange(-3, 4)
         symbol, time_ms = f"C{place:02d}USDT", START + number * 5
         price, volume = f"{prices[place] / 100:.2f}", f"{drawn.randrange(1, 99_999) / 1000:.3f}"
-        envelope = ("crypto", "crypto-1", "crypto-1-1", number + 1, (time_ms + 40) * 1000, "simulated", None)
-        values.append((symbol, encode(symbol, time_ms, price, volume, None, 1 + number % 2, None, False, *envelope)))
+        envelope = (
+            "crypto",
+            "crypto-1",
+            "crypto-1-1",
+            number + 1,
+            (time_ms + 40) * 1000,
+            "simulated",
+            None,
+        )
+        values.append(
+            (
+                symbol,
+                encode(
+                    symbol, time_ms, price, volume, None, 1 + number % 2, None, False, *envelope
+                ),
+            )
+        )
     return values
 
 
@@ -65,10 +80,17 @@ def stages(values: list[tuple[str, bytes]]) -> None:
     trades: list[Trade] = []
     rows: list[tuple[str, str, tuple[object, ...]]] = []
     timed("decode Avro", len(values), lambda: raw.extend(decode(value) for _, value in values))
-    timed("read numbers", len(values), lambda: trades.extend(trade_of(offset, record) for offset, record in enumerate(raw)))
+    timed(
+        "read numbers",
+        len(values),
+        lambda: trades.extend(trade_of(offset, record) for offset, record in enumerate(raw)),
+    )
     calendars = Calendars()
     core = 0.0
-    for computation in (Vwap(names.windows, calendars, EventTime()), Bars(names.intervals, calendars, EventTime())):
+    for computation in (
+        Vwap(names.windows, calendars, EventTime()),
+        Bars(names.intervals, calendars, EventTime()),
+    ):
         state = computation.load(0, {})
 
         def run(computation: object = computation, state: object = state) -> None:
@@ -77,9 +99,15 @@ def stages(values: list[tuple[str, bytes]]) -> None:
                 list(computation.dirty(state))  # type: ignore[attr-defined]
 
         core += timed(f"compute {computation.name}", len(values), run)
-    print(f"the pure core alone, default outputs: {1e6 / core:,.0f} trades a CPU-second", flush=True)
+    print(
+        f"the pure core alone, default outputs: {1e6 / core:,.0f} trades a CPU-second", flush=True
+    )
     per_trade = f"{len(rows) / len(values):.2f}"
-    timed(f"encode {per_trade} records", len(values), lambda: [outputs.encode(name, 0, key, row, "") for name, key, row in rows])
+    timed(
+        f"encode {per_trade} records",
+        len(values),
+        lambda: [outputs.encode(name, 0, key, row, "") for name, key, row in rows],
+    )
 
 
 def timed(stage: str, count: int, work: Callable[[], object]) -> float:
@@ -94,7 +122,10 @@ def timed(stage: str, count: int, work: Callable[[], object]) -> float:
 def through_kafka(values: list[tuple[str, bytes]]) -> None:
     """Print the rate of one worker from a preloaded topic."""
     names = Topology("bench.")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, deployed(names, Path(folder)) as deployment:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        deployed(names, Path(folder)) as deployment,
+    ):
         send(deployment, values)
         source = names.name("infoway.raw.trade")
         lag = Lag(deployment.bootstrap, "bench.infoway-processors", [source])
@@ -102,27 +133,41 @@ def through_kafka(values: list[tuple[str, bytes]]) -> None:
             while (left := lag()) > len(values) * 0.95:
                 supervisor.check()
                 time.sleep(0.02)
-            worker = psutil.Process(next(slot.process.pid for slot in supervisor._slots if slot.process is not None))
+            worker = psutil.Process(
+                next(slot.process.pid for slot in supervisor._slots if slot.process is not None)
+            )
             began, cpu, first = time.monotonic(), sum(worker.cpu_times()[:2]), left
             while (left := lag()) > 0:
                 supervisor.check()
                 time.sleep(0.02)
             seconds, cpu_seconds = time.monotonic() - began, sum(worker.cpu_times()[:2]) - cpu
             memory = worker.memory_info().rss / 2**20
-        written = sum(1 for topic in names.derived() for _ in read_to_end(deployment.bootstrap, topic.name))
+        written = sum(
+            1 for topic in names.derived() for _ in read_to_end(deployment.bootstrap, topic.name)
+        )
     share = first / len(values)  # of the work that fell into the measured time
-    print(f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a CPU-second; {memory:.0f} MiB resident")
-    print(f"            {written * share / seconds:,.0f} records/s out, {written * share / cpu_seconds:,.0f} records a CPU-second")
+    print(
+        f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a CPU-second; {memory:.0f} MiB resident"
+    )
+    print(
+        f"            {written * share / seconds:,.0f} records/s out, {written * share / cpu_seconds:,.0f} records a CPU-second"
+    )
 
 
 def send(deployment: Deployment, values: list[tuple[str, bytes]]) -> None:
     """Fill the raw topic."""
-    schema_id = deployment.schema_ids[deployment.topology.name("infoway.raw.trade")].to_bytes(4, "big")
+    schema_id = deployment.schema_ids[deployment.topology.name("infoway.raw.trade")].to_bytes(
+        4, "big"
+    )
     producer = open_producer(deployment.bootstrap)
     for key, value in values:
         while True:
             try:
-                producer.produce(deployment.topology.name("infoway.raw.trade"), b"\0" + schema_id + value[5:], key)
+                producer.produce(
+                    deployment.topology.name("infoway.raw.trade"),
+                    b"\0" + schema_id + value[5:],
+                    key,
+                )
                 break
             except BufferError:
                 producer.poll(0.1)

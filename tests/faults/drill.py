@@ -24,9 +24,20 @@ class Fleet:
     """Workers in slots; each starts again in its slot with the transactional id of its predecessor."""
 
     def __init__(
-        self, bootstrap: str, group: str, directory: Path, partitions: int, pipeline: Callable[[str], Pipeline], **settings: object
+        self,
+        bootstrap: str,
+        group: str,
+        directory: Path,
+        partitions: int,
+        pipeline: Callable[[str], Pipeline],
+        **settings: object,
     ) -> None:
-        self.bootstrap, self.group, self.directory, self.partitions = bootstrap, group, directory, partitions
+        self.bootstrap, self.group, self.directory, self.partitions = (
+            bootstrap,
+            group,
+            directory,
+            partitions,
+        )
         self.pipeline = pipeline(group)
         settings["pipeline"] = pipeline.__name__
         self.settings = {f"DRILL_{name.upper()}": str(value) for name, value in settings.items()}
@@ -34,7 +45,13 @@ class Fleet:
         self.events: Counter[str] = Counter()
         self._started = 0
         topics = self.pipeline.topics().items()
-        create_topics(bootstrap, [NewTopic(name, partitions, 1, config=COMPACTED if compacted else {}) for name, compacted in topics])
+        create_topics(
+            bootstrap,
+            [
+                NewTopic(name, partitions, 1, config=COMPACTED if compacted else {})
+                for name, compacted in topics
+            ],
+        )
 
     def start(self, slot: str, **settings: object) -> None:
         self._started += 1
@@ -51,7 +68,11 @@ class Fleet:
         }
         with (self.directory / f"{slot}.log").open("ab") as output:
             self.workers[slot] = subprocess.Popen(
-                [sys.executable, str(HERE / "worker.py")], env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output
+                [sys.executable, str(HERE / "worker.py")],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
             )
 
     def log(self, slot: str) -> str:
@@ -61,7 +82,13 @@ class Fleet:
     def stopped(self, slot: str) -> bool:
         """Whether the worker was stopped by a signal and waits for SIGCONT."""
         try:
-            return Path(f"/proc/{self.workers[slot].pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+            return (
+                Path(f"/proc/{self.workers[slot].pid}/stat")
+                .read_text()
+                .rsplit(")", 1)[1]
+                .split()[0]
+                == "T"
+            )
         except FileNotFoundError:
             return False
 
@@ -91,12 +118,17 @@ class Load:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.producer = ck.Producer({"bootstrap.servers": fleet.bootstrap, "linger.ms": 5, "enable.idempotence": True})
+        self.producer = ck.Producer(
+            {"bootstrap.servers": fleet.bootstrap, "linger.ms": 5, "enable.idempotence": True}
+        )
         self.sent = 0
 
     def send(self, count: int) -> None:
         for _ in range(count):
-            partition, number = self.sent % self.fleet.partitions, self.sent // self.fleet.partitions
+            partition, number = (
+                self.sent % self.fleet.partitions,
+                self.sent // self.fleet.partitions,
+            )
             key, value = self.fleet.pipeline.message(partition, number)
             self.producer.produce(self.fleet.pipeline.source, value, key, partition)
             self.sent += 1
@@ -106,7 +138,9 @@ class Load:
         assert self.producer.flush(30) == 0
 
 
-def storm(fleet: Fleet, slots: list[str], seconds: float, rate: int, seed: int, kills: int = 0) -> Load:
+def storm(
+    fleet: Fleet, slots: list[str], seconds: float, rate: int, seed: int, kills: int = 0
+) -> Load:
     """Load the fleet while seeded faults strike it; ends after `seconds`, or later, once `kills` workers were killed."""
     drawn = random.Random(seed)
     load = Load(fleet)
@@ -114,7 +148,9 @@ def storm(fleet: Fleet, slots: list[str], seconds: float, rate: int, seed: int, 
         fleet.start(slot)
     began = time.monotonic()
     strike_at, resume_at = began + 6, {}
-    while time.monotonic() - began < seconds or (fleet.events["exit -9"] < kills and time.monotonic() - began < 4 * seconds):
+    while time.monotonic() - began < seconds or (
+        fleet.events["exit -9"] < kills and time.monotonic() - began < 4 * seconds
+    ):
         load.send(max(0, int((time.monotonic() - began) * rate) - load.sent))
         for slot in fleet.tend():
             fleet.events["restarts"] += 1
@@ -133,7 +169,9 @@ def storm(fleet: Fleet, slots: list[str], seconds: float, rate: int, seed: int, 
             if slot not in fleet.workers:
                 fleet.start(slot)
             else:
-                number = drawn.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, None])
+                number = drawn.choice(
+                    [signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, None]
+                )
                 if number is not None:
                     fleet.signal(slot, number)
         load.producer.poll(0.05)
@@ -188,14 +226,25 @@ def members(fleet: Fleet) -> list[tuple[str, int]]:
         if error.args[0].code() not in COORDINATOR_COMING_UP:
             raise
         return []
-    return [(member.member_id, len(member.assignment.topic_partitions)) for member in described.members]
+    return [
+        (member.member_id, len(member.assignment.topic_partitions)) for member in described.members
+    ]
 
 
 def applied(fleet: Fleet, place: int) -> int:
     """Return the number of source records that the first (0) or the second, slower agent (1) says it has applied."""
     last = {}
-    for partition, messages in read(fleet.bootstrap, fleet.pipeline.agents[place].state_topic, "read_committed").items():
-        last[partition] = max((int(message.value()) for message in messages if message.key().startswith(b"\0applied:")), default=0)
+    for partition, messages in read(
+        fleet.bootstrap, fleet.pipeline.agents[place].state_topic, "read_committed"
+    ).items():
+        last[partition] = max(
+            (
+                int(message.value())
+                for message in messages
+                if message.key().startswith(b"\0applied:")
+            ),
+            default=0,
+        )
     return sum(last.values())
 
 
@@ -213,7 +262,9 @@ def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Messag
     )
     try:
         partitions = list(consumer.list_topics(topic, 10).topics[topic].partitions)
-        consumer.assign([ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING) for partition in partitions])
+        consumer.assign(
+            [ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING) for partition in partitions]
+        )
         found: dict[int, list[ck.Message]] = {partition: [] for partition in partitions}
         unread = set(partitions)
         while unread:
@@ -234,7 +285,15 @@ def differences(fleet: Fleet) -> dict[str, str]:
     wrong: dict[str, str] = {}
     for topic, want in fleet.pipeline.expected(log).items():
         seen = read(fleet.bootstrap, topic, "read_committed")
-        note(wrong, topic, want, {partition: [(m.key(), m.value()) for m in messages] for partition, messages in seen.items()})
+        note(
+            wrong,
+            topic,
+            want,
+            {
+                partition: [(m.key(), m.value()) for m in messages]
+                for partition, messages in seen.items()
+            },
+        )
     return wrong
 
 
@@ -244,8 +303,9 @@ def note(wrong: dict[str, str], topic: str, want: dict[int, list], have: dict[in
     lost = sum(len(set(want[p]) - set(have[p])) for p in want)
     doubled = sum(len(have[p]) - len(set(have[p])) for p in want)
     foreign = sum(len(set(have[p]) - set(want[p])) for p in want)
-    wrong[topic] = f"{lost} lost, {doubled} doubled, {foreign} unexpected of {sum(map(len, want.values()))}" + (
-        "" if lost or doubled or foreign else "; out of order"
+    wrong[topic] = (
+        f"{lost} lost, {doubled} doubled, {foreign} unexpected of {sum(map(len, want.values()))}"
+        + ("" if lost or doubled or foreign else "; out of order")
     )
 
 

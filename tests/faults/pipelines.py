@@ -46,15 +46,24 @@ class Pipeline:
 
     def expected(self, log: dict[int, list[ck.Message]]) -> Expected:
         """Recompute from the source's log what every topic must hold."""
-        found: Expected = {topic: {partition: [] for partition in log} for topic, _ in self.outputs.encoders.values()}
+        found: Expected = {
+            topic: {partition: [] for partition in log}
+            for topic, _ in self.outputs.encoders.values()
+        }
         for agent in self.agents:
             for partition, messages in log.items():
                 records = [self.decode(message) for message in messages]
                 rows = agent.computation.apply(agent.computation.load(partition, {}), records)
-                produced = [self.outputs.encode(name, partition, key, fields, self.source) for name, key, fields in rows]
+                produced = [
+                    self.outputs.encode(name, partition, key, fields, self.source)
+                    for name, key, fields in rows
+                ]
                 if agent.dead_letters:
                     unreadable = (record for record in records if isinstance(record, Unreadable))
-                    produced += [self.outputs.dead_letter(self.source, partition, record) for record in unreadable]
+                    produced += [
+                        self.outputs.dead_letter(self.source, partition, record)
+                        for record in unreadable
+                    ]
                 for topic, _, key, value in produced:
                     found[topic][partition].append((key, value))
         return found
@@ -63,21 +72,40 @@ class Pipeline:
 def tally(group: str) -> Pipeline:
     """Agents that number records: every fault of the engine shows at once."""
     names = ("fast", "fast-late", "slow", "slow-late", DEAD_LETTER)
-    agents = tuple(Agent(Tally(name), (f"{group}-in",), f"{group}-state-{name}", dead_letters=name == "fast") for name in ("fast", "slow"))
+    agents = tuple(
+        Agent(Tally(name), (f"{group}-in",), f"{group}-state-{name}", dead_letters=name == "fast")
+        for name in ("fast", "slow")
+    )
     outputs = Outputs({name: (f"{group}-{name}", encode_tally) for name in names})
 
     def message(partition: int, number: int) -> tuple[bytes, bytes]:
         return b"k%d-%d" % (partition, number % 5), b"poison" if number % 211 == 3 else b"trade"
 
-    return Pipeline(f"{group}-in", agents, outputs, lambda m: decode_tally(m.key(), m.value(), m.offset()), message)
+    return Pipeline(
+        f"{group}-in",
+        agents,
+        outputs,
+        lambda m: decode_tally(m.key(), m.value(), m.offset()),
+        message,
+    )
 
 
 def market(group: str) -> Pipeline:
     """The project's own agents, bars as the slow one, on trades of which some are late, some too late, and some poison."""
     topology, calendars = Topology(f"{group}."), Calendars()
     agents = (
-        Agent(Vwap(("1m", "5m", "session"), calendars, EventTime()), (topology.name(SOURCE),), topology.name("infoway.state.vwap"), True),
-        Agent(Bars(("1m", "5m", "1d"), calendars, EventTime()), (topology.name(SOURCE),), topology.name("infoway.state.bars"), False),
+        Agent(
+            Vwap(("1m", "5m", "session"), calendars, EventTime()),
+            (topology.name(SOURCE),),
+            topology.name("infoway.state.vwap"),
+            True,
+        ),
+        Agent(
+            Bars(("1m", "5m", "1d"), calendars, EventTime()),
+            (topology.name(SOURCE),),
+            topology.name("infoway.state.bars"),
+            False,
+        ),
     )
     outputs = Outputs.of(topology, {topic.name: 1 for topic in topology.derived()})
     return Pipeline(
@@ -107,5 +135,15 @@ def _trade(encode: Callable[..., bytes], partition: int, number: int) -> tuple[b
         time -= drawn.choice((5_000, 90_000, 500_000, 900_000))
     price = f"{100 + drawn.randrange(-50, 50) / 100:.2f}"
     volume = f"{drawn.randrange(1, 5000) / 1000:.3f}"
-    envelope = ("crypto", "crypto-1", "crypto-1-1", number + 1, (START + number * 1000 + 40) * 1000, "simulated", None)
-    return symbol.encode(), encode(symbol, time, price, volume, None, number % 3, None, False, *envelope)
+    envelope = (
+        "crypto",
+        "crypto-1",
+        "crypto-1-1",
+        number + 1,
+        (START + number * 1000 + 40) * 1000,
+        "simulated",
+        None,
+    )
+    return symbol.encode(), encode(
+        symbol, time, price, volume, None, number % 3, None, False, *envelope
+    )

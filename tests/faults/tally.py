@@ -31,9 +31,13 @@ class Tally:
             key = record.symbol.encode()
             state.counts[key] = state.counts.get(key, 0) + 1
             state.changed.add(key)
-            rows.append((self.name, record.symbol, (state.partition, record.offset, state.counts[key])))
+            rows.append(
+                (self.name, record.symbol, (state.partition, record.offset, state.counts[key]))
+            )
             if record.offset % 97 == 0:
-                rows.append((f"{self.name}-late", record.symbol, (state.partition, record.offset, 0)))
+                rows.append(
+                    (f"{self.name}-late", record.symbol, (state.partition, record.offset, 0))
+                )
         return rows
 
     def dirty(self, state: TallyState) -> Entries:
@@ -45,7 +49,21 @@ def decode_tally(key: bytes | None, value: bytes | None, offset: int) -> Record:
     """Return the record of a drill's message; `poison` is unreadable."""
     if value == b"poison":
         return Unreadable(offset, key, value, "Poison", "put there by the drill")
-    return Trade(offset, (key or b"").decode(), offset, 0, 0, 0, None, False, "stock", "stock-1", "c", 0, "simulated")
+    return Trade(
+        offset,
+        (key or b"").decode(),
+        offset,
+        0,
+        0,
+        0,
+        None,
+        False,
+        "stock",
+        "stock-1",
+        "c",
+        0,
+        "simulated",
+    )
 
 
 def encode_tally(*fields: object) -> bytes:

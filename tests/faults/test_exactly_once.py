@@ -17,7 +17,16 @@ def make_fleet(stack, namespace, tmp_path):
     def make(pipeline=tally, **settings):
         directory = tmp_path / str(len(made))
         directory.mkdir()
-        made.append(drill.Fleet(stack.bootstrap, f"{namespace}{len(made)}", directory, 3, pipeline, **{"session": 3, **settings}))
+        made.append(
+            drill.Fleet(
+                stack.bootstrap,
+                f"{namespace}{len(made)}",
+                directory,
+                3,
+                pipeline,
+                **{"session": 3, **settings},
+            )
+        )
         return made[-1]
 
     yield make
@@ -33,9 +42,21 @@ def test_workers_killed_at_random_and_at_the_steps_of_a_commit_lose_and_double_n
     killed = fleet.events["exit -9"]
     drill.settle(fleet, slots, load.sent)
     assert killed >= 20
-    expected = fleet.pipeline.expected(drill.read(fleet.bootstrap, fleet.pipeline.source, "read_uncommitted"))
-    for name in ("late", "dead-letter", "bars.1m", "bars.5m", "vwap.1m", "vwap.session", "progress"):
-        assert any(expected[f"{fleet.group}.infoway.{name}"].values()), f"{name} was to be part of it"
+    expected = fleet.pipeline.expected(
+        drill.read(fleet.bootstrap, fleet.pipeline.source, "read_uncommitted")
+    )
+    for name in (
+        "late",
+        "dead-letter",
+        "bars.1m",
+        "bars.5m",
+        "vwap.1m",
+        "vwap.session",
+        "progress",
+    ):
+        assert any(expected[f"{fleet.group}.infoway.{name}"].values()), (
+            f"{name} was to be part of it"
+        )
     assert drill.differences(fleet) == {}
 
 
@@ -87,11 +108,15 @@ def come_back(fleet):
     """Let the stopped worker go on, until it has ended or joined the group anew."""
     joined = fleet.log("a").count("Joined group")
     fleet.signal("a", signal.SIGCONT)
-    assert drill.wait_until(lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > joined, 20), fleet.log("a")
+    assert drill.wait_until(
+        lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > joined, 20
+    ), fleet.log("a")
 
 
 @pytest.mark.parametrize(("rule", "linger"), [("", 2), ("stable", 2), ("", 5000), ("order", 5000)])
-def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_double_its_batch(make_fleet, rule, linger):
+def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_double_its_batch(
+    make_fleet, rule, linger
+):
     for _ in range(attempts(rule)):
         fleet = make_fleet(batch=50, slow=0, linger=linger, **{"break": rule})
         stop_one_of_two(fleet, "after send offsets")

@@ -21,14 +21,25 @@ from processors.engine.group import Member
 
 
 def main() -> None:
-    bootstrap, group, slot = (os.environ[name] for name in ("DRILL_BOOTSTRAP", "DRILL_GROUP", "DRILL_SLOT"))
+    bootstrap, group, slot = (
+        os.environ[name] for name in ("DRILL_BOOTSTRAP", "DRILL_GROUP", "DRILL_SLOT")
+    )
     broken = os.environ.get("DRILL_BREAK", "")
     conf = transactions.transactional_conf
     # records that wait in the producer's queue show what an order of commit is worth
-    transactions.transactional_conf = lambda *names: {**conf(*names), "linger.ms": int(os.environ.get("DRILL_LINGER", "2"))}
+    transactions.transactional_conf = lambda *names: {
+        **conf(*names),
+        "linger.ms": int(os.environ.get("DRILL_LINGER", "2")),
+    }
     threading.Thread(target=_die_with_parent, daemon=True).start()
     pipeline = getattr(pipelines, os.environ["DRILL_PIPELINE"])(group)
-    engine = DrilledEngine(bootstrap, f"{group}-{slot}", pipeline.agents, pipeline.outputs, membership=lambda: Member(group, -1, ""))
+    engine = DrilledEngine(
+        bootstrap,
+        f"{group}-{slot}",
+        pipeline.agents,
+        pipeline.outputs,
+        membership=lambda: Member(group, -1, ""),
+    )
     _take_out(broken, engine)
 
     app = create_app(

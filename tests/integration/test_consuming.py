@@ -21,7 +21,9 @@ def test_the_end_lies_behind_what_is_still_being_committed(stack, namespace):
     producer.produce(topic, b"value", b"key")
     assert producer.flush(30) == 0
     with ThreadPoolExecutor(1) as threads:
-        reading = threads.submit(lambda: [message.value() for message in read_to_end(stack.bootstrap, topic)])
+        reading = threads.submit(
+            lambda: [message.value() for message in read_to_end(stack.bootstrap, topic)]
+        )
         with pytest.raises(NotYet):
             reading.result(1)
         producer.commit_transaction(30)

@@ -22,13 +22,17 @@ NAMES = Topology(prefix="kept.", partitions=3)
 
 
 def group_members(group: int) -> list[str]:
-    return subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=False).stdout.split()
+    return subprocess.run(
+        ["pgrep", "-g", str(group)], capture_output=True, text=True, check=False
+    ).stdout.split()
 
 
 def test_records_and_schema_ids_survive_a_restart_over_the_same_folder(tmp_path):
     with Stack(tmp_path) as stack:
         ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), NAMES)
-        producer = ck.Producer({"bootstrap.servers": stack.bootstrap, "partitioner": "murmur2_random"})
+        producer = ck.Producer(
+            {"bootstrap.servers": stack.bootstrap, "partitioner": "murmur2_random"}
+        )
         producer.produce("kept.infoway.raw.trade", b"value", b"00700.HK")
         assert producer.flush(20) == 0
         groups = [server.process_group for server in stack.servers]
@@ -56,7 +60,12 @@ def test_servers_end_with_a_process_that_is_killed(tmp_path):
         "import sys, pathlib\nfrom infra.embedded.stack import Stack\n"
         "stack = Stack(pathlib.Path(sys.argv[1]))\nprint(*[server.process_group for server in stack.servers], flush=True)\nsys.stdin.read()"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     groups = [int(group) for group in parent.stdout.readline().split()]
     assert len(groups) == 2
     assert all(map(group_members, groups))
@@ -89,7 +98,13 @@ def test_an_incompatible_schema_is_refused(stack, namespace):
     narrower = {**schema, "fields": [*schema["fields"][:-1], {"name": "new", "type": "string"}]}
     with pytest.raises(RegistryError, match="incompatible"):
         registry.register(subject, narrower)
-    wider = {**schema, "fields": [*schema["fields"], {"name": "note", "type": ["null", "string"], "default": None}]}
+    wider = {
+        **schema,
+        "fields": [
+            *schema["fields"],
+            {"name": "note", "type": ["null", "string"], "default": None},
+        ],
+    }
     assert registry.register(subject, wider) != schema_id
 
 
@@ -101,12 +116,24 @@ def test_a_topology_with_another_number_of_partitions_is_refused(stack, namespac
 
 
 def test_servers_out_of_reach_are_named():
-    with pytest.raises(topology.TopologyError, match=r"no answer from the broker at 127\.0\.0\.1:1"):
+    with pytest.raises(
+        topology.TopologyError, match=r"no answer from the broker at 127\.0\.0\.1:1"
+    ):
         topology.apply("127.0.0.1:1", Registry("http://127.0.0.1:1"), Topology())
-    with pytest.raises(RegistryError, match=r"no answer from the schema registry at http://127\.0\.0\.1:1"):
+    with pytest.raises(
+        RegistryError, match=r"no answer from the schema registry at http://127\.0\.0\.1:1"
+    ):
         Registry("http://127.0.0.1:1/apis/ccompat/v7").schema(1)
 
 
 def test_the_recordings_folder_is_not_part_of_the_project():
-    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]).stdout
-    assert not [name for name in tracked.splitlines() if name.endswith((".jsonl", ".jsonl.gz", ".csv"))]
+    tracked = subprocess.run(
+        ["git", "ls-files"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    ).stdout
+    assert not [
+        name for name in tracked.splitlines() if name.endswith((".jsonl", ".jsonl.gz", ".csv"))
+    ]

@@ -35,11 +35,17 @@ class Bars:
     """Publishes revisions of bars, in transactions as the processors do, one of them aborted."""
 
     def __init__(self, stack, namespace):
-        self.bootstrap, self.registry_url, self.names = stack.bootstrap, stack.registry_url, Topology(namespace, partitions=2)
+        self.bootstrap, self.registry_url, self.names = (
+            stack.bootstrap,
+            stack.registry_url,
+            Topology(namespace, partitions=2),
+        )
         self.topic = self.names.name("infoway.bars.1m")
         self.admin = AdminClient({"bootstrap.servers": stack.bootstrap})
         self.create()
-        self.producer = ck.Producer({"bootstrap.servers": stack.bootstrap, "transactional.id": namespace})
+        self.producer = ck.Producer(
+            {"bootstrap.servers": stack.bootstrap, "transactional.id": namespace}
+        )
         self.producer.init_transactions()
 
     def create(self):
@@ -48,22 +54,50 @@ class Bars:
 
     def delete(self):
         self.admin.delete_topics([self.topic])[self.topic].result(20)
-        assert drill.wait_until(lambda: self.topic not in self.admin.list_topics(timeout=10).topics, 20)
+        assert drill.wait_until(
+            lambda: self.topic not in self.admin.list_topics(timeout=10).topics, 20
+        )
 
     def delete_before(self, partition, offset):
         """What retention does once the records are old enough."""
-        [deleted] = self.admin.delete_records([TopicPartition(self.topic, partition, offset)]).values()
+        [deleted] = self.admin.delete_records(
+            [TopicPartition(self.topic, partition, offset)]
+        ).values()
         deleted.result(20)
 
     def publish(self, *revisions, abort=False, symbol=None):
         self.producer.begin_transaction()
         for partition, minute, close, revision in revisions:
             price = to_units(close)
-            numbers = (price, price, price, price, to_units("600"), to_units("312120"), None, None, 0, 3)
+            numbers = (
+                price,
+                price,
+                price,
+                price,
+                to_units("600"),
+                to_units("312120"),
+                None,
+                None,
+                0,
+                3,
+            )
             symbol_ = symbol or f"S{partition}"
-            fields = (symbol_, "1m", minute * 60_000, minute * 60_000 + 60_000, None, *numbers, 60_100, None, revision, True)
+            fields = (
+                symbol_,
+                "1m",
+                minute * 60_000,
+                minute * 60_000 + 60_000,
+                None,
+                *numbers,
+                60_100,
+                None,
+                revision,
+                True,
+            )
             origin = ("close", "complete", "trades", "simulated", 122_000_001, partition, 17)
-            row = self.outputs.encode("infoway.bars.1m", partition, symbol_, fields + origin, "infoway.raw.trade")
+            row = self.outputs.encode(
+                "infoway.bars.1m", partition, symbol_, fields + origin, "infoway.raw.trade"
+            )
             topic, place, key, value = row
             self.producer.produce(topic, value, key, place)
         if abort:
@@ -81,7 +115,9 @@ def run(folder, *more):
 
 def rows(folder, columns="kafka_partition, symbol, epoch_ms(ts_start), close, revision"):
     files = f"read_parquet('{folder}/*.parquet', union_by_name => true)"
-    return duckdb.execute(f"select {columns} from {files} order by kafka_partition, kafka_offset").fetchall()
+    return duckdb.execute(
+        f"select {columns} from {files} order by kafka_partition, kafka_offset"
+    ).fetchall()
 
 
 def test_every_committed_record_is_exported_once_with_exact_numbers(bars, tmp_path, capsys):
@@ -89,14 +125,20 @@ def test_every_committed_record_is_exported_once_with_exact_numbers(bars, tmp_pa
     bars.publish((0, 1, "520.2", 1), (1, 1, HUGE, 1), (0, 1, "520.3", 2))
     bars.publish((0, 2, "1", 1), abort=True)
     assert run(tmp_path) == 0
-    wanted = [(0, "S0", 60_000, Decimal("520.2"), 1), (0, "S0", 60_000, Decimal("520.3"), 2), (1, "S1", 60_000, Decimal(HUGE), 1)]
+    wanted = [
+        (0, "S0", 60_000, Decimal("520.2"), 1),
+        (0, "S0", 60_000, Decimal("520.3"), 2),
+        (1, "S1", 60_000, Decimal(HUGE), 1),
+    ]
     assert rows(folder) == wanted
     assert run(tmp_path) == 0
     assert "0 records read" in capsys.readouterr().out
     bars.publish((0, 2, SMALLEST, 1))
     assert run(tmp_path) == 0
     assert rows(folder) == [*wanted[:2], (0, "S0", 120_000, Decimal(SMALLEST), 1), wanted[2]]
-    assert rows(folder, "vwap, trade_count, epoch_us(ts_recv), typeof(close), typeof(ts_start)")[0] == (
+    assert rows(folder, "vwap, trade_count, epoch_us(ts_recv), typeof(close), typeof(ts_start)")[
+        0
+    ] == (
         None,
         3,
         122_000_001,
@@ -111,19 +153,32 @@ def test_the_last_record_of_each_bar_is_one_row(bars, tmp_path):
     assert run(tmp_path, "--last") == 0
     bars.publish((0, 2, "5", 2), (0, 3, "6", 1))
     assert run(tmp_path, "--last") == 0
-    assert sorted(row[2:] for row in rows(folder) if row[0] == 0) == [(60_000, 3, 2), (120_000, 5, 2), (180_000, 6, 1)]
+    assert sorted(row[2:] for row in rows(folder) if row[0] == 0) == [
+        (60_000, 3, 2),
+        (120_000, 5, 2),
+        (180_000, 6, 1),
+    ]
     assert len(rows(folder)) == 4
-    assert [path.name for path in sorted(folder.glob("*.parquet"))] == ["00000.parquet", "00001.parquet"]
+    assert [path.name for path in sorted(folder.glob("*.parquet"))] == [
+        "00000.parquet",
+        "00001.parquet",
+    ]
 
 
 def test_a_long_run_is_folded_in_steps_and_written_once(bars, tmp_path, monkeypatch):
     written, write = [], parquet.write
     monkeypatch.setattr(export, "ROWS", 3)
-    monkeypatch.setattr(parquet, "write", lambda table, *more: (written.append(len(table)), write(table, *more)))
-    bars.publish(*((0, minute, f"{revision}", revision) for revision in range(1, 6) for minute in range(4)))
+    monkeypatch.setattr(
+        parquet, "write", lambda table, *more: (written.append(len(table)), write(table, *more))
+    )
+    bars.publish(
+        *((0, minute, f"{revision}", revision) for revision in range(1, 6) for minute in range(4))
+    )
     assert run(tmp_path, "--last") == 0
     assert written == [4]
-    assert [row[2:] for row in rows(tmp_path / f"{bars.topic}-last")] == [(minute * 60_000, 5, 5) for minute in range(4)]
+    assert [row[2:] for row in rows(tmp_path / f"{bars.topic}-last")] == [
+        (minute * 60_000, 5, 5) for minute in range(4)
+    ]
 
 
 def test_bars_whose_last_record_no_order_tells_are_refused(bars, tmp_path):
@@ -140,7 +195,10 @@ def test_bars_whose_last_record_no_order_tells_are_refused(bars, tmp_path):
     before = rows(folder)
     bars.publish((1, 2, "4", 1), symbol="MOVED")
     refused = run(tmp_path, "--last")
-    assert "records of symbol MOVED, interval 1m, ts_start 1970-01-01 00:02:00+00:00 in two partitions" in refused
+    assert (
+        "records of symbol MOVED, interval 1m, ts_start 1970-01-01 00:02:00+00:00 in two partitions"
+        in refused
+    )
     assert "export without --last" in refused
     assert rows(folder) == before
     assert run(tmp_path) == 0
@@ -155,7 +213,18 @@ def test_a_killed_export_goes_on_where_its_last_whole_file_ends(bars, tmp_path, 
     assert run(tmp_path, *more) == 0
     bars.publish(*revisions[2:])
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, step, "export", "--topics", "infoway.bars.1m", "--to", str(tmp_path), *more],
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            step,
+            "export",
+            "--topics",
+            "infoway.bars.1m",
+            "--to",
+            str(tmp_path),
+            *more,
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -166,7 +235,9 @@ def test_a_killed_export_goes_on_where_its_last_whole_file_ends(bars, tmp_path, 
     assert len(left) == len(set(left)) >= 2, "a reader sees no bar twice, and none less than before"
     assert run(tmp_path, *more) == 0
     found = rows(tmp_path / f"{bars.topic}{'-last' * last}")
-    assert sorted((row[0], row[2] // 60_000) for row in found) == sorted((partition, minute) for partition, minute, _, _ in revisions)
+    assert sorted((row[0], row[2] // 60_000) for row in found) == sorted(
+        (partition, minute) for partition, minute, _, _ in revisions
+    )
 
 
 KILLED = """
@@ -213,7 +284,9 @@ def test_what_cannot_be_gone_on_with_is_said(bars, tmp_path):
     assert f"{path} is no file of an export" in run(tmp_path)
     (folder / "other.parquet").touch()
     assert "other.parquet is no file of an export" in run(tmp_path)
-    assert "the topics with one row per bar are infoway.bars.1m" in run(tmp_path, "--last", "--topics", "infoway.vwap.1m")
+    assert "the topics with one row per bar are infoway.bars.1m" in run(
+        tmp_path, "--last", "--topics", "infoway.vwap.1m"
+    )
     assert "no topic other." in run(tmp_path, "--prefix", "other.")
 
 
@@ -225,13 +298,18 @@ def test_a_topic_that_was_created_anew_is_not_gone_on_with(bars, tmp_path, more)
     bars.create()
     bars.publish((0, 1, "1", 1), (0, 2, "2", 1), (0, 3, "3", 1))
     refused = run(tmp_path, *more)
-    assert f"is of a topic {bars.topic} that was deleted since, and created anew: name another folder by --to" in refused
+    assert (
+        f"is of a topic {bars.topic} that was deleted since, and created anew: name another folder by --to"
+        in refused
+    )
     assert run(tmp_path / "another", *more) == 0
     assert len(rows(tmp_path / "another" / f"{bars.topic}{'-last' * bool(more)}")) == 3
 
 
 @pytest.mark.parametrize("more", [[], ["--last"]])
-def test_what_retention_deleted_unexported_is_said_and_the_rest_goes_on(bars, tmp_path, capsys, more):
+def test_what_retention_deleted_unexported_is_said_and_the_rest_goes_on(
+    bars, tmp_path, capsys, more
+):
     folder = tmp_path / f"{bars.topic}{'-last' * bool(more)}"
     bars.publish((0, 1, "1", 1))
     bars.delete_before(0, 1)
@@ -243,7 +321,10 @@ def test_what_retention_deleted_unexported_is_said_and_the_rest_goes_on(bars, tm
     exported = rows(folder)
     bars.delete_before(0, 5)
     assert run(tmp_path, *more) == 0
-    assert "retention deleted offsets 3 to 4 of partition 0 before this export" in capsys.readouterr().err
+    assert (
+        "retention deleted offsets 3 to 4 of partition 0 before this export"
+        in capsys.readouterr().err
+    )
     assert [*exported, (0, "S0", 240_000, 4, 1)] == rows(folder)
     assert run(tmp_path, *more) == 0
     assert capsys.readouterr().err == ""
@@ -251,36 +332,60 @@ def test_what_retention_deleted_unexported_is_said_and_the_rest_goes_on(bars, tm
 
 def test_the_last_rows_are_those_of_the_greatest_offsets():
     def table(*rows):
-        return parquet.pa.table({name: [row[place] for row in rows] for place, name in enumerate(("kafka_offset", "symbol", "v"))})
+        return parquet.pa.table(
+            {
+                name: [row[place] for row in rows]
+                for place, name in enumerate(("kafka_offset", "symbol", "v"))
+            }
+        )
 
-    found = parquet.last_rows([table((3, "B", 3), (4, "C", 4), (5, "B", 5)), table((0, "A", 1), (1, "B", 2))], ("symbol",))
-    assert sorted(zip(found["symbol"].to_pylist(), found["v"].to_pylist(), strict=True)) == [("A", 1), ("B", 5), ("C", 4)]
+    found = parquet.last_rows(
+        [table((3, "B", 3), (4, "C", 4), (5, "B", 5)), table((0, "A", 1), (1, "B", 2))], ("symbol",)
+    )
+    assert sorted(zip(found["symbol"].to_pylist(), found["v"].to_pylist(), strict=True)) == [
+        ("A", 1),
+        ("B", 5),
+        ("C", 4),
+    ]
 
 
 def test_a_field_newer_than_a_record_takes_its_default():
     fields = [
         {"name": "b", "type": ["null", "long"], "default": None},
         {"name": "c", "type": "string", "default": "none"},
-        {"name": "d", "type": {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 18}, "default": "\xff"},
+        {
+            "name": "d",
+            "type": {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 18},
+            "default": "\xff",
+        },
         {"name": "e", "type": "bytes", "default": "\xff"},
     ]
     schema = {"fields": [{"name": "a", "type": "string"}, *fields]}
     defaults = {"b": None, "c": "none", "d": Decimal("-0.000000000000000001"), "e": b"\xff"}
-    assert parquet.table_of(schema, 0, [(7, {"a": "x"})]).to_pylist() == [{"kafka_partition": 0, "kafka_offset": 7, "a": "x", **defaults}]
+    assert parquet.table_of(schema, 0, [(7, {"a": "x"})]).to_pylist() == [
+        {"kafka_partition": 0, "kafka_offset": 7, "a": "x", **defaults}
+    ]
 
 
 @pytest.mark.parametrize("more", [[], ["--last"]])
-def test_files_from_before_a_field_and_after_it_are_read_together(bars, tmp_path, monkeypatch, more):
+def test_files_from_before_a_field_and_after_it_are_read_together(
+    bars, tmp_path, monkeypatch, more
+):
     bars.publish((0, 1, "1", 1))
     assert run(tmp_path, *more) == 0
     bar = load_schema("bar")
-    newer = bar | {"fields": [*bar["fields"], {"name": "newer", "type": "string", "default": "none"}]}
+    newer = bar | {
+        "fields": [*bar["fields"], {"name": "newer", "type": "string", "default": "none"}]
+    }
     monkeypatch.setattr(export, "load_schema", lambda _: newer)
     bars.publish((0, 2, "2", 1))
     assert run(tmp_path, *more) == 0
     # what is rewritten is as a reader of the newer schema sees it
     before = "none" if more else None
-    assert rows(tmp_path / f"{bars.topic}{'-last' * bool(more)}", "close, newer") == [(1, before), (2, "none")]
+    assert rows(tmp_path / f"{bars.topic}{'-last' * bool(more)}", "close, newer") == [
+        (1, before),
+        (2, "none"),
+    ]
 
 
 def test_files_hold_a_bounded_number_of_records(bars, tmp_path, monkeypatch):

@@ -28,7 +28,11 @@ BASE = {name: value for name, value in os.environ.items() if not name.startswith
 
 def workload(file, kind):
     """The command of a workload's container, run by this Python, and the seconds that its pod has to end."""
-    [found] = [document for document in yaml.safe_load_all((K8S / file).read_text()) if document["kind"] == kind]
+    [found] = [
+        document
+        for document in yaml.safe_load_all((K8S / file).read_text())
+        if document["kind"] == kind
+    ]
     pod = found["spec"]["template"]["spec"]
     program, *arguments = pod["containers"][0]["command"]
     assert program == "infoway-streams"
@@ -52,7 +56,11 @@ def asked(place, path):
 
 
 def counted(place, metric):
-    return sum(float(line.rpartition(" ")[2]) for line in asked(place, "/metrics").splitlines() if line.startswith(metric))
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in asked(place, "/metrics").splitlines()
+        if line.startswith(metric)
+    )
 
 
 class Pods:
@@ -109,7 +117,13 @@ class Pods:
     def _started(self, number):
         variables = self.environment | {"INFOWAY_HTTP": self.places[number]}
         with self.log.open("ab") as output:
-            return subprocess.Popen(self._commands[number], env=variables, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                self._commands[number],
+                env=variables,
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
     def end(self, worker_codes=(0,)):
         """Tell both to end, and wait as long as their pods have."""
@@ -123,25 +137,37 @@ class Pods:
 @pytest.mark.timeout(120)
 def test_pods_that_are_told_to_end_leave_nothing_open_and_end_in_time(stack, namespace, tmp_path):
     pods = Pods(stack, namespace, tmp_path)
-    written = [topic.name for topic in pods.names.topics() if topic.name.endswith(("vwap.1m", "depth.imbalance", "state.vwap"))]
+    written = [
+        topic.name
+        for topic in pods.names.topics()
+        if topic.name.endswith(("vwap.1m", "depth.imbalance", "state.vwap"))
+    ]
     with pods.running():
         full = lambda: min(ends(stack, written, IsolationLevel.READ_COMMITTED).values()) > 20  # noqa: E731
         assert drill.wait_until(full, 60), pods.log.read_text()
         assert counted(pods.places[0], "infoway_feed_acknowledged_total") > 20
         assert counted(pods.places[1], "infoway_rows_published_total") > 20
         pods.end()
-    assert ends(stack, written, IsolationLevel.READ_COMMITTED) == ends(stack, written, IsolationLevel.READ_UNCOMMITTED)
+    assert ends(stack, written, IsolationLevel.READ_COMMITTED) == ends(
+        stack, written, IsolationLevel.READ_UNCOMMITTED
+    )
     assert not list((tmp_path / "spool").glob("*.spool"))
 
 
 @pytest.mark.timeout(180)
-def test_pods_whose_broker_does_not_answer_are_alive_not_ready_and_end_in_time(stack, namespace, tmp_path):
+def test_pods_whose_broker_does_not_answer_are_alive_not_ready_and_end_in_time(
+    stack, namespace, tmp_path
+):
     pods = Pods(stack, namespace, tmp_path)
     with pods.running():
         with away(stack):
-            for place, what in zip(pods.places, ("acknowledged nothing", "not answered"), strict=True):
+            for place, what in zip(
+                pods.places, ("acknowledged nothing", "not answered"), strict=True
+            ):
                 says = f"the broker has {what} for"
-                assert drill.wait_until(lambda place=place, says=says: says in asked(place, "/readyz"), 60), asked(place, "/readyz")
+                assert drill.wait_until(
+                    lambda place=place, says=says: says in asked(place, "/readyz"), 60
+                ), asked(place, "/readyz")
                 assert asked(place, "/livez") == "ok\n"
         pods.await_ready()
         with away(stack):

@@ -41,12 +41,21 @@ def on_stack(stack, monkeypatch):
 
 def live_and_replayed(stack, names, feeds, simulator, folder, drive):
     """Publish and record what `drive` lets happen, replay the recording; return (topic, live rows, replayed rows) by symbol."""
-    with deployed(names, folder) as deployment, Supervisor(deployment.environment, 1, folder / "logs"):
+    with (
+        deployed(names, folder) as deployment,
+        Supervisor(deployment.environment, 1, folder / "logs"),
+    ):
         with Recorder(folder / "recorded", rotate_mib=1) as recorder:
-            with Feeding(deployment, feeds, Endpoint(simulator.url, "s3cret"), "simulated", recorder) as feeding:
+            with Feeding(
+                deployment, feeds, Endpoint(simulator.url, "s3cret"), "simulated", recorder
+            ) as feeding:
                 drive(feeding)
                 feeding.check()
-        lag = Lag(stack.bootstrap, f"{names.prefix}infoway-processors", [names.name(source) for source in SOURCES])
+        lag = Lag(
+            stack.bootstrap,
+            f"{names.prefix}infoway-processors",
+            [names.name(source) for source in SOURCES],
+        )
         assert drill.wait_until(lambda: lag() == 0, 180)
     settings = Topology(intervals=names.intervals, windows=names.windows)
     summary = replay(recorder.files, folder / "out", settings, 1, Console(stderr=True))
@@ -55,20 +64,30 @@ def live_and_replayed(stack, names, feeds, simulator, folder, drive):
     for topic in names.derived():
         name = names.contract_name(topic.name)
         if name.startswith(COMPARED):
-            ours = [to_json(*read(message.value())) for message in read_to_end(stack.bootstrap, topic.name)]
-            theirs = [json.loads(line) for line in (folder / "out" / f"{name}.jsonl").read_text().splitlines()]
+            ours = [
+                to_json(*read(message.value()))
+                for message in read_to_end(stack.bootstrap, topic.name)
+            ]
+            theirs = [
+                json.loads(line)
+                for line in (folder / "out" / f"{name}.jsonl").read_text().splitlines()
+            ]
             yield name, by_symbol(ours), by_symbol(theirs)
 
 
 def by_symbol(rows):
     found = defaultdict(list)
     for row in rows:
-        found[row["symbol"]].append({name: value for name, value in row.items() if name not in OF_THE_WAY})
+        found[row["symbol"]].append(
+            {name: value for name, value in row.items() if name not in OF_THE_WAY}
+        )
     return dict(found)
 
 
 @pytest.mark.timeout(240)
-def test_feeds_with_an_outage_and_a_change_of_symbols_give_the_same_records(on_stack, namespace, tmp_path):
+def test_feeds_with_an_outage_and_a_change_of_symbols_give_the_same_records(
+    on_stack, namespace, tmp_path
+):
     names = Topology(namespace, intervals=("1s", "1m"), windows=("5s", "session"))
     feeds = [*plan_feeds(["BTCUSDT", "ETHUSDT"], limit=1), *plan_feeds(["00700.HK"])]
     with running_simulator(rate=30) as simulator:
@@ -77,17 +96,34 @@ def test_feeds_with_an_outage_and_a_change_of_symbols_give_the_same_records(on_s
             def all_received(more):
                 before = [each.received for each in feeding.counters]
                 return lambda: (
-                    feeding.failure or all(each.received > was + more for each, was in zip(feeding.counters, before, strict=True))
+                    feeding.failure
+                    or all(
+                        each.received > was + more
+                        for each, was in zip(feeding.counters, before, strict=True)
+                    )
                 )
 
             assert drill.wait_until(all_received(150), 30)
             simulator.drop_connections()
-            assert drill.wait_until(lambda: feeding.failure or all(each.losses for each in feeding.counters), 10)
+            assert drill.wait_until(
+                lambda: feeding.failure or all(each.losses for each in feeding.counters), 10
+            )
             time.sleep(1.5)
             assert drill.wait_until(all_received(150), 30)
             # ETHUSDT moves to another connection, 00700.HK's ends, USDJPY comes with a new one
-            feeding.change([Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT")), Feed("common-1", "common", ("USDJPY",))])
-            assert drill.wait_until(lambda: feeding.failure or (len(feeding.counters) == 4 and feeding.counters[3].received > 50), 20)
+            feeding.change(
+                [
+                    Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT")),
+                    Feed("common-1", "common", ("USDJPY",)),
+                ]
+            )
+            assert drill.wait_until(
+                lambda: (
+                    feeding.failure
+                    or (len(feeding.counters) == 4 and feeding.counters[3].received > 50)
+                ),
+                20,
+            )
 
         compared = list(live_and_replayed(on_stack, names, feeds, simulator, tmp_path, drive))
     for name, ours, theirs in compared:
@@ -95,7 +131,11 @@ def test_feeds_with_an_outage_and_a_change_of_symbols_give_the_same_records(on_s
         if name in ("infoway.bars.1s", "infoway.vwap.5s", "infoway.depth.imbalance"):
             assert set(ours) == {"BTCUSDT", "ETHUSDT", "00700.HK", "USDJPY"}
         if name == "infoway.bars.1s":
-            assert all({bar["completeness"] for bar in bars} >= {"complete", "gap"} for symbol, bars in ours.items() if symbol != "USDJPY")
+            assert all(
+                {bar["completeness"] for bar in bars} >= {"complete", "gap"}
+                for symbol, bars in ours.items()
+                if symbol != "USDJPY"
+            )
             assert "gap" not in {bar["completeness"] for bar in ours["USDJPY"]}
             assert all(bar["is_closed"] for bars in ours.values() for bar in bars)
 
@@ -107,9 +147,15 @@ def test_a_day_gives_the_same_records(on_stack, recordings, namespace, tmp_path)
         total = len(simulator.recording.frames)
 
         def drive(feeding):
-            assert drill.wait_until(lambda: feeding.failure or feeding.counters[0].acknowledged == total, 120), feeding.counters
+            assert drill.wait_until(
+                lambda: feeding.failure or feeding.counters[0].acknowledged == total, 120
+            ), feeding.counters
 
-        compared = list(live_and_replayed(on_stack, names, plan_feeds(["600519.SH"]), simulator, tmp_path, drive))
+        compared = list(
+            live_and_replayed(
+                on_stack, names, plan_feeds(["600519.SH"]), simulator, tmp_path, drive
+            )
+        )
     assert len(list((tmp_path / "recorded").iterdir())) > 1
     for name, ours, theirs in compared:
         assert ours == theirs, name
@@ -117,12 +163,30 @@ def test_a_day_gives_the_same_records(on_stack, recordings, namespace, tmp_path)
 
 
 def test_the_command_records_without_kafka_and_a_kill_leaves_what_was_flushed(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")
+    }
 
     def recording(url, out, *more):
-        command = [sys.executable, "-m", "infra.cli", "record", "--symbols", "BTCUSDT,USDJPY", "--out", str(out), "--url", url, *more]
+        command = [
+            sys.executable,
+            "-m",
+            "infra.cli",
+            "record",
+            "--symbols",
+            "BTCUSDT,USDJPY",
+            "--out",
+            str(out),
+            "--url",
+            url,
+            *more,
+        ]
         return subprocess.Popen(
-            command, env={**environment, "INFOWAY_API_KEY": "s3cret"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env={**environment, "INFOWAY_API_KEY": "s3cret"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     with running_simulator(rate=50) as simulator:
@@ -143,15 +207,35 @@ def test_the_command_records_without_kafka_and_a_kill_leaves_what_was_flushed(tm
         found = read_recordings(sorted((tmp_path / name).iterdir()))
         assert len(found.broken) == broken, name
         assert len(found.frames) > 50, name
-        ends = {entry.feed for entry in found.entries if isinstance(entry, RecordedEvent) and entry.event == "ended"}
+        ends = {
+            entry.feed
+            for entry in found.entries
+            if isinstance(entry, RecordedEvent) and entry.event == "ended"
+        }
         assert ends == (set() if broken else {"crypto-1", "common-1"}), name
 
 
 def test_a_refused_key_ends_the_command_in_one_line(tmp_path):
     with running_simulator() as simulator:
-        command = [sys.executable, "-m", "infra.cli", "record", "--symbols", "BTCUSDT", "--out", str(tmp_path), "--url", simulator.url]
+        command = [
+            sys.executable,
+            "-m",
+            "infra.cli",
+            "record",
+            "--symbols",
+            "BTCUSDT",
+            "--out",
+            str(tmp_path),
+            "--url",
+            simulator.url,
+        ]
         done = subprocess.run(
-            command, env={**os.environ, "INFOWAY_API_KEY": "bad-key"}, capture_output=True, text=True, timeout=60, check=False
+            command,
+            env={**os.environ, "INFOWAY_API_KEY": "bad-key"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()

@@ -29,7 +29,9 @@ def replayed(on_stack, recordings, tmp_path_factory):
     def run(name: str) -> Path:
         if name not in done:
             done[name] = tmp_path_factory.mktemp(name)
-            summary = replay([recordings / f"{name}.jsonl.gz"], done[name], Topology(), 1, Console(stderr=True))
+            summary = replay(
+                [recordings / f"{name}.jsonl.gz"], done[name], Topology(), 1, Console(stderr=True)
+            )
             assert summary.broken_lines == 0
         return done[name]
 
@@ -57,17 +59,33 @@ def bars(folder: Path) -> dict[int, dict]:
 @pytest.mark.timeout(240)
 def test_one_minute_bars_equal_the_exchanges_klines(replayed, recordings):
     ours = bars(replayed("binance_btcusdt_perp_20240808"))
-    complete = [row for row in truth(recordings, "truth_binance_btcusdt_perp_1m_klines.csv") if row["complete_in_recording"] == "1"]
+    complete = [
+        row
+        for row in truth(recordings, "truth_binance_btcusdt_perp_1m_klines.csv")
+        if row["complete_in_recording"] == "1"
+    ]
     assert complete
     for kline in complete:
         bar = ours[int(kline["open_time_ms"])]
-        for field, name in (("open", "open"), ("high", "high"), ("low", "low"), ("close", "close"), ("volume", "volume")):
+        for field, name in (
+            ("open", "open"),
+            ("high", "high"),
+            ("low", "low"),
+            ("close", "close"),
+            ("volume", "volume"),
+        ):
             assert Decimal(bar[field]) == Decimal(kline[name])
         assert Decimal(bar["turnover"]) == Decimal(kline["quote_volume"])
         assert Decimal(bar["vwap"]) == ratio(kline["quote_volume"], kline["volume"])
         assert Decimal(bar["buy_volume"]) == Decimal(kline["taker_buy_volume"])
-        assert Decimal(bar["sell_volume"]) == Decimal(kline["volume"]) - Decimal(kline["taker_buy_volume"])
-        assert (bar["trade_count"], bar["is_closed"], bar["completeness"]) == (int(kline["count"]), True, "complete")
+        assert Decimal(bar["sell_volume"]) == Decimal(kline["volume"]) - Decimal(
+            kline["taker_buy_volume"]
+        )
+        assert (bar["trade_count"], bar["is_closed"], bar["completeness"]) == (
+            int(kline["count"]),
+            True,
+            "complete",
+        )
 
 
 @pytest.mark.timeout(240)
@@ -76,7 +94,9 @@ def test_a_rolling_minute_that_ends_with_a_kline_has_its_vwap(replayed, recordin
     trades between t - 60 s and the minute's start are taken off by the difference of two windows' sums."""
     folder = replayed("binance_btcusdt_perp_20240808")
     rolling: dict[int, dict] = {row["ts_event"]: row for row in rows(folder, "infoway.vwap.1m")}
-    session: dict[int, dict] = {row["ts_event"]: row for row in rows(folder, "infoway.vwap.session")}
+    session: dict[int, dict] = {
+        row["ts_event"]: row for row in rows(folder, "infoway.vwap.session")
+    }
     times = sorted(session)
     compared = 0
     for kline in truth(recordings, "truth_binance_btcusdt_perp_1m_klines.csv"):
@@ -86,12 +106,18 @@ def test_a_rolling_minute_that_ends_with_a_kline_has_its_vwap(replayed, recordin
         last = max(t for t in times if t < start + 60_000)
         before = [t for t in times if t < start]
         edge = [t for t in times if t <= last - 60_000]
-        carried = Decimal(session[before[-1]]["turnover"]) - Decimal(session[edge[-1]]["turnover"] if edge else 0)
-        carried_volume = Decimal(session[before[-1]]["volume"]) - Decimal(session[edge[-1]]["volume"] if edge else 0)
+        carried = Decimal(session[before[-1]]["turnover"]) - Decimal(
+            session[edge[-1]]["turnover"] if edge else 0
+        )
+        carried_volume = Decimal(session[before[-1]]["volume"]) - Decimal(
+            session[edge[-1]]["volume"] if edge else 0
+        )
         assert Decimal(rolling[last]["turnover"]) == Decimal(kline["quote_volume"]) + carried
         assert Decimal(rolling[last]["volume"]) == Decimal(kline["volume"]) + carried_volume
         with localcontext(prec=80):
-            expected = (Decimal(kline["quote_volume"]) + carried) / (Decimal(kline["volume"]) + carried_volume)
+            expected = (Decimal(kline["quote_volume"]) + carried) / (
+                Decimal(kline["volume"]) + carried_volume
+            )
         assert Decimal(rolling[last]["vwap"]) == expected.quantize(UNIT, ROUND_HALF_EVEN)
         compared += 1
     assert compared >= 4
@@ -108,7 +134,9 @@ def test_the_top_of_every_book_equals_the_published_one(replayed, recordings):
         best = tuple(Decimal(line[name]) for name in ("bid", "bid_qty", "ask", "ask_qty"))
         at_time = ours[int(line["depth_T_ms"])]
         names = ("best_bid", "best_bid_size", "best_ask", "best_ask_size")
-        row = next((row for row in at_time if tuple(Decimal(row[name]) for name in names) == best), None)
+        row = next(
+            (row for row in at_time if tuple(Decimal(row[name]) for name in names) == best), None
+        )
         assert row is not None, (line, at_time)
         bid, bid_size, ask, ask_size = best
         assert row["imbalance_1"] == float((bid_size - ask_size) / (bid_size + ask_size))
@@ -118,11 +146,17 @@ def test_the_top_of_every_book_equals_the_published_one(replayed, recordings):
 
 
 @pytest.mark.timeout(240)
-def test_the_session_vwap_equals_the_exchanges_cumulative_figures_at_every_snapshot(replayed, recordings):
+def test_the_session_vwap_equals_the_exchanges_cumulative_figures_at_every_snapshot(
+    replayed, recordings
+):
     folder = replayed("sh600519_20230201_fullday")
     session = rows(folder, "infoway.vwap.session")
     assert {row["trade_date"] for row in session} == {"2023-02-01"}
-    snapshots = [row for row in truth(recordings, "truth_sh600519_20230201_sse_snapshots.csv") if int(row["trades"]) > 0]
+    snapshots = [
+        row
+        for row in truth(recordings, "truth_sh600519_20230201_sse_snapshots.csv")
+        if int(row["trades"]) > 0
+    ]
     assert len(snapshots) > 4000
     for snapshot in snapshots:
         row = session[int(snapshot["trades"]) - 1]
@@ -135,7 +169,10 @@ def test_the_session_vwap_equals_the_exchanges_cumulative_figures_at_every_snaps
     assert (Decimal(day["high"]), Decimal(day["low"]), Decimal(day["close"])) == tuple(
         Decimal(last[name]) for name in ("high", "low", "last")
     )
-    assert (Decimal(day["open"]), day["trade_count"]) == (Decimal(last["open"]), int(last["trades"]))
+    assert (Decimal(day["open"]), day["trade_count"]) == (
+        Decimal(last["open"]),
+        int(last["trades"]),
+    )
     assert Decimal(day["turnover"]) == Decimal(last["cum_turnover"])
 
 
@@ -151,7 +188,11 @@ def test_minute_bars_of_a_day_add_up_to_the_exchanges_total(replayed, recordings
 @pytest.mark.timeout(240)
 def test_a_recorded_futures_open_loses_no_trade(replayed, recordings):
     folder = replayed("glbx_esh4_20231225T2300")
-    assert sum(bar["trade_count"] for bar in bars(folder).values()) == 1865 == len(rows(folder, "infoway.vwap.1m"))
+    assert (
+        sum(bar["trade_count"] for bar in bars(folder).values())
+        == 1865
+        == len(rows(folder, "infoway.vwap.1m"))
+    )
     assert len(rows(folder, "infoway.depth.imbalance")) == 3231
     assert {row["trade_date"] for row in rows(folder, "infoway.vwap.session")} == {"2023-12-26"}
     assert rows(folder, "infoway.late") == rows(folder, "infoway.dead-letter") == []
@@ -160,7 +201,13 @@ def test_a_recorded_futures_open_loses_no_trade(replayed, recordings):
 @pytest.mark.timeout(300)
 def test_a_second_replay_gives_equal_files(replayed, on_stack, recordings, tmp_path):
     first = replayed("glbx_esh4_20231225T2300")
-    replay([recordings / "glbx_esh4_20231225T2300.jsonl.gz"], tmp_path, Topology(), 2, Console(stderr=True))
+    replay(
+        [recordings / "glbx_esh4_20231225T2300.jsonl.gz"],
+        tmp_path,
+        Topology(),
+        2,
+        Console(stderr=True),
+    )
     files = sorted(path.name for path in first.iterdir())
     assert files == sorted(path.name for path in tmp_path.iterdir())
     for name in files:

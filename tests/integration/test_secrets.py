@@ -17,10 +17,14 @@ from schemas.registry import Registry
 from schemas.topics import Topology
 
 KEY = "k3y+with/odd=signs%and~more"
-ESCAPED = KEY.replace("/", "\\/").replace("=", "\\u003d").replace("&", "\\u0026").replace("+", "\\u002B")
+ESCAPED = (
+    KEY.replace("/", "\\/").replace("=", "\\u003d").replace("&", "\\u0026").replace("+", "\\u002B")
+)
 """As other JSON writers than Python's spell it."""
 PERCENT = quote(KEY, safe="")
-SPELLINGS = tuple(each.encode() for each in (KEY, PERCENT, PERCENT.lower(), ESCAPED, KEY.replace("/", "\\/")))
+SPELLINGS = tuple(
+    each.encode() for each in (KEY, PERCENT, PERCENT.lower(), ESCAPED, KEY.replace("/", "\\/"))
+)
 
 
 @pytest.fixture
@@ -40,7 +44,11 @@ def telltale():
         client.send(f"who is {PERCENT.lower()}")
         client.send(f"Subscribe fail: {KEY}")
         client.send(orjson.dumps({"code": 503, "msg": f"too many klines for {KEY}"}).decode())
-        client.send(orjson.dumps({"code": 509, "msg": f"invalid key {KEY}", "trace": KEY}).decode().replace(KEY, ESCAPED))
+        client.send(
+            orjson.dumps({"code": 509, "msg": f"invalid key {KEY}", "trace": KEY})
+            .decode()
+            .replace(KEY, ESCAPED)
+        )
         client.close(1008, f"key {KEY}"[:100])
 
     with serve(converse, "127.0.0.1", 0) as server:
@@ -55,7 +63,11 @@ def telltale():
 def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltale, tmp_path):
     names = Topology(namespace, partitions=1)
     topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
-    environment = os.environ | {"INFOWAY_API_KEY": KEY, "INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url}
+    environment = os.environ | {
+        "INFOWAY_API_KEY": KEY,
+        "INFOWAY_BOOTSTRAP": stack.bootstrap,
+        "INFOWAY_REGISTRY": stack.registry_url,
+    }
     environment["INFOWAY_SPOOL"] = str(tmp_path / "spool")
     command = [
         sys.executable,
@@ -73,7 +85,12 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
     ]
     output = tmp_path / "output"
     with output.open("wb") as written:
-        process = subprocess.Popen(command, env=environment | {"PYTHONPATH": str(Path.cwd())}, stdout=written, stderr=written)
+        process = subprocess.Popen(
+            command,
+            env=environment | {"PYTHONPATH": str(Path.cwd())},
+            stdout=written,
+            stderr=written,
+        )
         try:
             title = Path(f"/proc/{process.pid}/cmdline")
             titles = [title.read_bytes()] if title.exists() else []
@@ -84,10 +101,16 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
     for topic in (topic for topic in names.topics() if "producers" in topic.owner):
         messages = list(read_to_end(stack.bootstrap, topic.name))
         found[topic.name] = b"\n".join(
-            part or b"" for m in messages for part in (m.key(), m.value(), *(value for _, value in m.headers() or ()))
+            part or b""
+            for m in messages
+            for part in (m.key(), m.value(), *(value for _, value in m.headers() or ()))
         )
     found |= {str(path): path.read_bytes() for path in (tmp_path / "spool").iterdir()}
     assert b"509" in found["output"]
     assert found[f"{namespace}infoway.dead-letter"]
     assert b"***" in found[f"{namespace}infoway.raw.trade"], "the push was kept, less the key"
-    assert [where for where, written in found.items() if any(spelling in written for spelling in SPELLINGS)] == []
+    assert [
+        where
+        for where, written in found.items()
+        if any(spelling in written for spelling in SPELLINGS)
+    ] == []

@@ -19,7 +19,14 @@ import pytest
 import yaml
 from confluent_kafka import KafkaError
 from confluent_kafka import admin as kafka_admin
-from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, AdminClient, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,7 +49,9 @@ def without(component, name, *operations):
     """A component's rules less one of them, or less these operations of it."""
     kept = [rule for rule in ACLS[component] if name not in rule.values()]
     [rule] = [rule for rule in ACLS[component] if name in rule.values()]
-    left = [operation for operation in rule["operations"] if operations and operation not in operations]
+    left = [
+        operation for operation in rule["operations"] if operations and operation not in operations
+    ]
     return [*kept, {**rule, "operations": left}]
 
 
@@ -71,12 +80,18 @@ def certificates(folder):
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     shown = certificate.public_bytes(serialization.Encoding.PEM)
     (folder / "ca.pem").write_bytes(shown)
     (folder / "server.pem").write_bytes(secret + shown)
@@ -91,7 +106,12 @@ def guarded(registry_url, folder):
         def answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Authorization") == expected:
-                found = http.request(self.command, registry_url + self.path, content=body, headers={"Content-Type": "application/json"})
+                found = http.request(
+                    self.command,
+                    registry_url + self.path,
+                    content=body,
+                    headers={"Content-Type": "application/json"},
+                )
                 status, text = found.status_code, found.content
             else:
                 status, text = 401, b"{}"
@@ -141,7 +161,10 @@ def settings(tmp_path_factory):
             "super.users": "User:ANONYMOUS",
         }
 
-    with Stack(folder / "stack", properties=secured) as stack, guarded(stack.registry_url, folder) as registry_url:
+    with (
+        Stack(folder / "stack", properties=secured) as stack,
+        guarded(stack.registry_url, folder) as registry_url,
+    ):
         admit(AdminClient({"bootstrap.servers": stack.bootstrap}))
         (folder / "password").write_text(f"{PASSWORD}\n")
 
@@ -166,7 +189,10 @@ def settings(tmp_path_factory):
 def admit(admin):
     """Make a SCRAM user of each component and allow it what acls.yaml says, and of each that may do less."""
     info = kafka_admin.ScramCredentialInfo(kafka_admin.ScramMechanism.SCRAM_SHA_512, 4096)
-    users = [kafka_admin.UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in ACLS | LESS]
+    users = [
+        kafka_admin.UserScramCredentialUpsertion(name, info, PASSWORD.encode())
+        for name in ACLS | LESS
+    ]
     for future in admin.alter_user_scram_credentials(users).values():
         future.result(20)
     bindings = []
@@ -177,17 +203,38 @@ def admit(admin):
             pattern = ResourcePatternType.LITERAL if literal else ResourcePatternType.PREFIXED
             for operation in rule["operations"]:
                 name = rule[kind] if literal else PREFIX + rule[kind]
-                snake = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in operation).strip("_").upper()
+                snake = (
+                    "".join(
+                        f"_{letter}" if letter.isupper() else letter.upper() for letter in operation
+                    )
+                    .strip("_")
+                    .upper()
+                )
                 allowed = AclOperation[snake]
                 what = ResourceType[kind.upper()]
-                bindings.append(AclBinding(what, name, pattern, f"User:{component}", "*", allowed, AclPermissionType.ALLOW))
+                bindings.append(
+                    AclBinding(
+                        what,
+                        name,
+                        pattern,
+                        f"User:{component}",
+                        "*",
+                        allowed,
+                        AclPermissionType.ALLOW,
+                    )
+                )
     for future in admin.create_acls(bindings).values():
         future.result(20)
 
 
 def run(environment, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "infra.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "infra.cli", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert PASSWORD not in done.stdout + done.stderr
     return done
@@ -201,15 +248,35 @@ def test_every_component_does_its_work_and_none_does_anothers(settings, tmp_path
     assert run(settings("topology"), "topology", "plan", "--detailed-exitcode").returncode == 0
 
     def start(component, *command, **changes):
-        environment = settings(component, INFOWAY_WORK_DIR=str(tmp_path / "work"), INFOWAY_SPOOL=str(tmp_path / "spool"), **changes)
-        return subprocess.Popen([sys.executable, "-m", "infra.cli", *command], env=environment, stdout=output, stderr=output, cwd=tmp_path)
+        environment = settings(
+            component,
+            INFOWAY_WORK_DIR=str(tmp_path / "work"),
+            INFOWAY_SPOOL=str(tmp_path / "spool"),
+            **changes,
+        )
+        return subprocess.Popen(
+            [sys.executable, "-m", "infra.cli", *command],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            cwd=tmp_path,
+        )
 
     with running_simulator(rate=50) as simulator, log.open("ab") as output:
         produce = ("produce", "--symbols", "BTCUSDT,00700.HK", "--url", simulator.url)
         with start("producer", *produce) as producer, start("processors", "worker") as worker:
             try:
-                exporting = ("export", "--topics", "infoway.vwap.1m,infoway.depth.imbalance", "--to", str(tmp_path / "export"))
-                read = drill.wait_until(lambda: run(settings("consumer"), *exporting).stdout.count(": 0 records") == 0, 60)
+                exporting = (
+                    "export",
+                    "--topics",
+                    "infoway.vwap.1m,infoway.depth.imbalance",
+                    "--to",
+                    str(tmp_path / "export"),
+                )
+                read = drill.wait_until(
+                    lambda: run(settings("consumer"), *exporting).stdout.count(": 0 records") == 0,
+                    60,
+                )
                 assert read, log.read_text()
             finally:
                 for each in (producer, worker):
@@ -224,18 +291,30 @@ def test_every_component_does_its_work_and_none_does_anothers(settings, tmp_path
     assert PASSWORD not in said
     assert "does not let this client see" in said
     assert "allow its principal" in said
-    refused = run(settings("consumer"), "topology", "apply", "--partitions", "2", "--allow-partition-change")
-    assert (refused.returncode, refused.stderr.count("does not let this client see")) == (1, 1), refused.stderr
-    assert delivery(settings("consumer"), f"{PREFIX}infoway.vwap.1m").code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    refused = run(
+        settings("consumer"), "topology", "apply", "--partitions", "2", "--allow-partition-change"
+    )
+    assert (refused.returncode, refused.stderr.count("does not let this client see")) == (1, 1), (
+        refused.stderr
+    )
+    assert (
+        delivery(settings("consumer"), f"{PREFIX}infoway.vwap.1m").code()
+        == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    )
     assert delivery(settings("producer"), f"{PREFIX}infoway.raw.trade") is None
-    assert delivery(settings("producer"), f"{PREFIX}infoway.bars.1m").code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    assert (
+        delivery(settings("producer"), f"{PREFIX}infoway.bars.1m").code()
+        == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    )
 
 
 def delivery(environment, topic):
     """The error of a record of this component's, None where it is let through."""
     answers = []
     security = Security.from_environment(environment)
-    producer = ck.Producer({"bootstrap.servers": environment["INFOWAY_BOOTSTRAP"], **security.kafka()})
+    producer = ck.Producer(
+        {"bootstrap.servers": environment["INFOWAY_BOOTSTRAP"], **security.kafka()}
+    )
     producer.produce(topic, b"", b"key", on_delivery=lambda error, _: answers.append(error))
     producer.flush(20)
     [answer] = answers
@@ -247,8 +326,19 @@ def letter(settings):
     """A dead letter, and a line of the feeds' status."""
     assert run(settings("topology"), "topology", "apply").returncode == 0
     where = (f"{PREFIX}infoway.raw.trade", 0, 7, b"A", b"", "E", "why", None, None, None, None)
-    put(settings("processors"), "infoway.dead-letter", "dead_letter", where, headers=[("control", b"gap")])
-    put(settings("producer"), "infoway.feed.status", "feed_status", load_example("feed_status").values())
+    put(
+        settings("processors"),
+        "infoway.dead-letter",
+        "dead_letter",
+        where,
+        headers=[("control", b"gap")],
+    )
+    put(
+        settings("producer"),
+        "infoway.feed.status",
+        "feed_status",
+        load_example("feed_status").values(),
+    )
 
 
 def put(environment, name, schema, fields, headers=()):
@@ -260,18 +350,42 @@ def put(environment, name, schema, fields, headers=()):
         schema_id = registry.id_of(f"{PREFIX}{name}-value", avro)
         registry.close()
     errors = []
-    producer = ck.Producer({"bootstrap.servers": environment["INFOWAY_BOOTSTRAP"], **Security.from_environment(environment).kafka()})
+    producer = ck.Producer(
+        {
+            "bootstrap.servers": environment["INFOWAY_BOOTSTRAP"],
+            **Security.from_environment(environment).kafka(),
+        }
+    )
     value = compile_encoder(avro, schema_id)(*fields)
-    producer.produce(f"{PREFIX}{name}", value, b"key", 0, on_delivery=lambda error, _: errors.append(error), headers=list(headers))
+    producer.produce(
+        f"{PREFIX}{name}",
+        value,
+        b"key",
+        0,
+        on_delivery=lambda error, _: errors.append(error),
+        headers=list(headers),
+    )
     assert producer.flush(20) == 0
     assert errors == [None]
 
 
 def backfill(simulator, folder):
     """A backfill of ten minutes, a command of the producer's principal."""
-    start, end = (datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=ago) for ago in (70, 60))
+    start, end = (
+        datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=ago)
+        for ago in (70, 60)
+    )
     period = ("--from", start.isoformat(), "--to", end.isoformat())
-    return ("backfill", "--symbols", "BTCUSDT", *period, "--state", str(folder), "--rest-url", simulator.rest_url)
+    return (
+        "backfill",
+        "--symbols",
+        "BTCUSDT",
+        *period,
+        "--state",
+        str(folder),
+        "--rest-url",
+        simulator.rest_url,
+    )
 
 
 @pytest.mark.timeout(120)
@@ -283,9 +397,23 @@ def test_letters_klines_and_the_feeds_status_are_had_by_those_who_may(settings, 
     assert f"{PREFIX}infoway.raw.trade[0] offset 7: E: why" in listed.stdout, listed.stderr
     redriven = run(settings("redrive"), "dead-letter", "redrive", "--only", "0:0")
     assert redriven.stdout.endswith("1 redriven, 0 passed over\n"), redriven.stderr
-    for topic, word in (("dead-letter", "why"), ("raw.kline", "BTCUSDT"), ("feed.status", "last_sequence")):
-        command = [sys.executable, "-u", "-m", "infra.cli", "tail", f"infoway.{topic}", "--from-beginning"]
-        with subprocess.Popen(command, env=settings("consumer"), stdout=subprocess.PIPE, text=True) as tailing:
+    for topic, word in (
+        ("dead-letter", "why"),
+        ("raw.kline", "BTCUSDT"),
+        ("feed.status", "last_sequence"),
+    ):
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            "infra.cli",
+            "tail",
+            f"infoway.{topic}",
+            "--from-beginning",
+        ]
+        with subprocess.Popen(
+            command, env=settings("consumer"), stdout=subprocess.PIPE, text=True
+        ) as tailing:
             assert word in tailing.stdout.readline()
             tailing.terminate()
             tailing.stdout.read()
@@ -293,8 +421,12 @@ def test_letters_klines_and_the_feeds_status_are_had_by_those_who_may(settings, 
 
 
 @pytest.mark.timeout(120)
-def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(settings, letter, tmp_path):
-    dead, raw, status = (f"{PREFIX}infoway.{name}" for name in ("dead-letter", "raw.trade", "feed.status"))
+def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(
+    settings, letter, tmp_path
+):
+    dead, raw, status = (
+        f"{PREFIX}infoway.{name}" for name in ("dead-letter", "raw.trade", "feed.status")
+    )
     redrive, listing = ("dead-letter", "redrive", "--only", "0:0"), ("dead-letter", "list")
     tailing = ("tail", "infoway.dead-letter", "--from-beginning")
     exporting = ("export", "--topics", "infoway.bars.1m", "--to", str(tmp_path / "export"))
@@ -306,7 +438,11 @@ def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(set
             ("redrive-unmarked-letters", redrive, f"may not write into {dead} or {raw}"),
             ("redrive-hidden-raw", redrive, f"may not see {raw}"),
             ("redrive-unwritten-raw", redrive, f"may not write into {dead} or {raw}"),
-            ("redrive-no-transactions", redrive, f"may not use the transactional.id {PREFIX}infoway-dead-letter"),
+            (
+                "redrive-no-transactions",
+                redrive,
+                f"may not use the transactional.id {PREFIX}infoway-dead-letter",
+            ),
             ("consumer-hidden-letters", listing, f"may not see {dead}"),
             ("consumer-unread-letters", listing, f"may not read {dead}"),
             ("consumer-hidden-letters", tailing, f"may not see {dead}"),
@@ -318,7 +454,10 @@ def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(set
             ("producer-hidden-raw", filling, f"does not let this client see {PREFIX}infoway.raw."),
             ("producer-unwritten-raw", filling, "Topic authorization failed"),
         )
-        runs = [(user, said, threads.submit(run, settings(user), *command)) for user, command, said in lacking]
+        runs = [
+            (user, said, threads.submit(run, settings(user), *command))
+            for user, command, said in lacking
+        ]
     for user, said, done in runs:
         last = done.result().stderr.splitlines()[-1]
         assert (done.result().returncode, said in last) == (1, True), (user, last)
@@ -331,12 +470,18 @@ def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(set
 def test_a_wrong_setting_is_told_in_lines_that_name_it(settings):
     wrong = {
         "uthenticat": {"INFOWAY_SASL_USERNAME": "nobody"},
-        "INFOWAY_SECURITY_PROTOCOL": {"INFOWAY_SECURITY_PROTOCOL": "PLAINTEXT", "INFOWAY_SASL_PASSWORD_FILE": ""},
+        "INFOWAY_SECURITY_PROTOCOL": {
+            "INFOWAY_SECURITY_PROTOCOL": "PLAINTEXT",
+            "INFOWAY_SASL_PASSWORD_FILE": "",
+        },
         "ertificate": {"INFOWAY_TLS_CA": ""},
         "401": {"INFOWAY_REGISTRY_PASSWORD": "wrong"},
     }
     with ThreadPoolExecutor(len(wrong)) as threads:
-        runs = {said: threads.submit(run, settings("topology", **changes), "topology", "plan") for said, changes in wrong.items()}
+        runs = {
+            said: threads.submit(run, settings("topology", **changes), "topology", "plan")
+            for said, changes in wrong.items()
+        }
     for said, done in runs.items():
         assert done.result().returncode == 1
         assert said in done.result().stderr

@@ -19,7 +19,9 @@ def recording(path):
     lines = []
 
     def push(time, code, data):
-        lines.append({"recv_ms": time + 20, "frame": {"code": code, "data": {"s": "BTCUSDT", **data}}})
+        lines.append(
+            {"recv_ms": time + 20, "frame": {"code": code, "data": {"s": "BTCUSDT", **data}}}
+        )
 
     for minute in range(MINUTES):
         start = START + minute * 60_000
@@ -30,7 +32,19 @@ def recording(path):
         count += minute in (4, 7)
         volume, turnover = Decimal("0.5") * count, Decimal("30900.15") * count
         prices = dict.fromkeys("ohlc", "61800.3")
-        push(start + 59_000, 10008, {**prices, "v": str(volume), "vw": str(turnover), "t": start // 1000, "ty": 1, "pca": "0", "pfr": "0%"})
+        push(
+            start + 59_000,
+            10008,
+            {
+                **prices,
+                "v": str(volume),
+                "vw": str(turnover),
+                "t": start // 1000,
+                "ty": 1,
+                "pca": "0",
+                "pfr": "0%",
+            },
+        )
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -45,7 +59,10 @@ def test_klines_are_reconciled_and_every_option_has_its_records(stack, tmp_path,
     replay([tmp_path / "klines.jsonl"], tmp_path / "out", names, 2, Console(stderr=True))
 
     def rows(topic):
-        return [json.loads(line) for line in (tmp_path / "out" / f"{topic}.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (tmp_path / "out" / f"{topic}.jsonl").read_text().splitlines()
+        ]
 
     verdicts = {(row["ts_start"] - START) // 60_000: row for row in rows("infoway.reconciliation")}
     assert {minute: (row["status"], row["reason"]) for minute, row in verdicts.items()} == {
@@ -53,8 +70,14 @@ def test_klines_are_reconciled_and_every_option_has_its_records(stack, tmp_path,
         minute: ("differs" if minute in (4, 7) else "equal", None)
         for minute in range(MINUTES - 1)
     }
-    last = max(rows("infoway.reconciliation"), key=lambda row: row["day_equal"] + row["day_differs"])
-    assert (last["day_equal"], last["day_differs"], last["day_not_comparable"]) == (MINUTES - 3, 2, 0)
+    last = max(
+        rows("infoway.reconciliation"), key=lambda row: row["day_equal"] + row["day_differs"]
+    )
+    assert (last["day_equal"], last["day_differs"], last["day_not_comparable"]) == (
+        MINUTES - 3,
+        2,
+        0,
+    )
     traded = (MINUTES - 2) * PER_MINUTE
     assert abs(Decimal(last["volume_ratio"]) - Decimal(traded) / (traded + 2)) < Decimal("1e-17")
 
@@ -65,8 +88,12 @@ def test_klines_are_reconciled_and_every_option_has_its_records(stack, tmp_path,
     assert len(rows("infoway.vwap.1m")) < 2 * MINUTES
 
     ticks = [bar for bar in rows("infoway.bars.tick-50") if bar["is_closed"]]
-    assert [(bar["bar_index"], bar["trade_count"], bar["trade_date"]) for bar in ticks] == [(n, 50, "2024-08-06") for n in range(4)]
+    assert [(bar["bar_index"], bar["trade_count"], bar["trade_date"]) for bar in ticks] == [
+        (n, 50, "2024-08-06") for n in range(4)
+    ]
     trades = (MINUTES - 1) * PER_MINUTE
     turnover = [bar for bar in rows("infoway.bars.turnover-1000000") if bar["is_closed"]]
-    assert all(bar["trade_count"] == 33 for bar in turnover)  # 33 x 30,900.15 are the first to reach 1,000,000
+    assert all(
+        bar["trade_count"] == 33 for bar in turnover
+    )  # 33 x 30,900.15 are the first to reach 1,000,000
     assert len(turnover) == trades // 33

@@ -26,7 +26,14 @@ def definition(tmp_path_factory):
     except (Unfetched, JavaMissing) as error:
         pytest.skip(f"no Strimzi {STRIMZI} to make the schema with: {error}")
     made = tmp_path_factory.mktemp("strimzi") / "kafkatopic.yaml"
-    command = [java, "-cp", ":".join(map(str, jars)), "io.strimzi.crdgenerator.CrdGenerator", "--yaml", f"{TOPIC}={made}"]
+    command = [
+        java,
+        "-cp",
+        ":".join(map(str, jars)),
+        "io.strimzi.crdgenerator.CrdGenerator",
+        "--yaml",
+        f"{TOPIC}={made}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return yaml.safe_load(made.read_text())
@@ -34,7 +41,9 @@ def definition(tmp_path_factory):
 
 def closed(schema):
     """What an API server does that validates strictly: fields that the schema does not name are refused."""
-    found = {name: closed(value) if isinstance(value, dict) else value for name, value in schema.items()}
+    found = {
+        name: closed(value) if isinstance(value, dict) else value for name, value in schema.items()
+    }
     if "properties" in found and not schema.get("x-kubernetes-preserve-unknown-fields"):
         found.setdefault("additionalProperties", False)
     return found
@@ -42,8 +51,15 @@ def closed(schema):
 
 def mistakes(definition, topic):
     group, _, version = topic["apiVersion"].partition("/")
-    assert (group, topic["kind"]) == (definition["spec"]["group"], definition["spec"]["names"]["kind"])
-    [schema] = [each["schema"]["openAPIV3Schema"] for each in definition["spec"]["versions"] if each["name"] == version and each["served"]]
+    assert (group, topic["kind"]) == (
+        definition["spec"]["group"],
+        definition["spec"]["names"]["kind"],
+    )
+    [schema] = [
+        each["schema"]["openAPIV3Schema"]
+        for each in definition["spec"]["versions"]
+        if each["name"] == version and each["served"]
+    ]
     return [error.message for error in Draft202012Validator(closed(schema)).iter_errors(topic)]
 
 
@@ -54,7 +70,9 @@ def test_every_topic_is_valid_by_strimzis_schema(definition):
     }
 
 
-@pytest.mark.parametrize("change", [{"partition": 6}, {"partitions": "6"}, {"replicas": 0}, {"config": []}])
+@pytest.mark.parametrize(
+    "change", [{"partition": 6}, {"partitions": "6"}, {"replicas": 0}, {"config": []}]
+)
 def test_strimzis_schema_refuses_a_mistake(definition, change):
     topic = TOPICS[0]
     assert mistakes(definition, {**topic, "spec": {**topic["spec"], **change}})

@@ -7,7 +7,13 @@ import sys
 
 import drill
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from infra import cli
 from infra.topology import cluster
@@ -46,13 +52,19 @@ def topology(stack, namespace, monkeypatch, capsys):
 
 
 def alter(stack, topic, **config):
-    entries = [ConfigEntry(k.replace("_", "."), v, incremental_operation=AlterConfigOpType.SET) for k, v in config.items()]
+    entries = [
+        ConfigEntry(k.replace("_", "."), v, incremental_operation=AlterConfigOpType.SET)
+        for k, v in config.items()
+    ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": stack.bootstrap})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(20)
     # acknowledged by the controller, not yet read by the broker
-    assert drill.wait_until(lambda: all(config_of(stack, topic, k.replace("_", ".")) == v for k, v in config.items()), 10)
+    assert drill.wait_until(
+        lambda: all(config_of(stack, topic, k.replace("_", ".")) == v for k, v in config.items()),
+        10,
+    )
 
 
 def config_of(stack, topic, name):
@@ -89,12 +101,17 @@ def test_apply_does_what_plan_says_once_and_sets_back_what_was_changed(stack, na
     ]
     code, shown = topology("apply", "--json")
     assert (code, json.loads(shown)["applied"], json.loads(shown)["change"]) == (0, True, 2)
-    assert [config_of(stack, bars, name) for name in ("retention.ms", "max.message.bytes")] == ["2592000000", "2000000"]
+    assert [config_of(stack, bars, name) for name in ("retention.ms", "max.message.bytes")] == [
+        "2592000000",
+        "2000000",
+    ]
     assert Registry(stack.registry_url).compatibility(late) == "FULL_TRANSITIVE"
     assert topology("plan", "--detailed-exitcode") == (0, nothing)
 
 
-def test_what_would_lose_records_or_their_order_is_refused_and_nothing_else_is_done(stack, namespace, topology, monkeypatch):
+def test_what_would_lose_records_or_their_order_is_refused_and_nothing_else_is_done(
+    stack, namespace, topology, monkeypatch
+):
     assert topology("apply")[0] == 0
     bars = f"{namespace}infoway.bars.1m"
     alter(stack, bars, retention_ms="-1", compression_type="gzip")
@@ -102,34 +119,56 @@ def test_what_would_lose_records_or_their_order_is_refused_and_nothing_else_is_d
     assert "nothing was applied" in code
     assert "--allow-shorter-retention" in code
     assert shown.startswith(f"  ! topic {bars}\n")
-    assert [config_of(stack, bars, name) for name in ("retention.ms", "compression.type")] == ["-1", "gzip"]
+    assert [config_of(stack, bars, name) for name in ("retention.ms", "compression.type")] == [
+        "-1",
+        "gzip",
+    ]
     monkeypatch.setenv("INFOWAY_RETENTION", "infoway.bars.*=unlimited")
     assert topology("apply")[0] == 0
-    assert [config_of(stack, bars, name) for name in ("retention.ms", "compression.type")] == ["-1", "producer"]
+    assert [config_of(stack, bars, name) for name in ("retention.ms", "compression.type")] == [
+        "-1",
+        "producer",
+    ]
 
     code, shown = topology("apply", partitions=3)
     assert f"{bars}, " in code
     assert "partitions 2 -> 3, keys would move to other partitions" in code
-    assert topology("plan", "--detailed-exitcode") == (0, "Plan: 0 to create, 0 to change, 0 refused.\n")
+    assert topology("plan", "--detailed-exitcode") == (
+        0,
+        "Plan: 0 to create, 0 to change, 0 refused.\n",
+    )
     assert topology("apply", "--allow-partition-change", partitions=3)[0] == 0
     assert topology("plan", "--detailed-exitcode", partitions=3)[0] == 0
 
 
-def test_a_schema_that_breaks_readers_is_refused_before_the_registry_has_to(stack, namespace, topology):
+def test_a_schema_that_breaks_readers_is_refused_before_the_registry_has_to(
+    stack, namespace, topology
+):
     schema = load_schema("progress")
     other = {**schema, "fields": [*schema["fields"], {"name": "vital", "type": "string"}]}
     Registry(stack.registry_url).register(f"{namespace}infoway.progress-value", other)
     code, shown = topology("apply")
-    assert f"  ! schema {namespace}infoway.progress-value\n      schema: version 1 -> progress.avsc   refused: not FULL_TRANSITIVE" in shown
+    assert (
+        f"  ! schema {namespace}infoway.progress-value\n      schema: version 1 -> progress.avsc   refused: not FULL_TRANSITIVE"
+        in shown
+    )
     assert "nothing was applied" in code
-    assert f"{namespace}infoway.progress" not in AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).topics
+    assert (
+        f"{namespace}infoway.progress"
+        not in AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).topics
+    )
 
 
-def test_more_replicas_than_brokers_are_refused_before_anything_is_made(stack, namespace, topology, monkeypatch):
+def test_more_replicas_than_brokers_are_refused_before_anything_is_made(
+    stack, namespace, topology, monkeypatch
+):
     monkeypatch.setenv("INFOWAY_REPLICATION", "3")
     code, shown = topology("plan", "--detailed-exitcode")
     assert (code, "0 to change" in shown.splitlines()[-1]) == (2, True)
-    assert "      replication factor: 3   refused: the cluster says: Unable to replicate the partition 3 time(s)" in shown
+    assert (
+        "      replication factor: 3   refused: the cluster says: Unable to replicate the partition 3 time(s)"
+        in shown
+    )
     code, _ = topology("apply")
     assert code.startswith("infoway-streams: nothing was applied, since this is refused: ")
     assert Registry(stack.registry_url).latest_version(f"{namespace}infoway.late-value") is None
@@ -140,9 +179,14 @@ def test_two_who_apply_at_the_same_time_both_succeed(stack, namespace):
 
     def race(wants):
         # planned before either has begun
-        plans = [cluster.plan(stack.bootstrap, registry, wants, Allowed(partition_change=True)) for _ in range(2)]
+        plans = [
+            cluster.plan(stack.bootstrap, registry, wants, Allowed(partition_change=True))
+            for _ in range(2)
+        ]
         assert plans[0].changes
-        first, second = (cluster.carry_out(stack.bootstrap, registry, wants, planned) for planned in plans)
+        first, second = (
+            cluster.carry_out(stack.bootstrap, registry, wants, planned) for planned in plans
+        )
         assert first == second
         assert cluster.plan(stack.bootstrap, registry, wants, Allowed()).changes == ()
 
@@ -150,7 +194,9 @@ def test_two_who_apply_at_the_same_time_both_succeed(stack, namespace):
         race(wanted(Topology(namespace, ("1m",), ("1m",), partitions), {}))
 
 
-def test_a_schema_that_a_lax_level_would_let_through_is_refused_before_any_topic_is_made(stack, namespace, topology):
+def test_a_schema_that_a_lax_level_would_let_through_is_refused_before_any_topic_is_made(
+    stack, namespace, topology
+):
     schema, subject = load_schema("progress"), f"{namespace}infoway.progress-value"
     registry = Registry(stack.registry_url)
     registry._call("PUT", f"/config/{subject}", {"compatibility": "NONE"})
@@ -159,7 +205,13 @@ def test_a_schema_that_a_lax_level_would_let_through_is_refused_before_any_topic
     code, shown = topology("apply")
     assert "      compatibility: NONE -> FULL_TRANSITIVE" in shown
     assert code.startswith(f"infoway-streams: {subject}: progress.avsc is not FULL_TRANSITIVE")
-    assert not [name for name in AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).topics if namespace in name]
+    assert not [
+        name
+        for name in AdminClient({"bootstrap.servers": stack.bootstrap})
+        .list_topics(timeout=10)
+        .topics
+        if namespace in name
+    ]
     assert registry.latest_version(f"{namespace}infoway.late-value") is None
     # the level stands now, and the plan says the same
     code, shown = topology("plan", "--detailed-exitcode")
@@ -169,19 +221,50 @@ def test_a_schema_that_a_lax_level_would_let_through_is_refused_before_any_topic
 @pytest.mark.parametrize(
     "command",
     [
-        ["-m", "infra.cli", "produce", "--symbols", "BTCUSDT", "--url", "ws://127.0.0.1:1/ws", "--rest-url", "http://127.0.0.1:1"],
+        [
+            "-m",
+            "infra.cli",
+            "produce",
+            "--symbols",
+            "BTCUSDT",
+            "--url",
+            "ws://127.0.0.1:1/ws",
+            "--rest-url",
+            "http://127.0.0.1:1",
+        ],
         ["-m", "faust", "-A", "processors.app", "worker", "--without-web"],
     ],
     ids=["produce", "worker"],
 )
-def test_on_an_empty_cluster_one_line_says_what_is_missing_and_what_to_run(stack, namespace, command):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")}
-    environment |= {"INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": namespace}
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+def test_on_an_empty_cluster_one_line_says_what_is_missing_and_what_to_run(
+    stack, namespace, command
+):
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")
+    }
+    environment |= {
+        "INFOWAY_BOOTSTRAP": stack.bootstrap,
+        "INFOWAY_REGISTRY": stack.registry_url,
+        "INFOWAY_PREFIX": namespace,
+    }
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     line = done.stderr
     assert f"{namespace}infoway.raw.trade" in line
     assert f"{namespace}infoway.dead-letter-value" in line
     assert "run `infoway-streams topology apply` first" in line
-    assert not [name for name in AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).topics if namespace in name]
+    assert not [
+        name
+        for name in AdminClient({"bootstrap.servers": stack.bootstrap})
+        .list_topics(timeout=10)
+        .topics
+        if namespace in name
+    ]

@@ -20,7 +20,15 @@ from schemas.wire import to_json
 
 NAME = "glbx_esh4_20231225T2300.jsonl.gz"
 # what tells of the way and the clock, not of the market
-OF_THE_WAY = {"ts_recv", "source", "source_offset", "source_partition", "completeness", "revision", "cause"}
+OF_THE_WAY = {
+    "ts_recv",
+    "source",
+    "source_offset",
+    "source_partition",
+    "completeness",
+    "revision",
+    "cause",
+}
 
 
 def figures(rows):
@@ -28,18 +36,29 @@ def figures(rows):
 
 
 @pytest.mark.timeout(240)
-def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(stack, recordings, namespace, tmp_path, monkeypatch):
+def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(
+    stack, recordings, namespace, tmp_path, monkeypatch
+):
     monkeypatch.setenv("INFOWAY_BOOTSTRAP", stack.bootstrap)
     monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)
     names = Topology(namespace)
     feeds = plan_feeds(["ESH4"])
-    with deployed(names, tmp_path) as deployment, Supervisor(deployment.environment, 1, tmp_path / "logs"):
+    with (
+        deployed(names, tmp_path) as deployment,
+        Supervisor(deployment.environment, 1, tmp_path / "logs"),
+    ):
         with running_simulator([recordings / NAME], speed=0) as simulator:
             with Feeding(deployment, feeds, Endpoint(simulator.url, "key"), "simulated") as feeding:
                 total = len(simulator.recording.frames)
-                assert drill.wait_until(lambda: feeding.failure or feeding.counters[0].acknowledged == total, 60), feeding.counters
+                assert drill.wait_until(
+                    lambda: feeding.failure or feeding.counters[0].acknowledged == total, 60
+                ), feeding.counters
                 feeding.check()
-        lag = Lag(stack.bootstrap, f"{namespace}infoway-processors", [names.name(source) for source in SOURCES])
+        lag = Lag(
+            stack.bootstrap,
+            f"{namespace}infoway-processors",
+            [names.name(source) for source in SOURCES],
+        )
         assert drill.wait_until(lambda: lag() == 0, 90)
     replay([recordings / NAME], tmp_path / "out", Topology(), 1, Console(stderr=True))
     read = ValueReader(Registry(stack.registry_url))
@@ -47,10 +66,17 @@ def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(stack, r
         name = names.contract_name(topic.name)
         if name == "infoway.progress":
             continue  # it follows the marks, and so the clock
-        ours = [to_json(*read(message.value())) for message in read_to_end(stack.bootstrap, topic.name)]
-        theirs = [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+        ours = [
+            to_json(*read(message.value())) for message in read_to_end(stack.bootstrap, topic.name)
+        ]
+        theirs = [
+            json.loads(line)
+            for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
+        ]
         if name.startswith("infoway.bars."):
             # a bar's truth is its last record
-            ours, theirs = ({row["ts_start"]: row for row in rows}.values() for rows in (ours, theirs))
+            ours, theirs = (
+                {row["ts_start"]: row for row in rows}.values() for rows in (ours, theirs)
+            )
         assert figures(ours) == figures(theirs), name
         assert ours or name in ("infoway.late", "infoway.dead-letter", "infoway.reconciliation")

@@ -23,7 +23,16 @@ print(json.dumps([schemas.__file__, {name: [load_schema(name)["name"], len(load_
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
     subprocess.run([*pip, "--wheel-dir", folder, ROOT], check=True, timeout=60)
     (built,) = folder.glob("*.whl")
     return built
@@ -32,21 +41,48 @@ def wheel(tmp_path_factory):
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
     subprocess.run([*pip, "--target", folder, wheel], check=True, timeout=60)
     return folder
 
 
 def run(*arguments, path, cwd):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_the_wheel_bears_the_four_packages_whole_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    here = {path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    here = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
     assert names == {path.relative_to(ROOT).as_posix() for path in here}
-    assert {"schemas/topics.yaml", "schemas/bar.avsc", "schemas/examples/bar.json", "processors/sessions.yaml"} <= names
+    assert {
+        "schemas/topics.yaml",
+        "schemas/bar.avsc",
+        "schemas/examples/bar.json",
+        "processors/sessions.yaml",
+    } <= names
 
 
 def test_it_works_from_where_it_is_installed(installed, tmp_path):

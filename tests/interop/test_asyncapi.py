@@ -26,15 +26,30 @@ def specification(tmp_path_factory):
     if npm is None:
         pytest.skip(f"no npm here: {SPECS} with AsyncAPI's JSON schema cannot be installed")
     folder = tmp_path_factory.mktemp("asyncapi")
-    install = [npm, "install", "--prefix", str(folder), "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", SPECS]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    install = [
+        npm,
+        "install",
+        "--prefix",
+        str(folder),
+        "--prefer-offline",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        SPECS,
+    ]
+    done = subprocess.run(
+        install, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, f"npm could not install {SPECS}: {done.stderr[-500:]}"
     schema = json.loads((folder / "node_modules/@asyncapi/specs/schemas/3.0.0.json").read_text())
     return Draft7Validator(schema, format_checker=FORMATS)
 
 
 def mistakes(specification, document):
-    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in specification.iter_errors(document)]
+    return [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+        for error in specification.iter_errors(document)
+    ]
 
 
 def test_the_document_is_valid_by_the_specification(specification):
@@ -50,7 +65,9 @@ def _parameter_of_another_shape(whole):
 
 
 def _payload_that_is_no_avro(whole):
-    whole["components"]["messages"]["Bar"]["payload"]["schema"]["fields"][0]["type"] = {"type": "decimal"}
+    whole["components"]["messages"]["Bar"]["payload"]["schema"]["fields"][0]["type"] = {
+        "type": "decimal"
+    }
 
 
 def _unknown_binding(whole):
@@ -61,7 +78,13 @@ def _link_that_is_no_address(whole):
     whole["channels"]["barsInterval"]["externalDocs"] = {"url": "topics/bars.md"}
 
 
-CHANGES = [_without_action, _parameter_of_another_shape, _payload_that_is_no_avro, _unknown_binding, _link_that_is_no_address]
+CHANGES = [
+    _without_action,
+    _parameter_of_another_shape,
+    _payload_that_is_no_avro,
+    _unknown_binding,
+    _link_that_is_no_address,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)

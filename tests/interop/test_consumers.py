@@ -27,8 +27,17 @@ from schemas.wire import logical_type
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.ndjson"
-TOPICS = {"infoway.bars.1m": "bar", "infoway.vwap.1m": "vwap", "infoway.depth.imbalance": "depth_imbalance"}
-EXTREMES = ("99999999999999999999.999999999999999999", "-99999999999999999999.999999999999999999", "-0.000000000000000001", "0")
+TOPICS = {
+    "infoway.bars.1m": "bar",
+    "infoway.vwap.1m": "vwap",
+    "infoway.depth.imbalance": "depth_imbalance",
+}
+EXTREMES = (
+    "99999999999999999999.999999999999999999",
+    "-99999999999999999999.999999999999999999",
+    "-0.000000000000000001",
+    "0",
+)
 
 
 def physical(schema, record):
@@ -40,7 +49,11 @@ def physical(schema, record):
             return None
         logical = logical_type(field["type"])
         return (
-            to_units(value) if logical == "decimal" else (date.fromisoformat(value) - date(1970, 1, 1)).days if logical == "date" else value
+            to_units(value)
+            if logical == "decimal"
+            else (date.fromisoformat(value) - date(1970, 1, 1)).days
+            if logical == "date"
+            else value
         )
 
     return [of(field) for field in schema["fields"]]
@@ -52,10 +65,20 @@ def records():
         schema, example = load_schema(name), load_example(name)
         yield topic, schema, example
         for number in EXTREMES:
-            changed = {field["name"]: number for field in schema["fields"] if logical_type(field["type"]) == "decimal"}
-            dated = {field["name"]: "1969-12-31" for field in schema["fields"] if field["name"] == "trade_date"}
+            changed = {
+                field["name"]: number
+                for field in schema["fields"]
+                if logical_type(field["type"]) == "decimal"
+            }
+            dated = {
+                field["name"]: "1969-12-31"
+                for field in schema["fields"]
+                if field["name"] == "trade_date"
+            }
             yield topic, schema, example | changed | dated | {"symbol": "ÄÖ株.HK"}
-        nullable = {field["name"]: None for field in schema["fields"] if isinstance(field["type"], list)}
+        nullable = {
+            field["name"]: None for field in schema["fields"] if isinstance(field["type"], list)
+        }
         yield topic, schema, example | nullable
 
 
@@ -65,21 +88,33 @@ def environment(stack):
     # not one for all: a worker of pytest may come back to this module, and makes the topics anew
     prefix = f"interop-{uuid.uuid4().hex[:8]}."
     names = Topology(prefix, partitions=3)
-    outputs = Outputs.of(names, topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {}))
-    settings = {"bootstrap.servers": stack.bootstrap, "transactional.id": prefix, "compression.type": "lz4"}
+    outputs = Outputs.of(
+        names, topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {})
+    )
+    settings = {
+        "bootstrap.servers": stack.bootstrap,
+        "transactional.id": prefix,
+        "compression.type": "lz4",
+    }
     producer = ck.Producer(settings)
     producer.init_transactions(20)
     for commit in (False, True):
         producer.begin_transaction()
         for topic, schema, record in records():
             fields = tuple(physical(schema, record if commit else record | {"symbol": "NEVER.HK"}))
-            name, partition, key, value = outputs.encode(topic, 1, record["symbol"], fields, "infoway.raw.trade")
+            name, partition, key, value = outputs.encode(
+                topic, 1, record["symbol"], fields, "infoway.raw.trade"
+            )
             producer.produce(name, value, key, partition)
         producer.flush(20)
         producer.commit_transaction(20) if commit else producer.abort_transaction(20)
     # a list, as of a cluster of several brokers
     bootstrap = f"{stack.bootstrap},{stack.bootstrap}"
-    variables = {"INFOWAY_BOOTSTRAP": bootstrap, "INFOWAY_REGISTRY": stack.registry_url, "INFOWAY_PREFIX": prefix}
+    variables = {
+        "INFOWAY_BOOTSTRAP": bootstrap,
+        "INFOWAY_REGISTRY": stack.registry_url,
+        "INFOWAY_PREFIX": prefix,
+    }
     return {**os.environ, **variables}
 
 
@@ -95,8 +130,15 @@ def tool(name, what):
 
 
 def run(command, folder, environment, text=None, timeout=120):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes) as process:
+    pipes = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, start_new_session=True, **pipes
+    ) as process:
         try:
             printed, said = process.communicate(text, timeout=timeout)
         except BaseException:
@@ -109,7 +151,11 @@ def run(command, folder, environment, text=None, timeout=120):
 
 def commands(file):
     """The commands that an example's head tells its reader to type, the one that runs it last."""
-    return [line.partition("$ ")[2] for line in file.read_text().splitlines() if line.lstrip("/ \t").startswith("$ ")]
+    return [
+        line.partition("$ ")[2]
+        for line in file.read_text().splitlines()
+        if line.lstrip("/ \t").startswith("$ ")
+    ]
 
 
 def typed(command, folder, environment, text=None, timeout=280):
@@ -127,10 +173,15 @@ def reads_the_golden_file(command, folder, environment):
     assert command.endswith(" 10")
     printed = typed(f"{command.removesuffix(' 10')} {len(golden())}", folder, environment)
     found = [json.loads(line) for line in printed.splitlines()]
-    ours = [record | {"topic": record["topic"].removeprefix(environment["INFOWAY_PREFIX"])} for record in found]
+    ours = [
+        record | {"topic": record["topic"].removeprefix(environment["INFOWAY_PREFIX"])}
+        for record in found
+    ]
     # of several topics nobody promises an order, of one partition everybody does
     for topic in TOPICS:
-        assert [each for each in ours if each["topic"] == topic] == [each for each in golden() if each["topic"] == topic]
+        assert [each for each in ours if each["topic"] == topic] == [
+            each for each in golden() if each["topic"] == topic
+        ]
     assert len(ours) == len(golden())
 
 
@@ -172,8 +223,17 @@ def test_java(environment, java):
 
 
 def test_a_java_producer_of_default_settings_puts_keys_where_ours_do(environment, java):
-    keys = [f"{number:05d}.HK" for number in range(300)] + ["BTCUSDT", "USDJPY", "ÄÖ株.HK", "600519.SH", "weird symbol", "x" * 300]
-    command = commands(java / "Partition.java")[-1].replace("TOPIC", f"{environment['INFOWAY_PREFIX']}infoway.raw.kline")
+    keys = [f"{number:05d}.HK" for number in range(300)] + [
+        "BTCUSDT",
+        "USDJPY",
+        "ÄÖ株.HK",
+        "600519.SH",
+        "weird symbol",
+        "x" * 300,
+    ]
+    command = commands(java / "Partition.java")[-1].replace(
+        "TOPIC", f"{environment['INFOWAY_PREFIX']}infoway.raw.kline"
+    )
     printed = typed(command, java, environment, text="\n".join(keys))
     theirs = [int(line) for line in printed.split()]
     ours = []
@@ -186,7 +246,11 @@ def test_a_java_producer_of_default_settings_puts_keys_where_ours_do(environment
             on_delivery=lambda error, sent: ours.append((sent.key(), sent.partition())),
         )
     assert producer.flush(20) == 0
-    assert [dict(ours)[key.encode()] for key in keys] == theirs == [partition_of(key.encode(), 3) for key in keys]
+    assert (
+        [dict(ours)[key.encode()] for key in keys]
+        == theirs
+        == [partition_of(key.encode(), 3) for key in keys]
+    )
     assert set(theirs) == {0, 1, 2}
 
 
@@ -195,7 +259,14 @@ def test_the_golden_file_is_what_the_records_say():
         scaled = {}
         for field, value in zip(schema["fields"], physical(schema, record), strict=True):
             decimal = logical_type(field["type"]) == "decimal" and value is not None
-            scaled[field["name"]] = f"{'-' * (value < 0)}{abs(value) // 10**18}.{abs(value) % 10**18:018d}" if decimal else value
+            scaled[field["name"]] = (
+                f"{'-' * (value < 0)}{abs(value) // 10**18}.{abs(value) % 10**18:018d}"
+                if decimal
+                else value
+            )
         return scaled
 
-    assert golden() == [{"topic": topic, "key": record["symbol"], **shown(schema, record)} for topic, schema, record in records()]
+    assert golden() == [
+        {"topic": topic, "key": record["symbol"], **shown(schema, record)}
+        for topic, schema, record in records()
+    ]

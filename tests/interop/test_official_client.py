@@ -30,7 +30,9 @@ class Heard:
         self.frames = {"trade": asyncio.Queue(), "depth": asyncio.Queue(), "kline": asyncio.Queue()}
         self.errors = []
         self.failed = asyncio.Event()
-        client.on_trade, client.on_depth, client.on_kline = (self._keep(channel) for channel in self.frames)
+        client.on_trade, client.on_depth, client.on_kline = (
+            self._keep(channel) for channel in self.frames
+        )
         client.on_error = self._fail
 
     def _keep(self, channel):
@@ -53,10 +55,15 @@ class Heard:
 
 
 def client_of(simulator, business, **options):
-    return InfowayWebSocket("a-key", business, base_url=simulator.url, max_reconnect_attempts=1, **options)
+    return InfowayWebSocket(
+        "a-key", business, base_url=simulator.url, max_reconnect_attempts=1, **options
+    )
 
 
-@pytest.mark.parametrize(("business", "symbol"), [("stock", "00700.HK"), ("stock", "AAPL.US"), ("crypto", "BTCUSDT"), ("common", "USDJPY")])
+@pytest.mark.parametrize(
+    ("business", "symbol"),
+    [("stock", "00700.HK"), ("stock", "AAPL.US"), ("crypto", "BTCUSDT"), ("common", "USDJPY")],
+)
 def test_it_receives_the_trades_books_and_klines_that_it_subscribes_to(simulator, business, symbol):
     async def converse():
         client = client_of(simulator, business)
@@ -127,10 +134,24 @@ def test_it_hears_no_trade_after_unsubscribing(simulator):
 def test_it_hears_every_frame_of_a_recording_in_order(tmp_path):
     frames = []
     for number in range(1, 1001):
-        push = {"t": number, "p": "98.150", "v": "2", "vw": "196.300", "td": 0} if number % 2 else {"t": number, "a": None, "b": [[], []]}
-        frames.append({"code": 10002 if number % 2 else 10005, "data": {"s": ("AAPL.US", "00700.HK")[number % 3 == 0], **push}})
+        push = (
+            {"t": number, "p": "98.150", "v": "2", "vw": "196.300", "td": 0}
+            if number % 2
+            else {"t": number, "a": None, "b": [[], []]}
+        )
+        frames.append(
+            {
+                "code": 10002 if number % 2 else 10005,
+                "data": {"s": ("AAPL.US", "00700.HK")[number % 3 == 0], **push},
+            }
+        )
     path = tmp_path / "made.jsonl"
-    path.write_text("".join(json.dumps({"recv_ms": 1000 + number // 7, "frame": frame}) + "\n" for number, frame in enumerate(frames)))
+    path.write_text(
+        "".join(
+            json.dumps({"recv_ms": 1000 + number // 7, "frame": frame}) + "\n"
+            for number, frame in enumerate(frames)
+        )
+    )
 
     async def converse(simulator):
         client = client_of(simulator, "stock")
@@ -152,7 +173,10 @@ def test_it_hears_every_frame_of_a_recording_in_order(tmp_path):
         finally:
             await client.close()
             await asyncio.wait_for(running, WITHIN)
-        return pushed, {channel: [queue.get_nowait() for _ in range(queue.qsize())] for channel, queue in heard.frames.items()}
+        return pushed, {
+            channel: [queue.get_nowait() for _ in range(queue.qsize())]
+            for channel, queue in heard.frames.items()
+        }
 
     with running_simulator([path], speed=0) as simulator:
         pushed, heard = asyncio.run(converse(simulator))
@@ -247,7 +271,9 @@ def test_a_code_that_it_does_not_know_reaches_it_and_breaks_nothing(code):
             await client.close()
             await asyncio.wait_for(running, WITHIN)
 
-    with running_simulator(rate=20, script=[Fault(0, "next_error", code=code, request=10000)]) as simulator:
+    with running_simulator(
+        rate=20, script=[Fault(0, "next_error", code=code, request=10000)]
+    ) as simulator:
         book, errors = asyncio.run(converse(simulator))
     assert (book["s"], errors) == ("BTCUSDT", [])
 
@@ -302,7 +328,11 @@ def test_it_hears_its_other_interval_after_unsubscribing_from_one():
         assert set(asyncio.run(converse(simulator))[1:]) == {2}
 
 
-@pytest.mark.parametrize("shape", [Fault(0, "burst", seconds=0.5), Fault(0, "slow", seconds=0.5, delay=0.05)], ids=lambda fault: fault.do)
+@pytest.mark.parametrize(
+    "shape",
+    [Fault(0, "burst", seconds=0.5), Fault(0, "slow", seconds=0.5, delay=0.05)],
+    ids=lambda fault: fault.do,
+)
 def test_what_comes_late_comes_whole_and_in_order(shape):
     async def converse(simulator):
         client = client_of(simulator, "crypto")

@@ -6,7 +6,15 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from infoway import InfowayAPIError, InfowayClient, InfowayRateLimitError, KlineType, Market, RestErrorCode, SymbolType
+from infoway import (
+    InfowayAPIError,
+    InfowayClient,
+    InfowayRateLimitError,
+    KlineType,
+    Market,
+    RestErrorCode,
+    SymbolType,
+)
 
 from infra.simulator import running_simulator
 from infra.simulator.protocol import PACKAGES
@@ -27,7 +35,12 @@ def client(simulator):
 
 def test_it_reads_the_package(client):
     info = client.packages.get_info()
-    assert (info["apiNumPerSec"], info["maxWsConNum"], info["maxNum"], info["allWsNum"]) == (20, 9, 600, 5000)
+    assert (info["apiNumPerSec"], info["maxWsConNum"], info["maxNum"], info["allWsNum"]) == (
+        20,
+        9,
+        600,
+        5000,
+    )
     assert info["expireTime"] > time.time() * 1000
 
 
@@ -43,7 +56,11 @@ def test_it_reads_a_history_of_klines_of_every_business(client, business, symbol
     starts = [bar["t"] for bar in bars]
     assert {(newer - older).total_seconds() for newer, older in pairwise(starts)} == {60.0}
     assert abs((datetime.now(UTC) - starts[0]).total_seconds()) < 120
-    assert all(isinstance(bar[name], Decimal) for bar in bars for name in ("o", "h", "l", "c", "v", "turnover", "change_percent"))
+    assert all(
+        isinstance(bar[name], Decimal)
+        for bar in bars
+        for name in ("o", "h", "l", "c", "v", "turnover", "change_percent")
+    )
 
 
 def test_it_reads_klines_up_to_a_time(client):
@@ -66,20 +83,29 @@ def test_it_reads_trades_and_books(client):
 
 
 def test_it_reads_symbols_and_trading_days(client):
-    assert {row["symbol"] for row in client.basic.get_symbols(SymbolType.STOCK_US)} == {"TSLA.US", "AAPL.US"}
-    assert client.basic.get_trading_days(Market.HK, "20260202", "20260208")["trade_days"] == [f"2026020{day}" for day in range(2, 7)]
+    assert {row["symbol"] for row in client.basic.get_symbols(SymbolType.STOCK_US)} == {
+        "TSLA.US",
+        "AAPL.US",
+    }
+    assert client.basic.get_trading_days(Market.HK, "20260202", "20260208")["trade_days"] == [
+        f"2026020{day}" for day in range(2, 7)
+    ]
 
 
 def test_it_reads_hours_and_schedules_and_hears_of_a_type_that_has_none(client):
     assert {row["market"] for row in client.basic.get_markets()} == {"CN", "HK", "US"}
     (row,) = client.basic.get_trading_schedule_by_type("FOREX")
     assert client.basic.get_trading_schedule(Market.US) == [row]
-    with pytest.raises(InfowayAPIError, match="type must be one of ENERGY/FOREX/FUTURES/METAL/INDICES") as raised:
+    with pytest.raises(
+        InfowayAPIError, match="type must be one of ENERGY/FOREX/FUTURES/METAL/INDICES"
+    ) as raised:
         client.basic.get_trading_schedule(type="STOCK_US")
     assert raised.value.ret == 400
 
 
-@pytest.mark.parametrize("code", [code for code in RestErrorCode if code != 200], ids=lambda code: code.name)
+@pytest.mark.parametrize(
+    "code", [code for code in RestErrorCode if code != 200], ids=lambda code: code.name
+)
 def test_every_code_by_script_is_its_error_of_that_name(code):
     with running_simulator(script=[Fault(0, "next_rest", ret=int(code))]) as simulator:
         with InfowayClient("a-key", base_url=simulator.rest_url, max_retries=1) as client:
@@ -106,5 +132,8 @@ def test_an_unknown_symbol_is_its_508(client):
 
 
 def test_a_wrong_key_is_its_error(simulator):
-    with InfowayClient("bad-key", base_url=simulator.rest_url) as client, pytest.raises(InfowayAPIError, match="Apikey not exists"):
+    with (
+        InfowayClient("bad-key", base_url=simulator.rest_url) as client,
+        pytest.raises(InfowayAPIError, match="Apikey not exists"),
+    ):
         client.packages.get_info()

@@ -76,15 +76,45 @@ class Run:
         self.rows += found
         return found
 
-    def trade(self, ts, price=10, volume=1, direction=0, symbol="A", feed="f", connection="c1", repeat=False, recv=None):
+    def trade(
+        self,
+        ts,
+        price=10,
+        volume=1,
+        direction=0,
+        symbol="A",
+        feed="f",
+        connection="c1",
+        repeat=False,
+        recv=None,
+    ):
         recv_us = (T + self.offset if recv is None else recv) * 1000
         units = (price * UNIT, volume * UNIT)
-        return self.feed(Trade(self.offset, symbol, T + ts, *units, direction, None, repeat, "stock", feed, connection, recv_us, "live"))
+        return self.feed(
+            Trade(
+                self.offset,
+                symbol,
+                T + ts,
+                *units,
+                direction,
+                None,
+                repeat,
+                "stock",
+                feed,
+                connection,
+                recv_us,
+                "live",
+            )
+        )
 
     def control(self, kind, ts, symbol="A", feed="f", connection="c1", ts_from=None):
         since = None if ts_from is None else T + ts_from
         return self.feed(
-            ControlRecord(self.offset, symbol, Control(kind, feed, "stock", connection, "live", T + ts, (T + ts) * 1000, since))
+            ControlRecord(
+                self.offset,
+                symbol,
+                Control(kind, feed, "stock", connection, "live", T + ts, (T + ts) * 1000, since),
+            )
         )
 
     def mark(self, ts, feed="f"):
@@ -92,9 +122,22 @@ class Run:
 
 
 def bars_of(rows, interval=None):
-    return [row for topic, row in rows if topic.startswith("bars.") and interval in (None, row["interval"])]
+    return [
+        row
+        for topic, row in rows
+        if topic.startswith("bars.") and interval in (None, row["interval"])
+    ]
 
 
 def shown(rows):
     """Return (interval, start in minutes, revision, cause, trades) of each bar."""
-    return [(row["interval"], (row["ts_start"] - T) // MINUTE, row["revision"], row["cause"], row["trade_count"]) for row in bars_of(rows)]
+    return [
+        (
+            row["interval"],
+            (row["ts_start"] - T) // MINUTE,
+            row["revision"],
+            row["cause"],
+            row["trade_count"],
+        )
+        for row in bars_of(rows)
+    ]

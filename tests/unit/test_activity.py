@@ -40,7 +40,11 @@ def of(rows):
 
 def trades(run, *prices_and_volumes, ts=OPEN):
     """Add trades a second apart; return their rows."""
-    return [row for place, values in enumerate(prices_and_volumes) for row in of(run.trade(ts + place * 1_000, *values))]
+    return [
+        row
+        for place, values in enumerate(prices_and_volumes)
+        for row in of(run.trade(ts + place * 1_000, *values))
+    ]
 
 
 def shown(rows):
@@ -54,8 +58,19 @@ def test_every_field_of_a_bar():
         assert run.trade(OPEN + ts, price, volume, direction, recv=T + DAY - ts) == []
     ((topic, row),) = run.trade(OPEN + 2_500, 9, 1, 0)
     assert topic == "bars.volume-7"
-    units = {name: row.pop(name) // UNIT for name in ("threshold", "open", "high", "low", "close", "volume", "turnover")}
-    assert units == {"threshold": 7, "open": 10, "high": 13, "low": 8, "close": 9, "volume": 7, "turnover": 66}
+    units = {
+        name: row.pop(name) // UNIT
+        for name in ("threshold", "open", "high", "low", "close", "volume", "turnover")
+    }
+    assert units == {
+        "threshold": 7,
+        "open": 10,
+        "high": 13,
+        "low": 8,
+        "close": 9,
+        "volume": 7,
+        "turnover": 66,
+    }
     assert row == {
         "symbol": "A",
         "kind": "volume",
@@ -87,8 +102,24 @@ def test_a_tick_bar_is_complete_with_so_many_trades_whatever_their_volume():
 def test_a_turnover_bar_is_complete_at_exactly_its_turnover_and_not_a_unit_before():
     run = start("turnover-1")
     for volume in (10**17, UNIT // 2 - 10**17):
-        half = Trade(run.offset, "A", T + OPEN, 2 * UNIT - 1, volume, 0, None, False, "stock", "f", "c1", T * 1000, "live")
-        assert run.feed(half) == [], "5 x 10^17 units of 10^-36 are lacking: too few to be seen at 18 digits"
+        half = Trade(
+            run.offset,
+            "A",
+            T + OPEN,
+            2 * UNIT - 1,
+            volume,
+            0,
+            None,
+            False,
+            "stock",
+            "f",
+            "c1",
+            T * 1000,
+            "live",
+        )
+        assert run.feed(half) == [], (
+            "5 x 10^17 units of 10^-36 are lacking: too few to be seen at 18 digits"
+        )
     assert shown(trades(run, (1, 0))) == []
     ((_, row),) = run.trade(OPEN, 1)
     assert (row["turnover"], row["trade_count"]) == (2 * UNIT, 4)
@@ -116,9 +147,10 @@ def test_open_and_close_go_by_the_log_and_times_by_the_events():
     run = start("tick-3")
     for ts, price in ((5_000, 1), (9_000, 2), (4_000, 3)):
         rows = of(run.trade(OPEN + ts, price))
-    assert [(row["open"] // UNIT, row["close"] // UNIT, row["ts_first"] - T, row["ts_last"] - T) for row in rows] == [
-        (1, 3, OPEN + 4_000, OPEN + 9_000)
-    ]
+    assert [
+        (row["open"] // UNIT, row["close"] // UNIT, row["ts_first"] - T, row["ts_last"] - T)
+        for row in rows
+    ] == [(1, 3, OPEN + 4_000, OPEN + 9_000)]
 
 
 def test_each_name_counts_for_itself():
@@ -155,7 +187,9 @@ def test_repeats_and_too_late_trades_count_nowhere_and_are_written_nowhere():
 
 def test_a_trade_outside_of_any_session_belongs_to_no_bar():
     run = start("tick-1")
-    found = [[row["bar_index"] for row in of(run.trade(ts))] for ts in (OPEN - 1, OPEN, CLOSE - 1, CLOSE)]
+    found = [
+        [row["bar_index"] for row in of(run.trade(ts))] for ts in (OPEN - 1, OPEN, CLOSE - 1, CLOSE)
+    ]
     assert found == [[], [0], [1], []]
 
 
@@ -168,24 +202,35 @@ def test_two_trade_dates_are_open_at_once_and_a_late_trade_finds_its_own():
     run.trade(DAY + OPEN, 4)
     (late,) = of(run.trade(CLOSE - 2, 5))
     (next_day,) = of(run.trade(DAY + OPEN, 6))
-    assert [(row["trade_date"], row["bar_index"], row["open"] // UNIT, row["close"] // UNIT) for row in (late, next_day)] == [
+    assert [
+        (row["trade_date"], row["bar_index"], row["open"] // UNIT, row["close"] // UNIT)
+        for row in (late, next_day)
+    ] == [
         (T // DAY, 0, 1, 5),
         (T // DAY + 1, 0, 3, 6),
     ]
     run.trade(CLOSE - 3, 7)
     rows = of(run.mark(CLOSE + DAY + 2_000))
-    assert [(row["trade_date"], *shown([row])[0]) for row in rows] == [(T // DAY, 1, 1, "session_end", 1)]
+    assert [(row["trade_date"], *shown([row])[0]) for row in rows] == [
+        (T // DAY, 1, 1, "session_end", 1)
+    ]
 
 
 @pytest.mark.parametrize("by", ["mark", "trade of the symbol", "trade of another"])
 def test_an_unfilled_bar_is_closed_when_no_trade_of_its_date_can_come_and_not_before(by):
     def move(ts):
-        return run.mark(ts) if by == "mark" else run.trade(ts, symbol="A" if by == "trade of the symbol" else "B")
+        return (
+            run.mark(ts)
+            if by == "mark"
+            else run.trade(ts, symbol="A" if by == "trade of the symbol" else "B")
+        )
 
     run = start("tick-2", "volume-10")
     trades(run, (10,), (11,), (12,))
     assert move(OVER - 1) == []
-    assert shown(of(run.restart().trade(CLOSE - 1))) == [(1, 1, "close", 2)], "the last millisecond's trade is still accepted"
+    assert shown(of(run.restart().trade(CLOSE - 1))) == [(1, 1, "close", 2)], (
+        "the last millisecond's trade is still accepted"
+    )
     run.trade(CLOSE - 1)
     rows = of(move(OVER))
     assert [(row["kind"], *shown([row])[0], row["is_closed"]) for row in rows] == [
@@ -220,9 +265,16 @@ def test_the_state_is_small_and_leaves_with_the_date():
     ]
     assert run.write() == []
     trades(run, *[(10,)] * 500)
-    assert {key[:5]: len(value) < 300 for key, value in run.write()} == {b"\0feed": True, b"bar:t": True, b"bar:v": True}
+    assert {key[:5]: len(value) < 300 for key, value in run.write()} == {
+        b"\0feed": True,
+        b"bar:t": True,
+        b"bar:v": True,
+    }
     run.mark(OVER)
-    assert {key for key, value in run.write() if value is None} == {b"bar:tick-2:%d:A" % (T // DAY), b"bar:volume-10:%d:A" % (T // DAY)}
+    assert {key for key, value in run.write() if value is None} == {
+        b"bar:tick-2:%d:A" % (T // DAY),
+        b"bar:volume-10:%d:A" % (T // DAY),
+    }
     assert set(run.entries) == {b"\0activity", b"\0feeds", b"\0symbol:A"}
     assert run.state.symbols == {}
 
@@ -236,11 +288,18 @@ def test_an_end_shows_the_open_bars_that_changed_and_later_trades_go_on_in_them(
         (4, 0, 1, "update", 3, False),
     ]
     run.restart()
-    assert run.control("end", OPEN + 6_000) == run.control("begin", OPEN + 9_000, connection="c2") == []
+    assert (
+        run.control("end", OPEN + 6_000)
+        == run.control("begin", OPEN + 9_000, connection="c2")
+        == []
+    )
     assert run.control("end", OPEN + 9_500, connection="c2") == [], "nothing changed since"
     run.control("begin", OPEN + 9_900, connection="c2")
     rows = of(run.trade(OPEN + 10_000, connection="c2"))
-    assert [(*shown([row])[0], row["is_closed"]) for row in rows] == [(1, 2, "close", 2, True), (0, 2, "close", 4, True)]
+    assert [(*shown([row])[0], row["is_closed"]) for row in rows] == [
+        (1, 2, "close", 2, True),
+        (0, 2, "close", 4, True),
+    ]
     assert [row["completeness"] for row in rows] == ["partial", "partial"]
 
 
@@ -257,7 +316,10 @@ def test_an_end_shows_the_dates_in_order():
     run = start("tick-9", revision_horizon_ms=DAY)
     run.trade(DAY + OPEN)
     run.trade(CLOSE - 1)
-    assert [row["trade_date"] - T // DAY for row in of(run.control("end", DAY + OPEN + 1))] == [0, 1]
+    assert [row["trade_date"] - T // DAY for row in of(run.control("end", DAY + OPEN + 1))] == [
+        0,
+        1,
+    ]
 
 
 def test_a_date_that_was_shown_at_the_end_is_still_closed():
@@ -380,14 +442,35 @@ def test_sessions_are_asked_for_only_outside_of_the_one_at_hand():
 def test_a_symbol_that_comes_by_another_business_has_its_sessions(restarts):
     class ByBusiness(Market):
         def session_of(self, business, symbol, ts):
-            return super().session_of(business, symbol, ts) if business == "stock" else Session(T // DAY + 1, T, T + DAY)
+            return (
+                super().session_of(business, symbol, ts)
+                if business == "stock"
+                else Session(T // DAY + 1, T, T + DAY)
+            )
 
     agent = ActivityBars(["tick-1"], ByBusiness(), EventTime())
     log = [
-        Trade(offset, "A", T + OPEN, UNIT, UNIT, 0, None, False, business, business, "c1", T * 1000, "live")
+        Trade(
+            offset,
+            "A",
+            T + OPEN,
+            UNIT,
+            UNIT,
+            0,
+            None,
+            False,
+            business,
+            business,
+            "c1",
+            T * 1000,
+            "live",
+        )
         for offset, business in enumerate(("stock", "common", "stock"))
     ]
-    found = [(row["trade_date"] - T // DAY, row["bar_index"]) for _, row in by_name(rows_of(agent, log, 1, restarts))]
+    found = [
+        (row["trade_date"] - T // DAY, row["bar_index"])
+        for _, row in by_name(rows_of(agent, log, 1, restarts))
+    ]
     assert found == [(0, 0), (1, 0), (0, 1)]
 
 
@@ -396,7 +479,17 @@ def test_an_unreadable_record_is_passed_over():
 
 
 def test_names_are_checked_and_every_mistake_is_told():
-    wrong = ["tick-0", "tick-1.5", "volume-1e3", "volume--1", "volume-.5", "turnover-0." + "0" * 18 + "1", "range-5", "tick-", "volume-0.0"]
+    wrong = [
+        "tick-0",
+        "tick-1.5",
+        "volume-1e3",
+        "volume--1",
+        "volume-.5",
+        "turnover-0." + "0" * 18 + "1",
+        "range-5",
+        "tick-",
+        "volume-0.0",
+    ]
     wrong += ["turnover-1" + "0" * 20, "tick-٣", "tick-1\n", "1m"]
     with pytest.raises(ActivityBarsWrong, match=r"allowed, each once: tick-<trades>") as caught:
         ActivityBars(["tick-1000", *wrong, "volume-0.5", "volume-0.50"], Market(), EventTime())
@@ -408,7 +501,10 @@ def test_names_are_checked_and_every_mistake_is_told():
     with pytest.raises(ValueError, match="update_ms=0"):
         ActivityBars(["tick-1"], Market(), EventTime(), 0)
     assert isinstance(caught.value, ValueError)
-    assert [found.value for found in thresholds(["volume-0." + "0" * 17 + "1", "tick-7"])] == [7 * UNIT, 1]
+    assert [found.value for found in thresholds(["volume-0." + "0" * 17 + "1", "tick-7"])] == [
+        7 * UNIT,
+        1,
+    ]
 
 
 def test_state_built_with_other_names_is_refused_and_their_order_is_nothing():
@@ -419,7 +515,10 @@ def test_state_built_with_other_names_is_refused_and_their_order_is_nothing():
         with pytest.raises(BarSettingsChanged, match="fresh prefix"):
             ActivityBars(names, Market(), EventTime()).load(3, run.entries)
     run.bars = ActivityBars(("volume-3", "tick-2"), Market(), EventTime())
-    assert [topic for topic, _ in run.restart().trade(OPEN, 10, 2)] == ["bars.tick-2", "bars.volume-3"]
+    assert [topic for topic, _ in run.restart().trade(OPEN, 10, 2)] == [
+        "bars.tick-2",
+        "bars.volume-3",
+    ]
 
 
 class Shifts:
@@ -431,10 +530,19 @@ class Shifts:
         return session if ts < session.end else None
 
 
-RULES = {"tick-2": ("tick", 2), "tick-3": ("tick", 3), "volume-2.5": ("volume", Fraction("2.5")), "turnover-20": ("turnover", 20)}
+RULES = {
+    "tick-2": ("tick", 2),
+    "tick-3": ("tick", 3),
+    "volume-2.5": ("volume", Fraction("2.5")),
+    "turnover-20": ("turnover", 20),
+}
 TIME = EventTime()
-volumes = st.one_of(st.integers(0, 6).map(lambda halves: halves * UNIT // 2), st.integers(0, 3 * UNIT))
-prices = st.one_of(st.integers(1, 12).map(lambda whole: whole * UNIT), st.integers(-UNIT, 10 * UNIT))
+volumes = st.one_of(
+    st.integers(0, 6).map(lambda halves: halves * UNIT // 2), st.integers(0, 3 * UNIT)
+)
+prices = st.one_of(
+    st.integers(1, 12).map(lambda whole: whole * UNIT), st.integers(-UNIT, 10 * UNIT)
+)
 
 
 @st.composite
@@ -445,7 +553,12 @@ def logs(draw):
         now += draw(st.sampled_from((0, 7, 7, 7, 900, 60_000, 60_000, 300_000, 1_500_000)))
         symbol, feed = draw(st.sampled_from(("Af", "Bf", "Cg", "Cf")))
         connection = draw(st.sampled_from(("c1", "c1", "c1", "c2")))
-        kind = draw(st.sampled_from(("trade",) * 14 + ("mark", "mark", "begin", "end", "gap", "gap of all", "end of all", "repeat")))
+        kind = draw(
+            st.sampled_from(
+                ("trade",) * 14
+                + ("mark", "mark", "begin", "end", "gap", "gap of all", "end of all", "repeat")
+            )
+        )
         if kind in ("trade", "repeat"):
             ts = now - draw(st.sampled_from((0, 0, 0, 5_000, 100_000, 590_000, 602_000, 1_300_000)))
             values = (draw(prices), draw(volumes), draw(st.integers(0, 2)))
@@ -466,8 +579,16 @@ def logs(draw):
             )
         else:
             since = None if kind == "mark" else now - draw(st.sampled_from((10, 100_000)))
-            control = Control(kind.split()[0], feed, "stock", connection, "live", now, now * 1000, since)
-            log.append(ControlRecord(offset, None if kind in ("mark", "gap of all", "end of all") else symbol, control))
+            control = Control(
+                kind.split()[0], feed, "stock", connection, "live", now, now * 1000, since
+            )
+            log.append(
+                ControlRecord(
+                    offset,
+                    None if kind in ("mark", "gap of all", "end of all") else symbol,
+                    control,
+                )
+            )
     return log
 
 
@@ -486,7 +607,10 @@ def rows_of(agent, log, size, restarts):
 
 
 def by_name(rows):
-    return [(topic.removeprefix("infoway.bars."), dict(zip(NAMES, fields, strict=True))) for topic, _, fields in rows]
+    return [
+        (topic.removeprefix("infoway.bars."), dict(zip(NAMES, fields, strict=True)))
+        for topic, _, fields in rows
+    ]
 
 
 def slow_rows(log, update_ms):
@@ -554,13 +678,24 @@ def slow_rows(log, update_ms):
 
 
 def in_order(rows):
-    return sorted(rows, key=lambda row: (row[1]["source_offset"], row[0], row[1]["symbol"], row[1]["trade_date"], row[1]["revision"]))
+    return sorted(
+        rows,
+        key=lambda row: (
+            row[1]["source_offset"],
+            row[0],
+            row[1]["symbol"],
+            row[1]["trade_date"],
+            row[1]["revision"],
+        ),
+    )
 
 
 @settings(max_examples=120, deadline=None)
 @given(logs(), st.sampled_from((None, None, 60_000)))
 def test_any_log_gives_the_rows_of_the_slow_definition(log, update_ms):
-    rows = by_name(rows_of(ActivityBars(list(RULES), Shifts(), TIME, update_ms), log, len(log), False))
+    rows = by_name(
+        rows_of(ActivityBars(list(RULES), Shifts(), TIME, update_ms), log, len(log), False)
+    )
     assert in_order(rows) == in_order(slow_rows(log, update_ms))
 
 
@@ -579,7 +714,9 @@ def test_batches_of_any_size_and_restarts_between_them_change_no_row(log, update
 def test_bars_hold_each_accepted_trade_of_a_session_once_and_are_as_long_as_they_must_be(log):
     far = T + 1_000 * DAY
     log += [
-        ControlRecord(len(log) + place, None, Control("mark", feed, "stock", "c1", "live", far, far * 1000))
+        ControlRecord(
+            len(log) + place, None, Control("mark", feed, "stock", "c1", "live", far, far * 1000)
+        )
         for place, feed in enumerate("fg")
     ]
     rows = by_name(rows_of(ActivityBars(list(RULES), Shifts(), TIME), log, len(log), False))
@@ -603,9 +740,11 @@ def test_bars_hold_each_accepted_trade_of_a_session_once_and_are_as_long_as_they
         for bar in bars:
             own, members = members[: bar["trade_count"]], members[bar["trade_count"] :]
             sizes = [
-                {"tick": Fraction(1), "volume": Fraction(trade.volume, UNIT), "turnover": Fraction(trade.price * trade.volume, UNIT**2)}[
-                    kind
-                ]
+                {
+                    "tick": Fraction(1),
+                    "volume": Fraction(trade.volume, UNIT),
+                    "turnover": Fraction(trade.price * trade.volume, UNIT**2),
+                }[kind]
                 for trade in own
             ]
             assert sum(sizes[:-1]) < threshold
@@ -617,22 +756,38 @@ def test_bars_hold_each_accepted_trade_of_a_session_once_and_are_as_long_as_they
 @pytest.mark.parametrize(
     ("recording", "business", "rules"),
     [
-        ("sh600519_20230201_fullday", "stock", {"tick-1000": 1000, "volume-50000": 50_000, "turnover-100000000": 10**8}),
-        ("binance_btcusdt_perp_20240808", "crypto", {"tick-1000": 1000, "volume-25.5": Fraction("25.5"), "turnover-1000000": 10**6}),
+        (
+            "sh600519_20230201_fullday",
+            "stock",
+            {"tick-1000": 1000, "volume-50000": 50_000, "turnover-100000000": 10**8},
+        ),
+        (
+            "binance_btcusdt_perp_20240808",
+            "crypto",
+            {"tick-1000": 1000, "volume-25.5": Fraction("25.5"), "turnover-1000000": 10**6},
+        ),
     ],
 )
 def test_recordings_give_the_bars_of_the_reference(recordings, recording, business, rules):
     log = list(trades_of(recordings / f"{recording}.jsonl.gz", business))
     last = log[-1]
     later = last.ts_event + 2 * DAY
-    mark = ControlRecord(len(log), None, Control("mark", "f", business, "c", "replay", later, later * 1000))
-    rows = by_name(rows_of(ActivityBars(list(rules), Calendars(), EventTime()), [*log, mark], 997, True))
+    mark = ControlRecord(
+        len(log), None, Control("mark", "f", business, "c", "replay", later, later * 1000)
+    )
+    rows = by_name(
+        rows_of(ActivityBars(list(rules), Calendars(), EventTime()), [*log, mark], 997, True)
+    )
     for name, threshold in rules.items():
         expected = reference.activity_bars(log, name.partition("-")[0], Fraction(threshold))
         found = [row for topic, row in rows if topic == name]
         assert len(expected) > 3
         assert [row["is_closed"] for row in found] == [True] * len(found)
-        assert [row["cause"] for row in found] == ["close" if bar.pop("is_full") else "session_end" for bar in expected]
-        assert [row["ts_recv"] for row in found[:-1]] == [bar.pop("ts_recv") for bar in expected][:-1]
+        assert [row["cause"] for row in found] == [
+            "close" if bar.pop("is_full") else "session_end" for bar in expected
+        ]
+        assert [row["ts_recv"] for row in found[:-1]] == [bar.pop("ts_recv") for bar in expected][
+            :-1
+        ]
         assert [{field: row[field] for field in expected[0]} for row in found] == expected
         assert sum(row["volume"] for row in found) == sum(trade.volume for trade in log)

@@ -12,7 +12,13 @@ import pytest
 from jgo.maven import MavenContext
 
 from infra.embedded import artifacts, maven
-from infra.embedded.artifacts import KAFKA_VERSION, REGISTRY_VERSION, DownloadFailed, kafka_classpath, registry_home
+from infra.embedded.artifacts import (
+    KAFKA_VERSION,
+    REGISTRY_VERSION,
+    DownloadFailed,
+    kafka_classpath,
+    registry_home,
+)
 
 JAR = "/org/example/thing/1.0/thing-1.0.jar"
 
@@ -22,7 +28,9 @@ class Central(BaseHTTPRequestHandler):
 
     def do_GET(self):  # the name that http.server calls
         self.server.asked[self.path] += 1
-        name, _, checksum = self.path.partition(".sha1") if self.path.endswith(".sha1") else (self.path, "", None)
+        name, _, checksum = (
+            self.path.partition(".sha1") if self.path.endswith(".sha1") else (self.path, "", None)
+        )
         if name not in self.server.files:
             self.send_error(404)
             return
@@ -49,7 +57,9 @@ def central(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(maven, "MavenContext", partial(MavenContext, remote_repos={"test": url}))
+        monkeypatch.setattr(
+            maven, "MavenContext", partial(MavenContext, remote_repos={"test": url})
+        )
         yield server
         server.shutdown()
         thread.join()
@@ -63,7 +73,8 @@ def cache(tmp_path, monkeypatch):
 
 def pom(name, *needs):
     needed = "".join(
-        f"<dependency><groupId>org.example</groupId><artifactId>{need}</artifactId><version>1.0</version></dependency>" for need in needs
+        f"<dependency><groupId>org.example</groupId><artifactId>{need}</artifactId><version>1.0</version></dependency>"
+        for need in needs
     )
     return (
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>'
@@ -87,7 +98,11 @@ def test_a_jar_comes_with_all_that_it_needs(central, tmp_path):
     publish(central, "thing", "part")
     publish(central, "part", "piece")
     publish(central, "piece")
-    assert [jar.name for jar in maven.resolve(tmp_path, "org.example:thing:1.0")] == ["part-1.0.jar", "piece-1.0.jar", "thing-1.0.jar"]
+    assert [jar.name for jar in maven.resolve(tmp_path, "org.example:thing:1.0")] == [
+        "part-1.0.jar",
+        "piece-1.0.jar",
+        "thing-1.0.jar",
+    ]
 
 
 def test_a_file_with_another_checksum_is_never_kept(central, tmp_path):
@@ -128,7 +143,10 @@ def test_a_pom_that_does_not_come_is_an_error_and_not_a_shorter_classpath(centra
 
 
 def test_a_failed_download_says_what_to_do(central, cache):
-    with pytest.raises(DownloadFailed, match=r"a download from Maven Central failed \(.* answered 404\): check the network and try again"):
+    with pytest.raises(
+        DownloadFailed,
+        match=r"a download from Maven Central failed \(.* answered 404\): check the network and try again",
+    ):
         registry_home()
 
 

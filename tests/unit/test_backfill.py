@@ -9,7 +9,19 @@ import pytest
 
 from infra.backfill import BackfillRunning, BadPeriod, _Done, backfill
 from producers.answers import Kline, RestError
-from producers.backfill import LATENCY, LONGEST, LONGEST_RETRY, MINUTE, RETRY, SETTLED, Healer, final_until, heals, pages, raw_klines
+from producers.backfill import (
+    LATENCY,
+    LONGEST,
+    LONGEST_RETRY,
+    MINUTE,
+    RETRY,
+    SETTLED,
+    Healer,
+    final_until,
+    heals,
+    pages,
+    raw_klines,
+)
 from producers.outages import Outage, Outages, OutagesUnreadable
 from producers.rest import MAX_KLINES
 from schemas.topics import load_schema
@@ -35,9 +47,16 @@ class Vendor:
         if self.errors:
             raise self.errors.pop(0)
         assert count <= MAX_KLINES
-        starts = [start for start in range(T - 2_000 * MINUTE, T + 3_000 * MINUTE, MINUTE) if start // MINUTE % 60 < 30]
+        starts = [
+            start
+            for start in range(T - 2_000 * MINUTE, T + 3_000 * MINUTE, MINUTE)
+            if start // MINUTE % 60 < 30
+        ]
         chosen = starts[: bisect_right(starts, until_ms)][-count:]
-        return [Kline(symbol, interval, start, "1", "2", "0.5", "1.5", "10", "12.5", None, "0%") for start in chosen]
+        return [
+            Kline(symbol, interval, start, "1", "2", "0.5", "1.5", "10", "12.5", None, "0%")
+            for start in chosen
+        ]
 
 
 class Sink:
@@ -69,12 +88,21 @@ class Sink:
 
 
 def test_pages_follow_each_other_without_a_hole_or_a_repeat():
-    found = [kline.ts_start for _, klines in pages(Vendor(), "crypto", "A", "1m", T + 1, T + 1_900 * MINUTE) for kline in klines]
-    assert found == [start for start in range(T, T + 1_900 * MINUTE, MINUTE) if start // MINUTE % 60 < 30]
+    found = [
+        kline.ts_start
+        for _, klines in pages(Vendor(), "crypto", "A", "1m", T + 1, T + 1_900 * MINUTE)
+        for kline in klines
+    ]
+    assert found == [
+        start for start in range(T, T + 1_900 * MINUTE, MINUTE) if start // MINUTE % 60 < 30
+    ]
 
 
 def test_a_period_within_a_closed_market_has_no_klines():
-    assert [klines for _, klines in pages(Vendor(), "crypto", "A", "1m", T + 40 * MINUTE, T + 50 * MINUTE)] == [[]]
+    assert [
+        klines
+        for _, klines in pages(Vendor(), "crypto", "A", "1m", T + 40 * MINUTE, T + 50 * MINUTE)
+    ] == [[]]
 
 
 def test_an_interval_without_a_time_is_refused():
@@ -90,14 +118,26 @@ def test_a_kline_counts_as_final_only_some_seconds_after_its_end():
 def test_records_fit_their_schema_and_the_heal_says_the_kline_as_the_vendor_wrote_it():
     klines = Vendor().klines("crypto", "A", "5m", 2, T)
     records = raw_klines(klines, "crypto-1", "crypto", "rest-1", 7, 99)
-    encode, names = compile_encoder(load_schema("raw_kline"), 1), [field["name"] for field in load_schema("raw_kline")["fields"]]
-    rows = [dict(zip(names, record.fields, strict=True)) for record in records if encode(*record.fields)]
-    assert [(row["sequence"], row["source"], row["connection"], row["turnover"]) for row in rows] == [
+    encode, names = (
+        compile_encoder(load_schema("raw_kline"), 1),
+        [field["name"] for field in load_schema("raw_kline")["fields"]],
+    )
+    rows = [
+        dict(zip(names, record.fields, strict=True)) for record in records if encode(*record.fields)
+    ]
+    assert [
+        (row["sequence"], row["source"], row["connection"], row["turnover"]) for row in rows
+    ] == [
         (7, "rest", "rest-1", "12.5"),
         (8, "rest", "rest-1", "12.5"),
     ]
     last = heals(klines, "crypto-1", "crypto", "rest-1", 99)[-1]
-    assert (last.key, last.control.kind, last.control.ts, last.control.source) == ("A", "heal", T + 5 * MINUTE, "rest")
+    assert (last.key, last.control.kind, last.control.ts, last.control.source) == (
+        "A",
+        "heal",
+        T + 5 * MINUTE,
+        "rest",
+    )
     assert orjson.loads(last.control.kline) == {
         "interval": "5m", "ts_start": T, "open": "1", "high": "2", "low": "0.5", "close": "1.5", "volume": "10", "turnover": "12.5",
     }  # fmt: skip
@@ -143,7 +183,9 @@ def test_every_minute_that_a_gap_touches_is_healed(healing):
     healer.unseen("A", "crypto", "crypto-1", T + MINUTE + LATENCY - 1, T + 3 * MINUTE + 1)
     assert sink.minutes("infoway.raw.trade", 4) == [0, 1, 2, 3]
     assert sink.minutes("infoway.raw.kline", 4) == [0, 1, 2, 3]
-    assert {output.control.feed for output in sink.outputs if output.topic == "infoway.raw.trade"} == {"crypto-1"}
+    assert {
+        output.control.feed for output in sink.outputs if output.topic == "infoway.raw.trade"
+    } == {"crypto-1"}
 
 
 def test_a_minute_is_not_asked_for_before_it_is_final(healing):
@@ -156,7 +198,11 @@ def test_a_minute_is_not_asked_for_before_it_is_final(healing):
 
 
 def test_the_first_begin_of_a_process_reaches_back_to_what_the_log_has_of_the_feed(healing):
-    healer, sink = healing(Vendor(), T + 12 * MINUTE, lambda feed, symbol: T + 5 * MINUTE if (feed, symbol) == ("crypto-1", "A") else None)
+    healer, sink = healing(
+        Vendor(),
+        T + 12 * MINUTE,
+        lambda feed, symbol: T + 5 * MINUTE if (feed, symbol) == ("crypto-1", "A") else None,
+    )
     healer.unseen("B", "crypto", "crypto-1", None, T + 10 * MINUTE)
     healer.unseen("A", "crypto", "crypto-1", None, T + 8 * MINUTE)
     assert sink.minutes("infoway.raw.trade", 4) == [4, 5, 6, 7]
@@ -172,14 +218,24 @@ def test_a_failed_request_is_made_again_until_agents_have_forgotten_the_gap(heal
         (waiting,) = waited(healer, lambda known: known and known[0].due > clock.now)
         waits.append(waiting.due - clock.now)
         clock.set(waiting.due)
-    assert waits == [RETRY, 2 * RETRY, 4 * RETRY, 8 * RETRY, 16 * RETRY, *[LONGEST_RETRY] * (len(waits) - 5)]
+    assert waits == [
+        RETRY,
+        2 * RETRY,
+        4 * RETRY,
+        8 * RETRY,
+        16 * RETRY,
+        *[LONGEST_RETRY] * (len(waits) - 5),
+    ]
     assert sink.minutes("infoway.raw.trade", 1) == [0]
     vendor.errors = [busy]
     clock.set(T + LONGEST + 2)
     healer.unseen("B", "crypto", "crypto-1", T, T + 1)
     healer.unseen("C", "crypto", "crypto-1", T, T + 1)
     sink.minutes("infoway.raw.trade", 2)
-    assert "B: the gap from 2024-08-05T23:59:58Z to 2024-08-06T00:00:00Z is not healed: busy" in caplog.text
+    assert (
+        "B: the gap from 2024-08-05T23:59:58Z to 2024-08-06T00:00:00Z is not healed: busy"
+        in caplog.text
+    )
 
 
 def test_what_the_vendor_does_not_have_is_named_and_not_asked_for_again(healing, caplog):
@@ -189,7 +245,10 @@ def test_what_the_vendor_does_not_have_is_named_and_not_asked_for_again(healing,
     healer.unseen("D", "crypto", "crypto-1", T, T + 2)
     sink.minutes("infoway.raw.trade", 1)
     assert [symbol for symbol, _ in vendor.asked] == ["C", "D"]
-    assert "C: the gap from 2024-08-05T23:59:58Z to 2024-08-06T00:00:00Z is not healed: no such symbol" in caplog.text
+    assert (
+        "C: the gap from 2024-08-05T23:59:58Z to 2024-08-06T00:00:00Z is not healed: no such symbol"
+        in caplog.text
+    )
 
 
 def test_a_failure_counts_from_when_it_was_met_and_not_from_when_the_gap_was_due(healing):
@@ -204,7 +263,13 @@ def test_outages_that_one_request_can_heal_are_one(healing):
     vendor, clock = Vendor(), Clock(T)
     healer, sink = healing(vendor, clock)
     for minute in (1, 3, 5):
-        healer.unseen("A", "crypto", "crypto-1", T + minute * MINUTE + LATENCY, T + minute * MINUTE + LATENCY + 1)
+        healer.unseen(
+            "A",
+            "crypto",
+            "crypto-1",
+            T + minute * MINUTE + LATENCY,
+            T + minute * MINUTE + LATENCY + 1,
+        )
     healer.unseen("A", "crypto", "crypto-2", T + 3 * MINUTE + LATENCY, T + 3 * MINUTE + LATENCY + 1)
     healer.unseen("A", "crypto", "crypto-1", T + 2_000 * MINUTE, T + 2_000 * MINUTE + 1)
     clock.set(T + 6 * MINUTE + SETTLED)
@@ -256,7 +321,9 @@ def test_a_process_that_is_killed_while_it_heals_has_not_healed(tmp_path):
 @pytest.mark.parametrize("text", ["", "{}5", '[["x"]]', "7"])
 def test_a_file_that_holds_no_outages_is_named(tmp_path, text):
     (tmp_path / "o.json").write_text(text)
-    with pytest.raises(OutagesUnreadable, match=r"o\.json should hold the gaps that wait .* remove it, and heal by"):
+    with pytest.raises(
+        OutagesUnreadable, match=r"o\.json should hold the gaps that wait .* remove it, and heal by"
+    ):
         Outages(tmp_path / "o.json", 1)
 
 
@@ -341,14 +408,20 @@ def test_a_page_that_is_done_is_known_to_the_next_run_of_the_same_command_alone(
     with _Done(tmp_path / "new", ["broker", 1], "1m", 5) as done:
         assert done.until("A") == 5
         done.note("A", 7)
-    with _Done(tmp_path / "new", ["broker", 1], "1m", 5) as again, _Done(tmp_path / "new", ["other", 1], "1m", 5) as other:
+    with (
+        _Done(tmp_path / "new", ["broker", 1], "1m", 5) as again,
+        _Done(tmp_path / "new", ["other", 1], "1m", 5) as other,
+    ):
         assert (again.until("A"), again.until("B"), other.until("A")) == (7, 5, 5)
         again.forget()
     assert not list((tmp_path / "new").iterdir())
 
 
 def test_the_same_command_runs_once_at_a_time(tmp_path):
-    with _Done(tmp_path, ["a"], "1m", 5), pytest.raises(BackfillRunning, match="wait for it, or end it"):
+    with (
+        _Done(tmp_path, ["a"], "1m", 5),
+        pytest.raises(BackfillRunning, match="wait for it, or end it"),
+    ):
         _Done(tmp_path, ["a"], "1m", 5)
 
 

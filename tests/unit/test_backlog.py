@@ -22,7 +22,25 @@ IDS = {topic.name: number for number, topic in enumerate(TOPOLOGY.topics(), 1) i
 
 def trade(n):
     return Record(
-        "infoway.raw.trade", "X", ("X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", n, n * 1000, "simulated", None)
+        "infoway.raw.trade",
+        "X",
+        (
+            "X",
+            1,
+            "1",
+            "2",
+            None,
+            0,
+            None,
+            False,
+            "crypto",
+            "crypto-1",
+            "c",
+            n,
+            n * 1000,
+            "simulated",
+            None,
+        ),
     )
 
 
@@ -58,7 +76,13 @@ def opened(folder, partitions=1):
         headers = [("symbols", ",".join(fields[7]).encode()), ("times", b"%d %d" % fields[5:7])]
         return Entry("status", fields[0], fields[4].encode(), -1, headers, "other", fields[0])
 
-    return Backlog(Spool(folder, 1 << 30, "me"), "simulated", report, {"t.infoway.raw.trade": partitions}, lambda topics, oldest: {})
+    return Backlog(
+        Spool(folder, 1 << 30, "me"),
+        "simulated",
+        report,
+        {"t.infoway.raw.trade": partitions},
+        lambda topics, oldest: {},
+    )
 
 
 def entry(number, kind="raw"):
@@ -78,7 +102,9 @@ def test_what_came_from_disk_and_what_followed_it_keep_their_order_at_an_end(tmp
     queue, backlog, counters = Queue(3), opened(tmp_path / "s"), FeedCounters("crypto-1")
     target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
     counters.received = 7
-    target.publish([trade(number) for number in range(1, 6)], counters)  # three in the queue, two on disk
+    target.publish(
+        [trade(number) for number in range(1, 6)], counters
+    )  # three in the queue, two on disk
     queue.done()  # the broker is back
     target.serve()
     assert (backlog.empty, len(queue)) == (True, 2)
@@ -105,7 +131,9 @@ def test_a_segment_that_is_half_delivered_at_an_end_is_not_delivered_twice(tmp_p
     assert [each.sequence for each in taken(opened(tmp_path / "s"))] == [5, 6, 7, 8, 9]
 
 
-def test_a_disk_that_takes_nothing_is_a_loss_on_record_and_no_end_of_the_producer(tmp_path, monkeypatch):
+def test_a_disk_that_takes_nothing_is_a_loss_on_record_and_no_end_of_the_producer(
+    tmp_path, monkeypatch
+):
     backlog, counters = opened(tmp_path / "s"), FeedCounters("crypto-1")
     backlog.append(entry(1), counters)
 
@@ -123,11 +151,18 @@ def test_a_disk_that_takes_nothing_is_a_loss_on_record_and_no_end_of_the_produce
     first, held, gap, status, last = taken(backlog)
     assert (first, held.kind, last) == (entry(1), "other", entry(6))
     control = read_control(gap.headers)
-    assert (control.kind, control.ts_from, control.ts, control.reason) == ("gap", 2 - 2_000, 5, "4 records lost")
+    assert (control.kind, control.ts_from, control.ts, control.reason) == (
+        "gap",
+        2 - 2_000,
+        5,
+        "4 records lost",
+    )
     assert status.value == b"4 records lost: the broker was away and the spool full"
 
 
-def test_an_end_on_a_full_disk_counts_what_is_lost_and_the_next_start_owns_up(tmp_path, monkeypatch):
+def test_an_end_on_a_full_disk_counts_what_is_lost_and_the_next_start_owns_up(
+    tmp_path, monkeypatch
+):
     queue, backlog, counters = Queue(3), opened(tmp_path / "s"), FeedCounters("crypto-1")
     target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
     counters.received = 5
@@ -143,21 +178,40 @@ def test_an_end_on_a_full_disk_counts_what_is_lost_and_the_next_start_owns_up(tm
 
 def gaps_of(entries):
     """By place among entries the partition, feed, connection, from and to of each gap."""
-    controls = {at: (each, read_control(each.headers)) for at, each in enumerate(entries) if each.headers}
+    controls = {
+        at: (each, read_control(each.headers)) for at, each in enumerate(entries) if each.headers
+    }
     return {
-        at: (each.key, each.partition, control.feed, control.connection, control.ts_from, control.ts)
+        at: (
+            each.key,
+            each.partition,
+            control.feed,
+            control.connection,
+            control.ts_from,
+            control.ts,
+        )
         for at, (each, control) in controls.items()
     }
 
 
-def test_after_a_kill_there_is_a_gap_for_all_of_a_feed_in_a_partition_and_not_only_for_what_the_disk_has(tmp_path):
+def test_after_a_kill_there_is_a_gap_for_all_of_a_feed_in_a_partition_and_not_only_for_what_the_disk_has(
+    tmp_path,
+):
     backlog, counters = opened(tmp_path / "s", partitions=2), FeedCounters("crypto-1")
     # 0 and 1 are the partitions of these; the healer's kline is no sign of life of the feed that it heals
     for number, (key, kind, feed) in enumerate(
-        [("X", "rest", "crypto-2"), ("X", "raw", "crypto-1"), ("X", "raw", "crypto-2"), ("Y", "raw", "crypto-1"), ("X", "raw", "crypto-1")],
+        [
+            ("X", "rest", "crypto-2"),
+            ("X", "raw", "crypto-1"),
+            ("X", "raw", "crypto-2"),
+            ("Y", "raw", "crypto-1"),
+            ("X", "raw", "crypto-1"),
+        ],
         1,
     ):
-        backlog.append(entry(number, kind)._replace(key=key, feed=feed, connection=f"c{number}"), counters)
+        backlog.append(
+            entry(number, kind)._replace(key=key, feed=feed, connection=f"c{number}"), counters
+        )
     os.close(backlog._spool._lock)
     first, *rest = partition_of(b"X", 2), partition_of(b"Y", 2)
     found = taken(opened(tmp_path / "s", partitions=2))
@@ -182,7 +236,9 @@ def test_damage_in_the_middle_of_the_spool_is_a_gap_in_its_place(tmp_path, monke
     assert [each.sequence for each in found if not each.headers] == [1, 3, 4]
 
 
-def test_what_is_lost_of_dead_letters_and_klines_of_the_past_is_counted_and_in_the_status(tmp_path, monkeypatch):
+def test_what_is_lost_of_dead_letters_and_klines_of_the_past_is_counted_and_in_the_status(
+    tmp_path, monkeypatch
+):
     backlog, counters, rest = opened(tmp_path / "s"), FeedCounters("crypto-1"), FeedCounters("rest")
     monkeypatch.setattr("producers.spool.os.write", lambda file, data: 0)
     for number, kind in enumerate(("dead", "rest", "raw", "mark"), 1):
@@ -213,10 +269,31 @@ def test_a_gap_is_owed_for_what_was_lost_of_trades_alone(tmp_path, monkeypatch):
 
 
 def test_klines_of_the_healer_keep_its_accounts_on_their_way_over_the_disk(tmp_path):
-    queue, backlog, counters, rest = Queue(1), opened(tmp_path / "s"), FeedCounters("crypto-1"), FeedCounters("rest")
+    queue, backlog, counters, rest = (
+        Queue(1),
+        opened(tmp_path / "s"),
+        FeedCounters("crypto-1"),
+        FeedCounters("rest"),
+    )
     target = Publisher(queue, TOPOLOGY, IDS, threading.Event(), backlog)
     kline = Record(
-        "infoway.raw.kline", "X", ("X", "1m", 60_000, *["1"] * 6, None, None, "crypto", "crypto-1", "rest-1", 1, 5_000, "rest", None)
+        "infoway.raw.kline",
+        "X",
+        (
+            "X",
+            "1m",
+            60_000,
+            *["1"] * 6,
+            None,
+            None,
+            "crypto",
+            "crypto-1",
+            "rest-1",
+            1,
+            5_000,
+            "rest",
+            None,
+        ),
     )
     counters.received, rest.received = 2, 1
     target.publish([trade(1), trade(2)], counters)

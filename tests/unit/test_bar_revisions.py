@@ -12,7 +12,12 @@ def test_late_trade_revises_closed_bar():
     run.mark(100_000)
     assert shown(run.trade(500, 12)) == [("1m", 0, 2, "late", 3)]
     row = bars_of(run.rows)[-1]
-    assert (row["is_closed"], row["open"], row["close"], row["source_offset"]) == (True, 12 * UNIT, 11 * UNIT, 3)
+    assert (row["is_closed"], row["open"], row["close"], row["source_offset"]) == (
+        True,
+        12 * UNIT,
+        11 * UNIT,
+        3,
+    )
     assert shown(run.trade(600, 13)) == [("1m", 0, 3, "late", 4)]
 
 
@@ -39,7 +44,11 @@ def test_too_late_trade_goes_to_late_and_into_no_bar():
     rows = run.trade(137_999, 10, 3, 2)
     ((topic, row),) = rows
     assert topic == "late"
-    assert (row["ts_event"], row["ts_watermark"], row["late_ms"]) == (T + 137_999, T + 198_000, 60_001)
+    assert (row["ts_event"], row["ts_watermark"], row["late_ms"]) == (
+        T + 137_999,
+        T + 198_000,
+        60_001,
+    )
     assert (row["turnover"], row["direction"], row["feed"]) == (30 * UNIT, 2, "f")
     assert shown(run.trade(138_000)) == [("1m", 2, 1, "late", 1)]
 
@@ -59,17 +68,28 @@ def test_an_end_closes_all_open_bars_of_its_symbol_at_once():
     run.trade(61_000)
     run.trade(61_000, symbol="B")
     rows = run.control("end", 70_000)
-    assert shown(rows) == [("1m", 0, 1, "close", 1), ("1m", 1, 1, "close", 1), ("5m", 0, 1, "close", 2)]
+    assert shown(rows) == [
+        ("1m", 0, 1, "close", 1),
+        ("1m", 1, 1, "close", 1),
+        ("5m", 0, 1, "close", 2),
+    ]
     assert [row["completeness"] for row in bars_of(rows)] == ["complete", "partial", "partial"]
     assert {row["symbol"] for row in bars_of(rows)} == {"A"}
-    assert shown(run.trade(62_000)) == [("1m", 1, 2, "late", 2), ("5m", 0, 2, "late", 3)], "after the end all of its bars are closed"
+    assert shown(run.trade(62_000)) == [("1m", 1, 2, "late", 2), ("5m", 0, 2, "late", 3)], (
+        "after the end all of its bars are closed"
+    )
 
 
 def test_an_end_closes_bars_in_the_order_of_their_ends():
     run = Run(("1m", "5m"))
     run.trade(299_500)
     run.trade(300_500)
-    assert [row[:2] for row in shown(run.control("end", 301_000))] == [("1m", 4), ("5m", 0), ("1m", 5), ("5m", 5)]
+    assert [row[:2] for row in shown(run.control("end", 301_000))] == [
+        ("1m", 4),
+        ("5m", 0),
+        ("1m", 5),
+        ("5m", 5),
+    ]
 
 
 def test_a_bar_that_an_end_closed_is_open_again_when_the_symbol_begins_before_it_is_over():
@@ -81,7 +101,11 @@ def test_a_bar_that_an_end_closed_is_open_again_when_the_symbol_begins_before_it
     assert bars_of(run.control("begin", 80_000, connection="c2")) == []
     run.trade(90_000, connection="c2")
     run.trade(130_000, connection="c2")
-    assert shown(run.rows) == [("1m", 1, 1, "close", 1), ("5m", 0, 1, "close", 1), ("1m", 1, 2, "close", 2)]
+    assert shown(run.rows) == [
+        ("1m", 1, 1, "close", 1),
+        ("5m", 0, 1, "close", 1),
+        ("1m", 1, 2, "close", 2),
+    ]
     rows = bars_of(run.mark(302_000))
     assert shown(run.rows)[-2:] == [("1m", 2, 1, "close", 1), ("5m", 0, 2, "close", 3)]
     assert [row["completeness"] for row in rows] == ["complete", "partial"]
@@ -93,8 +117,13 @@ def test_a_gap_that_becomes_known_after_the_close_revises_the_bars_that_it_touch
     for minute in range(5):
         run.trade(minute * MINUTE + 1_000)
     run.mark(190_000)
-    assert shown(run.control("gap", 130_000, ts_from=70_000)) == [("1m", 1, 2, "gap", 1), ("1m", 2, 2, "gap", 1)]
-    assert bars_of(run.control("gap", 130_000, ts_from=70_000)) == [], "what is known already revises nothing"
+    assert shown(run.control("gap", 130_000, ts_from=70_000)) == [
+        ("1m", 1, 2, "gap", 1),
+        ("1m", 2, 2, "gap", 1),
+    ]
+    assert bars_of(run.control("gap", 130_000, ts_from=70_000)) == [], (
+        "what is known already revises nothing"
+    )
     rows = bars_of(run.mark(400_000))
     assert [(row["interval"], row["completeness"], row["revision"]) for row in rows] == [
         ("1m", "complete", 1),
@@ -147,7 +176,12 @@ def test_progress_is_told_when_the_watermark_crosses_a_boundary_of_the_finest_in
     assert run.trade(61_999) == []
     rows = run.trade(62_000)
     assert [topic for topic, _ in rows] == ["bars.1m", "progress"]
-    assert rows[-1][1] == {"partition": 3, "feed": "f", "ts_watermark": T + 60_000, "source_offset": 2}
+    assert rows[-1][1] == {
+        "partition": 3,
+        "feed": "f",
+        "ts_watermark": T + 60_000,
+        "source_offset": 2,
+    }
     assert run.trade(121_999) == []
     run.restart()
     assert run.trade(121_999) == []

@@ -13,22 +13,41 @@ from schemas.decimals import UNIT
 def test_a_bar_has_open_high_low_close_and_the_sums_of_its_trades():
     run = Run()
     run.control("begin", 0)
-    for ts, price, volume, direction in ((100, 10, 2, 1), (200, 13, 1, 2), (300, 8, 4, 1), (400, 9, 1, 0)):
+    for ts, price, volume, direction in (
+        (100, 10, 2, 1),
+        (200, 13, 1, 2),
+        (300, 8, 4, 1),
+        (400, 9, 1, 0),
+    ):
         run.trade(ts, price, volume, direction)
     (row,) = bars_of(run.mark(62_000))
     assert (row["ts_start"], row["ts_end"], row["trade_date"]) == (T, T + MINUTE, None)
     assert [row[name] // UNIT for name in ("open", "high", "low", "close")] == [10, 13, 8, 9]
-    assert [row[name] // UNIT for name in ("volume", "turnover", "buy_volume", "sell_volume")] == [8, 74, 6, 1]
+    assert [row[name] // UNIT for name in ("volume", "turnover", "buy_volume", "sell_volume")] == [
+        8,
+        74,
+        6,
+        1,
+    ]
     assert row["vwap"] == 74 * UNIT // 8
     assert (row["trade_count"], row["ts_first"], row["ts_last"]) == (4, T + 100, T + 400)
-    assert (row["is_closed"], row["provenance"], row["completeness"], row["source"]) == (True, "trades", "complete", "live")
+    assert (row["is_closed"], row["provenance"], row["completeness"], row["source"]) == (
+        True,
+        "trades",
+        "complete",
+        "live",
+    )
 
 
 def test_the_origin_names_the_record_that_caused_it_and_the_greatest_receive_time():
     run = Run()
     run.trade(100, recv=T + 99_000)
     (row,) = bars_of(run.mark(62_000))
-    assert (row["source_partition"], row["source_offset"], row["ts_recv"]) == (3, 1, (T + 99_000) * 1000)
+    assert (row["source_partition"], row["source_offset"], row["ts_recv"]) == (
+        3,
+        1,
+        (T + 99_000) * 1000,
+    )
     run = Run()
     run.trade(100, recv=T + 100)
     (row,) = bars_of(run.mark(62_000))
@@ -55,7 +74,23 @@ def test_a_volume_of_zero_moves_prices_and_count_and_leaves_vwap_null():
 def test_turnover_is_summed_exactly_and_rounded_once():
     run = Run()
     for offset in range(3):
-        run.feed(Trade(offset, "A", T + offset, UNIT // 2 + 1, 1, 0, None, False, "stock", "f", "c1", T * 1000, "live"))
+        run.feed(
+            Trade(
+                offset,
+                "A",
+                T + offset,
+                UNIT // 2 + 1,
+                1,
+                0,
+                None,
+                False,
+                "stock",
+                "f",
+                "c1",
+                T * 1000,
+                "live",
+            )
+        )
     (row,) = bars_of(run.mark(62_000))
     assert row["turnover"] == 2, "thrice 0.5 units and a bit are 1.5 units and a bit, not thrice 1"
 
@@ -114,7 +149,12 @@ def test_a_coarse_bar_folded_from_fine_ones_has_its_own_open_and_close():
     for ts, price in ((200_000, 4), (1_000, 1), (70_000, 2), (299_000, 5), (1_000, 9)):
         run.trade(ts, price)
     (row,) = bars_of(run.mark(302_000), "5m")
-    assert (row["open"], row["close"], row["high"], row["low"]) == (1 * UNIT, 5 * UNIT, 9 * UNIT, 1 * UNIT)
+    assert (row["open"], row["close"], row["high"], row["low"]) == (
+        1 * UNIT,
+        5 * UNIT,
+        9 * UNIT,
+        1 * UNIT,
+    )
     assert (row["trade_count"], row["ts_first"], row["ts_last"]) == (5, T + 1_000, T + 299_000)
 
 
@@ -122,11 +162,21 @@ def test_the_day_is_the_markets_session_and_takes_nothing_from_outside():
     run = Run(("1m", "1h", "1d"))
     run.control("begin", 0)
     opening = 570 * MINUTE
-    for ts, price in ((opening - 1, 1), (opening, 2), (opening + HOUR, 3), (960 * MINUTE - 1, 4), (960 * MINUTE, 5)):
+    for ts, price in (
+        (opening - 1, 1),
+        (opening, 2),
+        (opening + HOUR, 3),
+        (960 * MINUTE - 1, 4),
+        (960 * MINUTE, 5),
+    ):
         run.trade(ts, price)
     assert bars_of(run.rows, "1d") == []
     (row,) = bars_of(run.mark(960 * MINUTE + 2_000), "1d")
-    assert (row["trade_date"], row["ts_start"], row["ts_end"]) == (T // DAY, T + opening, T + 960 * MINUTE)
+    assert (row["trade_date"], row["ts_start"], row["ts_end"]) == (
+        T // DAY,
+        T + opening,
+        T + 960 * MINUTE,
+    )
     assert (row["open"], row["close"], row["trade_count"]) == (2 * UNIT, 4 * UNIT, 3)
     assert [row["trade_count"] for row in bars_of(run.rows, "1h")] == [2, 1, 1]
 
@@ -157,7 +207,9 @@ def test_bars_leave_the_state_when_the_horizon_has_passed_them():
     for minute in range(30):
         run.trade(minute * MINUTE)
     changes = run.write()
-    assert not any(key.startswith(b"bar:1m:%d:" % T) and value is not None for key, value in changes)
+    assert not any(
+        key.startswith(b"bar:1m:%d:" % T) and value is not None for key, value in changes
+    )
     assert sum(key.startswith(b"bar:1m") for key in run.entries) <= 4
     run.mark(40 * MINUTE)
     assert {value for key, value in run.write() if key.startswith(b"bar:1m")} == {None}

@@ -17,7 +17,11 @@ PARTITIONS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline
 
 def protocol():
     core = FeedProtocol(
-        Feed("crypto-1", "crypto", ("A", "B")), FeedSettings("live"), PARTITIONS, FeedCounters("crypto-1"), random.Random(1)
+        Feed("crypto-1", "crypto", ("A", "B")),
+        FeedSettings("live"),
+        PARTITIONS,
+        FeedCounters("crypto-1"),
+        random.Random(1),
     )
     core.connected(START)
     return core
@@ -38,20 +42,34 @@ def answer(core, requests, now=START):
         output
         for request in requests
         if request["code"] in (10000, 10003, 10006)
-        for output in core.receive(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), now)
+        for output in core.receive(
+            json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), now
+        )
     ]
 
 
 def controls(outputs, kind):
-    return sorted((each.topic[12:], each.key) for each in outputs if isinstance(each, ControlRecord) and each.control.kind == kind)
+    return sorted(
+        (each.topic[12:], each.key)
+        for each in outputs
+        if isinstance(each, ControlRecord) and each.control.kind == kind
+    )
 
 
 def trade(symbol):
-    return json.dumps({"code": 10002, "data": {"s": symbol, "t": START // 1000, "p": "1", "v": "1", "vw": "1", "td": 1}}).encode()
+    return json.dumps(
+        {
+            "code": 10002,
+            "data": {"s": symbol, "t": START // 1000, "p": "1", "v": "1", "vw": "1", "td": 1},
+        }
+    ).encode()
 
 
 def asked(requests):
-    return [(request["code"], request["data"].get("codes") or request["data"]["arr"][0]["codes"]) for request in requests]
+    return [
+        (request["code"], request["data"].get("codes") or request["data"]["arr"][0]["codes"])
+        for request in requests
+    ]
 
 
 def of(symbol):
@@ -62,7 +80,14 @@ def test_removed_symbol_ends_and_added_one_begins_at_its_ack_while_the_others_go
     core = subscribed()
     assert controls(core.change_symbols(("B", "C", "D"), {}, START), "end") == of("A")
     requests = sent(core)
-    assert asked(requests) == [(11000, "A"), (11001, "A"), (11002, "A"), (10000, "C,D"), (10003, "C,D"), (10006, "C,D")]
+    assert asked(requests) == [
+        (11000, "A"),
+        (11001, "A"),
+        (11002, "A"),
+        (10000, "C,D"),
+        (10003, "C,D"),
+        (10006, "C,D"),
+    ]
     assert requests[2]["data"]["klineTypes"] == "1"
     begun = controls(answer(core, requests), "begin")
     assert begun == sorted([*of("C"), *of("D")])
@@ -117,7 +142,9 @@ def test_added_symbols_over_a_quota_are_asked_for_again_and_no_others():
     refused, *others = sent(core)
     core.receive(json.dumps({"code": 516, "trace": refused["trace"]}).encode(), START)
     for request in others:
-        core.receive(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), START)
+        core.receive(
+            json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), START
+        )
     assert asked(sent(core, START + 20 * SECOND)) == []
     again = [request for request in sent(core, START + 60 * SECOND) if request["code"] != 10010]
     assert asked(again) == [(10000, "C")]
@@ -162,18 +189,32 @@ def test_a_feed_may_lose_every_symbol_for_a_moment_and_asks_for_no_empty_list():
 
 def test_a_change_is_a_feed_status_with_the_new_symbols_in_the_state_that_was():
     core = subscribed()
-    (status,) = [output for output in core.change_symbols(("B", "C"), {}, START + SECOND) if output.topic == "infoway.feed.status"]
+    (status,) = [
+        output
+        for output in core.change_symbols(("B", "C"), {}, START + SECOND)
+        if output.topic == "infoway.feed.status"
+    ]
     assert status.fields[3:5] == ("healthy", "other symbols")
     assert status.fields[7] == ["B", "C"]
     core.disconnected(START + 2 * SECOND, "lost")
-    (status,) = [output for output in core.change_symbols(("B",), {}, START + 3 * SECOND) if output.topic == "infoway.feed.status"]
+    (status,) = [
+        output
+        for output in core.change_symbols(("B",), {}, START + 3 * SECOND)
+        if output.topic == "infoway.feed.status"
+    ]
     assert status.fields[3] == "down"
 
 
 def test_what_a_feed_took_over_and_never_saw_is_handed_on():
     first = subscribed()
     first.change_symbols(("B",), {}, START + SECOND)
-    second = FeedProtocol(Feed("crypto-2", "crypto", ()), FeedSettings("live"), PARTITIONS, FeedCounters("crypto-2"), random.Random(1))
+    second = FeedProtocol(
+        Feed("crypto-2", "crypto", ()),
+        FeedSettings("live"),
+        PARTITIONS,
+        FeedCounters("crypto-2"),
+        random.Random(1),
+    )
     second.change_symbols(("A",), {"A": first.left["A"]}, START + 2 * SECOND)
     assert controls(second.ended(START + 3 * SECOND)[0], "end") == []
     assert second.left["A"].seen == first.left["A"].seen
@@ -187,5 +228,10 @@ def test_silence_and_its_count_follow_the_symbols():
     core.change_symbols(("B", "C"), {}, START + 400 * SECOND)
     assert core.counters.silent == 1
     answer(core, sent(core, START + 400 * SECOND), START + 400 * SECOND)
-    found = [output for second in range(401, 800) for output in core.pong(START + second * SECOND) if isinstance(output, Record)]
+    found = [
+        output
+        for second in range(401, 800)
+        for output in core.pong(START + second * SECOND)
+        if isinstance(output, Record)
+    ]
     assert [(status.fields[3], status.fields[7]) for status in found] == [("degraded", ["C"])]

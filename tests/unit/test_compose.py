@@ -19,15 +19,28 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 PROCESSORS = {name: service for name, service in SERVICES.items() if "processors" in name}
-COMMANDS = [name for name, service in SERVICES.items() if service.get("command", [""])[0] == "infoway-streams"]
+COMMANDS = [
+    name
+    for name, service in SERVICES.items()
+    if service.get("command", [""])[0] == "infoway-streams"
+]
 # the specification's own file, as check-jsonschema ships it
 SCHEMA = json.loads(
-    Path(distribution("check-jsonschema").locate_file("check_jsonschema/builtin_schemas/vendor/compose-spec.json")).read_text()
+    Path(
+        distribution("check-jsonschema").locate_file(
+            "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
+        )
+    ).read_text()
 )
 
 
 def mistakes(document):
-    return [error.message for error in validators.validator_for(SCHEMA, validators.Draft202012Validator)(SCHEMA).iter_errors(document)]
+    return [
+        error.message
+        for error in validators.validator_for(SCHEMA, validators.Draft202012Validator)(
+            SCHEMA
+        ).iter_errors(document)
+    ]
 
 
 def test_the_file_is_valid_by_the_specification():
@@ -52,14 +65,28 @@ def test_versions_are_those_of_the_embedded_stack_and_of_the_package():
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
     assert SERVICES["registry"]["image"] == f"apicurio/apicurio-registry:{REGISTRY_VERSION}"
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert {service["image"] for service in SERVICES.values() if "build" in service} == {f"infoway-streams:{version}"}
+    assert {service["image"] for service in SERVICES.values() if "build" in service} == {
+        f"infoway-streams:{version}"
+    }
 
 
 def test_the_broker_has_the_settings_of_the_embedded_one():
-    embedded = {f"KAFKA_{name.upper().replace('.', '_')}": str(value) for name, value in _kafka_properties(0, 0).items()}
-    places = {"KAFKA_CONTROLLER_QUORUM_VOTERS", "KAFKA_LISTENERS", "KAFKA_ADVERTISED_LISTENERS", "KAFKA_LOG_DIRS"}
+    embedded = {
+        f"KAFKA_{name.upper().replace('.', '_')}": str(value)
+        for name, value in _kafka_properties(0, 0).items()
+    }
+    places = {
+        "KAFKA_CONTROLLER_QUORUM_VOTERS",
+        "KAFKA_LISTENERS",
+        "KAFKA_ADVERTISED_LISTENERS",
+        "KAFKA_LOG_DIRS",
+    }
     places |= {"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "KAFKA_INTER_BROKER_LISTENER_NAME"}
-    composed = {name: str(value) for name, value in SERVICES["kafka"]["environment"].items() if name not in places}
+    composed = {
+        name: str(value)
+        for name, value in SERVICES["kafka"]["environment"].items()
+        if name not in places
+    }
     assert composed.items() <= embedded.items()
     # short sessions are the tests', no topic is made without a count of partitions, and nobody shares groups
     left_out = {"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "KAFKA_NUM_PARTITIONS"}
@@ -79,14 +106,22 @@ def test_processors_get_settings_that_they_know_and_a_slot_of_their_own(name):
     environment = PROCESSORS[name]["environment"]
     assert set(environment) <= {*VARIABLES, "INFOWAY_HTTP"}
     settings = Settings.from_environment(environment)
-    others = [Settings.from_environment(service["environment"]) for other, service in PROCESSORS.items() if other != name]
+    others = [
+        Settings.from_environment(service["environment"])
+        for other, service in PROCESSORS.items()
+        if other != name
+    ]
     assert settings.transactional_id not in [other.transactional_id for other in others]
     assert settings.slot == name.rpartition("-")[2]
 
 
 def test_both_profiles_have_the_same_slots():
     live, simulated = (
-        [service["environment"]["INFOWAY_SLOT"] for service in PROCESSORS.values() if profile in service["profiles"]]
+        [
+            service["environment"]["INFOWAY_SLOT"]
+            for service in PROCESSORS.values()
+            if profile in service["profiles"]
+        ]
         for profile in ("live", "simulated")
     )
     assert live == simulated == ["0", "1"]
@@ -107,7 +142,11 @@ def test_commands_are_understood(name):
 
 
 def test_only_the_simulated_producer_reads_the_simulator():
-    urls = {name: _parser().parse_args(SERVICES[name]["command"][1:]).url for name in COMMANDS if name.endswith("producer")}
+    urls = {
+        name: _parser().parse_args(SERVICES[name]["command"][1:]).url
+        for name in COMMANDS
+        if name.endswith("producer")
+    }
     simulate = _parser().parse_args(SERVICES["simulator"]["command"][1:])
     assert urls == {"producer": None, "simulated-producer": f"ws://simulator:{simulate.port}/ws"}
 
@@ -116,10 +155,15 @@ def test_the_key_comes_as_a_secret_and_to_the_live_producer_alone():
     assert [name for name, service in SERVICES.items() if "secrets" in service] == ["producer"]
     (secret,) = SERVICES["producer"]["secrets"]
     assert COMPOSE["secrets"][secret["source"]] == {"environment": "INFOWAY_API_KEY"}
-    assert SERVICES["producer"]["environment"]["INFOWAY_API_KEY_FILE"] == f"/run/secrets/{secret['source']}"
+    assert (
+        SERVICES["producer"]["environment"]["INFOWAY_API_KEY_FILE"]
+        == f"/run/secrets/{secret['source']}"
+    )
     assert f"USER {secret['uid']}:{secret['gid']}" in (ROOT / "Dockerfile").read_text()
     assert secret["mode"] == 0o400
-    assert not any("INFOWAY_API_KEY" in service.get("environment", {}) for service in SERVICES.values())
+    assert not any(
+        "INFOWAY_API_KEY" in service.get("environment", {}) for service in SERVICES.values()
+    )
 
 
 def test_conditions_can_be_met_within_the_profile():
@@ -137,20 +181,34 @@ def test_nothing_starts_before_the_topology_of_its_namespace_is_applied(name):
     [topology] = [other for other in SERVICES[name]["depends_on"] if "topology" in other]
     assert SERVICES[name]["depends_on"][topology] == {"condition": "service_completed_successfully"}
     prefix = "INFOWAY_PREFIX"
-    assert SERVICES[topology]["environment"].get(prefix) == SERVICES[name]["environment"].get(prefix)
+    assert SERVICES[topology]["environment"].get(prefix) == SERVICES[name]["environment"].get(
+        prefix
+    )
     assert set(SERVICES[topology]["environment"]) <= {*VARIABLES, *DURABILITY}
 
 
 def test_named_volumes_are_declared_and_mounted_files_are_there():
-    used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    used = {
+        volume.partition(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+    }
     files = {name for name in used if name.startswith("./")}
     assert used - files == set(COMPOSE["volumes"])
     assert all((ROOT / name).exists() for name in files)
 
 
 def test_core_is_broker_and_registry_which_every_source_needs_and_monitoring_watches():
-    assert {name for name, service in SERVICES.items() if "core" in service["profiles"]} == {"kafka", "registry"}
-    assert {profile for service in SERVICES.values() for profile in service["profiles"]} == {"core", "live", "simulated", "monitoring"}
+    assert {name for name, service in SERVICES.items() if "core" in service["profiles"]} == {
+        "kafka",
+        "registry",
+    }
+    assert {profile for service in SERVICES.values() for profile in service["profiles"]} == {
+        "core",
+        "live",
+        "simulated",
+        "monitoring",
+    }
 
 
 @pytest.mark.parametrize("name", ["producer", "simulated-producer"])
@@ -158,7 +216,9 @@ def test_what_waits_for_the_broker_outlives_the_container_and_is_one_producers(n
     [mounted] = SERVICES[name]["volumes"]
     folder = mounted.partition(":")[2]
     assert SERVICES[name]["environment"]["INFOWAY_SPOOL"].startswith(f"{folder}/")
-    assert [other for other, service in SERVICES.items() if mounted in service.get("volumes", [])] == [name]
+    assert [
+        other for other, service in SERVICES.items() if mounted in service.get("volumes", [])
+    ] == [name]
     assert f"install -d -o infoway -g infoway {folder}" in (ROOT / "Dockerfile").read_text()
 
 
@@ -170,7 +230,9 @@ def test_our_services_have_as_long_to_end_as_their_pods_and_no_more_rights():
         if document["kind"] in ("StatefulSet", "Deployment")
     }
     ours = [service for service in SERVICES.values() if "build" in service]
-    assert {f"{period}s" for period in periods} == {service["stop_grace_period"] for service in ours}
+    assert {f"{period}s" for period in periods} == {
+        service["stop_grace_period"] for service in ours
+    }
     assert all(service["init"] and service["cap_drop"] == ["ALL"] for service in ours)
     # Compose refuses a secret from the environment for a service that is read-only
     assert all(service["read_only"] != ("secrets" in service) for service in ours)

@@ -34,7 +34,17 @@ NESTED = {
         {
             "name": "levels",
             "doc": "Levels.",
-            "type": ["null", {"type": "array", "items": {"type": "record", "name": "L", "fields": [{"name": "size", "type": "long"}]}}],
+            "type": [
+                "null",
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "record",
+                        "name": "L",
+                        "fields": [{"name": "size", "type": "long"}],
+                    },
+                },
+            ],
         }
     ],
 }
@@ -44,9 +54,15 @@ def undocumented(schema):
     found = [] if schema.get("doc") else [f"{schema['name']}: no doc"]
     for field in fields_of(schema):
         found += [f"{field.path}: no doc"] * (not field.meaning)
-        found += [f"{field.path}: a number or a time, and no `Unit:`"] * (field.measured and not field.unit)
-        found += [f"{field.path}: may be null, and no `Null:`"] * (field.nullable and not field.null)
-        found += [f"{field.path}: is never null, and says when"] * (not field.nullable and bool(field.null))
+        found += [f"{field.path}: a number or a time, and no `Unit:`"] * (
+            field.measured and not field.unit
+        )
+        found += [f"{field.path}: may be null, and no `Null:`"] * (
+            field.nullable and not field.null
+        )
+        found += [f"{field.path}: is never null, and says when"] * (
+            not field.nullable and bool(field.null)
+        )
     return found
 
 
@@ -65,7 +81,10 @@ def test_a_field_of_a_nested_record_that_says_nothing_is_found():
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_times_and_dates_have_logical_types_and_units_that_agree(name):
-    units = {"timestamp-millis": "ms since 1970-01-01 UTC", "timestamp-micros": "us since 1970-01-01 UTC"}
+    units = {
+        "timestamp-millis": "ms since 1970-01-01 UTC",
+        "timestamp-micros": "us since 1970-01-01 UTC",
+    }
     for field in fields_of(load_schema(name)):
         if field.path.rpartition(".")[2].startswith("ts_"):
             assert field.unit == units[field.type.split()[0]], field.path
@@ -112,8 +131,12 @@ def test_every_schema_is_that_of_a_topic_and_has_an_example():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_control_record_bears_the_headers_that_are_documented(kind):
-    bare = Control(kind, "stock-1", "stock", "c", "live", 5, 5000, kline="{}" if kind == "heal" else None)
-    assert [name for name, _ in bare.headers()] == [header.name for header in HEADERS if kind in header.always]
+    bare = Control(
+        kind, "stock-1", "stock", "c", "live", 5, 5000, kline="{}" if kind == "heal" else None
+    )
+    assert [name for name, _ in bare.headers()] == [
+        header.name for header in HEADERS if kind in header.always
+    ]
     full = Control(kind, "stock-1", "stock", "c", "live", 5, 5000, 1, "why", "{}")
     assert [name for name, _ in full.headers()] == [header.name for header in HEADERS]
 
@@ -121,9 +144,15 @@ def test_a_control_record_bears_the_headers_that_are_documented(kind):
 def test_heals_stand_where_the_trades_are_alone():
     kline = Kline("00700.HK", "1m", 1752826080000, *("1" * 6), None, None)
     [heal] = heals([kline], "stock-1", "stock", "rest-1", 1752826180731000)
-    bearing = {channel["address"] for channel in document()["channels"].values() if "HealControl" in channel["messages"]}
+    bearing = {
+        channel["address"]
+        for channel in document()["channels"].values()
+        if "HealControl" in channel["messages"]
+    }
     assert bearing == {heal.topic}
-    assert {name for name, text in documents().items() if "| `heal` |" in text} == {f"topics/{heal.topic}.md"}
+    assert {name for name, text in documents().items() if "| `heal` |" in text} == {
+        f"topics/{heal.topic}.md"
+    }
 
 
 def test_no_file_names_a_topic_that_topics_yaml_does_not_list():
@@ -131,9 +160,20 @@ def test_no_file_names_a_topic_that_topics_yaml_does_not_list():
     patterns = [re.compile(re.sub(r"\\{\w+\\}", r"[\\w-]+", re.escape(name))) for name in names]
     families = "|".join({name.split(".")[1] for name in names})
     named = re.compile(rf"\binfoway\.(?:{families})\b(?:[.-](?:{{[^}}]*}}|<\w+>|[\w-]+))*\.?")
-    sources = [path for part in ("schemas", "producers", "processors", "infra") for path in (ROOT / part).rglob("*.py")]
-    sources += [*ROOT.glob("*.md"), *ROOT.glob("*.yml"), *(ROOT / "infra").rglob("*.y*ml"), *(ROOT / "schemas").glob("*.avsc")]
-    found = {(path.name, match[0]) for path in sources for match in named.finditer(path.read_text())}
+    sources = [
+        path
+        for part in ("schemas", "producers", "processors", "infra")
+        for path in (ROOT / part).rglob("*.py")
+    ]
+    sources += [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.yml"),
+        *(ROOT / "infra").rglob("*.y*ml"),
+        *(ROOT / "schemas").glob("*.avsc"),
+    ]
+    found = {
+        (path.name, match[0]) for path in sources for match in named.finditer(path.read_text())
+    }
 
     def listed(name):
         plain = re.sub(r"{[^}]*}|<\w+>", "x", name)
@@ -151,14 +191,21 @@ def test_the_agents_read_what_topics_yaml_says(monkeypatch, tmp_path):
     monkeypatch.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
     monkeypatch.setenv("INFOWAY_ACTIVITY", "tick-1000")
-    monkeypatch.setattr("schemas.cluster.require", lambda admin, registry, writes, reads: {topic.name: 1 for topic in writes})
+    monkeypatch.setattr(
+        "schemas.cluster.require",
+        lambda admin, registry, writes, reads: {topic.name: 1 for topic in writes},
+    )
     agents = importlib.import_module("processors.app").app.engine.agents
     del sys.modules["processors.app"]  # it is of this test's settings
     topics = Topology(activity=("tick-1000",)).topics()
     for agent in agents:
         name = agent.computation.name
-        assert set(agent.sources) == {topic.name for topic in topics if name in topic.consumers}, name
-    assert {name for topic in topics for name in topic.consumers} - {agent.computation.name for agent in agents} == {
+        assert set(agent.sources) == {topic.name for topic in topics if name in topic.consumers}, (
+            name
+        )
+    assert {name for topic in topics for name in topic.consumers} - {
+        agent.computation.name for agent in agents
+    } == {
         "producers",
         "live view",
         "the agent",
@@ -167,10 +214,19 @@ def test_the_agents_read_what_topics_yaml_says(monkeypatch, tmp_path):
 
 def test_the_checked_in_documents_are_those_of_today():
     folder = ROOT / "docs"
-    checked_in = {path.relative_to(folder).as_posix() for path in (*folder.glob("*.yaml"), *(folder / "topics").glob("*.md"))}
+    checked_in = {
+        path.relative_to(folder).as_posix()
+        for path in (*folder.glob("*.yaml"), *(folder / "topics").glob("*.md"))
+    }
     wanted = documents()
-    stale = {name for name in checked_in | wanted.keys() if name not in checked_in or (folder / name).read_text() != wanted.get(name)}
-    assert stale == set(), "the schemas say something else than docs/: run `make docs` and commit what it changes"
+    stale = {
+        name
+        for name in checked_in | wanted.keys()
+        if name not in checked_in or (folder / name).read_text() != wanted.get(name)
+    }
+    assert stale == set(), (
+        "the schemas say something else than docs/: run `make docs` and commit what it changes"
+    )
 
 
 def test_the_page_of_the_protocol_names_every_code_of_a_frame_and_modules_that_exist():
@@ -178,7 +234,12 @@ def test_the_page_of_the_protocol_names_every_code_of_a_frame_and_modules_that_e
     modules = set(re.findall(r"`((?:producers|processors|infra)/[^`]*)`", page))
     assert len(modules) > 20
     assert [module for module in modules if not (ROOT / module).exists()] == []
-    codes = {number for channel in Channel for number in channel.value[1:]} | {HEARTBEAT, HEARTBEAT_REPLY, UNSUBSCRIBED, WELCOME}
+    codes = {number for channel in Channel for number in channel.value[1:]} | {
+        HEARTBEAT,
+        HEARTBEAT_REPLY,
+        UNSUBSCRIBED,
+        WELCOME,
+    }
     assert [code for code in sorted(codes) if not re.search(rf"\b{code}\b", page)] == []
 
 

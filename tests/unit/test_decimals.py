@@ -17,7 +17,11 @@ def test_units_survive_the_way_to_text_and_back(units):
     assert to_units(to_text(units)) == units
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**19), max_value=10**19, places=18))
+@given(
+    st.decimals(
+        allow_nan=False, allow_infinity=False, min_value=-(10**19), max_value=10**19, places=18
+    )
+)
 def test_any_spelling_of_a_number_gives_the_same_units(number):
     exact = Fraction(number) * 10**18
     assert to_units(f"{number:f}") == exact
@@ -25,7 +29,14 @@ def test_any_spelling_of_a_number_gives_the_same_units(number):
 
 
 @pytest.mark.parametrize(
-    ("text", "units"), [("98.150", 98_150_000_000_000_000_000), ("0", 0), ("-0.0", 0), ("1E-7", 10**11), ("5e2", 500 * 10**18)]
+    ("text", "units"),
+    [
+        ("98.150", 98_150_000_000_000_000_000),
+        ("0", 0),
+        ("-0.0", 0),
+        ("1E-7", 10**11),
+        ("5e2", 500 * 10**18),
+    ],
 )
 def test_the_vendors_spellings_are_read(text, units):
     assert to_units(text) == units

@@ -27,7 +27,20 @@ TRADE = {
     "extra": None,
 }
 BOOK = {
-    **{name: TRADE[name] for name in ("symbol", "ts_event", "business", "feed", "connection", "sequence", "ts_recv", "source", "extra")},
+    **{
+        name: TRADE[name]
+        for name in (
+            "symbol",
+            "ts_event",
+            "business",
+            "feed",
+            "connection",
+            "sequence",
+            "ts_recv",
+            "source",
+            "extra",
+        )
+    },
     "ask_prices": ["98.150", "98.200"],
     "ask_volumes": ["100", "0"],
     "bid_prices": ["98.1"],
@@ -38,8 +51,17 @@ BOOK = {
 def test_a_trade_keeps_the_exact_price_and_volume_and_its_envelope():
     trade = trade_of(42, TRADE)
     assert (trade.offset, trade.symbol, trade.ts_event) == (42, "00005.HK", TRADE["ts_event"])
-    assert (trade.price, trade.volume, trade.direction) == (98_150 * UNIT // 1000, 956_000 * UNIT, 0)
-    assert (trade.business, trade.feed, trade.connection, trade.source) == ("stock", "stock-1", "c1", "live")
+    assert (trade.price, trade.volume, trade.direction) == (
+        98_150 * UNIT // 1000,
+        956_000 * UNIT,
+        0,
+    )
+    assert (trade.business, trade.feed, trade.connection, trade.source) == (
+        "stock",
+        "stock-1",
+        "c1",
+        "live",
+    )
     assert trade.ts_recv == RECEIVED_MS * 1000
     assert not trade.repeat
 
@@ -71,7 +93,9 @@ def test_a_trade_with_a_wrong_number_is_refused_by_name(field, value):
 
 
 def test_the_common_business_has_prices_at_and_below_zero_others_have_not():
-    assert trade_of(0, {**TRADE, "business": "common", "price": "-37.63"}).price == -3763 * UNIT // 100
+    assert (
+        trade_of(0, {**TRADE, "business": "common", "price": "-37.63"}).price == -3763 * UNIT // 100
+    )
     with pytest.raises(Undecodable):
         trade_of(0, {**TRADE, "business": "crypto", "price": "-37.63"})
 
@@ -83,7 +107,10 @@ def test_a_volume_of_zero_is_a_trade():
 def test_a_turnover_that_decimal_38_18_cannot_hold_is_refused():
     with pytest.raises(Undecodable, match="price x volume"):
         trade_of(0, {**TRADE, "price": "10000000000", "volume": "10000000000"})
-    assert trade_of(0, {**TRADE, "price": "9999999999", "volume": "10000000000"}).volume == 10**10 * UNIT
+    assert (
+        trade_of(0, {**TRADE, "price": "9999999999", "volume": "10000000000"}).volume
+        == 10**10 * UNIT
+    )
 
 
 def test_an_event_time_far_ahead_of_its_receipt_is_refused_and_one_just_ahead_is_not():
@@ -111,7 +138,9 @@ def test_the_vendors_turnover_is_compared_exactly():
 
 def test_what_is_taken_and_yet_odd_is_counted():
     read = TradeReader(Calendars())
-    read(0, {**TRADE, "ts_event": 1_752_810_000_000})  # 11:40 in Hong Kong: the sessions' lunch break is no end of one
+    read(
+        0, {**TRADE, "ts_event": 1_752_810_000_000}
+    )  # 11:40 in Hong Kong: the sessions' lunch break is no end of one
     assert (read.outside_sessions, read.turnover_mismatches) == (0, 0)
     night = {**TRADE, "ts_event": 1_752_800_400_000 - 5 * 3_600_000}
     read(1, night)
@@ -132,7 +161,13 @@ def test_a_book_keeps_the_vendors_order_and_its_padding():
 
 @pytest.mark.parametrize(
     "change",
-    [{"ask_volumes": ["100"]}, {"bid_prices": []}, {"bid_prices": ["x"]}, {"ask_volumes": ["1", "NaN"]}, {"ts_event": 0}],
+    [
+        {"ask_volumes": ["100"]},
+        {"bid_prices": []},
+        {"bid_prices": ["x"]},
+        {"ask_volumes": ["1", "NaN"]},
+        {"ts_event": 0},
+    ],
 )
 def test_a_book_with_unequal_lists_or_a_wrong_number_is_refused(change):
     with pytest.raises(Undecodable):

@@ -47,11 +47,24 @@ class Run:
         return rows
 
     def book(self, a, b, symbol="A", business="stock", connection="c1", source="live", feed="f"):
-        record = Book(self.offset, symbol, T + self.offset, in_units(a), in_units(b), business, feed, connection, 1000 * T + 7, source)
+        record = Book(
+            self.offset,
+            symbol,
+            T + self.offset,
+            in_units(a),
+            in_units(b),
+            business,
+            feed,
+            connection,
+            1000 * T + 7,
+            source,
+        )
         return self.feed(record)[0]
 
     def control(self, kind, symbol="A", feed="f", connection="c1", source="live"):
-        control = Control(kind, feed, "stock", connection, source, T + self.offset, 1000 * T, T + self.offset - 1)
+        control = Control(
+            kind, feed, "stock", connection, source, T + self.offset, 1000 * T, T + self.offset - 1
+        )
         return self.feed(ControlRecord(self.offset, symbol, control))
 
     def restart(self):
@@ -107,7 +120,9 @@ def test_imbalance_takes_the_first_five_and_ten_levels_and_counts_all():
     assert row["imbalance_5"] == 15 / 25
     assert row["imbalance_10"] == 55 / 75
     harmonic = sum(Fraction(1, level) for level in range(1, 11))
-    assert row["imbalance_weighted"] == float(Fraction(10) / (10 + 2 * harmonic))  # sum of (i + 1) / i is 10 + H, of the asks H
+    assert row["imbalance_weighted"] == float(
+        Fraction(10) / (10 + 2 * harmonic)
+    )  # sum of (i + 1) / i is 10 + H, of the asks H
 
 
 def test_short_side_is_compared_with_the_levels_that_it_has():
@@ -120,17 +135,27 @@ def test_short_side_is_compared_with_the_levels_that_it_has():
 def test_levels_without_size_or_price_are_no_levels():
     row = Run().book([*ASKS, (0, 0), (0, 0)], [(100, 0), (99, 2), (0, 5), (-1, 4), (98, -3)])
     assert (row["bid_levels"], row["ask_levels"]) == (1, 3)
-    assert (row["best_bid"], row["best_bid_size"], row["bid_volume_10"]) == (to_units("99"), to_units("2"), to_units("2"))
+    assert (row["best_bid"], row["best_bid_size"], row["bid_volume_10"]) == (
+        to_units("99"),
+        to_units("2"),
+        to_units("2"),
+    )
 
 
 def test_prices_below_zero_are_real_for_common():
     row = Run().book([(-36, 5), (0, 1)], [(-38, 2), (-37.5, 4)], business="common")
-    assert (row["best_bid"], row["best_ask"], row["mid"]) == (to_units("-37.5"), to_units("-36"), to_units("-36.75"))
+    assert (row["best_bid"], row["best_ask"], row["mid"]) == (
+        to_units("-37.5"),
+        to_units("-36"),
+        to_units("-36.75"),
+    )
     assert (row["bid_levels"], row["ask_levels"], row["book_state"]) == (2, 2, "normal")
 
 
 def test_unsorted_sides_are_sorted_and_equal_prices_summed():
-    row = Run().book([(103, 7), (101, 2), (102, 6), (101, 3)], [(98, 3), (100, 0.5), (99, 2), (100, 0.5)])
+    row = Run().book(
+        [(103, 7), (101, 2), (102, 6), (101, 3)], [(98, 3), (100, 0.5), (99, 2), (100, 0.5)]
+    )
     sorted_row = Run().book(ASKS, BIDS)
     assert row == sorted_row
 
@@ -146,12 +171,27 @@ def test_mids_are_rounded_half_to_even_once():
 
 
 @pytest.mark.parametrize(
-    "a, b, state", [(ASKS, [], "one_sided"), ([], BIDS, "one_sided"), ([], [], "empty"), ([(0, 0)], [(0, 0)], "empty")]
+    "a, b, state",
+    [
+        (ASKS, [], "one_sided"),
+        ([], BIDS, "one_sided"),
+        ([], [], "empty"),
+        ([(0, 0)], [(0, 0)], "empty"),
+    ],
 )
 def test_book_that_lacks_a_side_has_no_figure_of_both(a, b, state):
     row = Run().book(a, b)
     assert row["book_state"] == state
-    for name in ("spread", "mid", "weighted_mid", "imbalance_1", "imbalance_5", "imbalance_10", "imbalance_weighted", "ofi"):
+    for name in (
+        "spread",
+        "mid",
+        "weighted_mid",
+        "imbalance_1",
+        "imbalance_5",
+        "imbalance_10",
+        "imbalance_weighted",
+        "ofi",
+    ):
         assert row[name] is None
     assert row["best_ask"] == (to_units("101") if a == ASKS else None)
     assert row["best_ask_size"] == (to_units("5") if a == ASKS else None)
@@ -167,15 +207,28 @@ def test_locked_book_has_no_spread_and_all_other_figures():
     assert row["book_state"] == "locked"
     assert (row["spread"], row["mid"], row["weighted_mid"]) == (0, to_units("100"), to_units("100"))
     assert (row["imbalance_1"], row["imbalance_5"]) == (-2 / 4, -3 / 15)
-    assert (row["best_bid"], row["best_ask"], row["bid_levels"], row["ask_levels"]) == (to_units("100"), to_units("100"), 3, 2)
+    assert (row["best_bid"], row["best_ask"], row["bid_levels"], row["ask_levels"]) == (
+        to_units("100"),
+        to_units("100"),
+        3,
+        2,
+    )
 
 
 def test_crossed_book_has_a_negative_spread_and_all_other_figures():
     row = Run().book([(99.5, 3), (101, 6)], BIDS)
     assert row["book_state"] == "crossed"
     assert (row["best_bid"], row["best_ask"]) == (to_units("100"), to_units("99.5"))
-    assert (row["spread"], row["mid"], row["weighted_mid"]) == (to_units("-0.5"), to_units("99.75"), to_units("99.875"))
-    assert (row["imbalance_1"], row["imbalance_10"], row["imbalance_weighted"]) == (-2 / 4, -3 / 15, -3 / 9)
+    assert (row["spread"], row["mid"], row["weighted_mid"]) == (
+        to_units("-0.5"),
+        to_units("99.75"),
+        to_units("99.875"),
+    )
+    assert (row["imbalance_1"], row["imbalance_10"], row["imbalance_weighted"]) == (
+        -2 / 4,
+        -3 / 15,
+        -3 / 9,
+    )
 
 
 def test_order_flow_is_measured_over_crossed_and_locked_books():
@@ -250,7 +303,11 @@ def test_crossed_book_does_not_turn_the_sides_around():
     run.book(ASKS, BIDS)
     later = run.book(crossed_asks, crossed_bids)
     for row in (first, later):
-        assert (row["book_state"], row["best_ask"], row["best_bid"]) == ("crossed", to_units("97"), to_units("103"))
+        assert (row["book_state"], row["best_ask"], row["best_bid"]) == (
+            "crossed",
+            to_units("97"),
+            to_units("103"),
+        )
 
 
 def test_single_levels_need_three_books_to_turn_the_sides_around():
@@ -266,8 +323,14 @@ def test_evidence_of_reversed_lists_outlives_a_crossed_book_and_a_restart_but_no
     run = Run()
     run.book(BIDS, ASKS)
     run.restart()
-    crossed = run.book([(101, 1)], [(99, 1)])  # one level each: list a, the bids, lies above the asks
-    assert (crossed["book_state"], crossed["best_bid"], crossed["best_ask"]) == ("crossed", to_units("101"), to_units("99"))
+    crossed = run.book(
+        [(101, 1)], [(99, 1)]
+    )  # one level each: list a, the bids, lies above the asks
+    assert (crossed["book_state"], crossed["best_bid"], crossed["best_ask"]) == (
+        "crossed",
+        to_units("101"),
+        to_units("99"),
+    )
     other = run.book([(99, 1)], [(101, 1)], connection="c2")
     assert other["book_state"] == "crossed"
 
@@ -310,18 +373,28 @@ def test_any_book_agrees_with_the_reference(books):
         row = run.feed(record)[0]
         expected = reference.depth(expected_bids, expected_asks, before)
         assert {name: row[name] for name in expected} == expected
-        assert all(-1 <= row[name] <= 1 for name in expected if name.startswith("imbalance") and row[name] is not None)
+        assert all(
+            -1 <= row[name] <= 1
+            for name in expected
+            if name.startswith("imbalance") and row[name] is not None
+        )
         before = (expected_bids, expected_asks)
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 10**26), min_size=1, max_size=12), st.lists(st.integers(1, 10**26), min_size=1, max_size=12))
+@given(
+    st.lists(st.integers(1, 10**26), min_size=1, max_size=12),
+    st.lists(st.integers(1, 10**26), min_size=1, max_size=12),
+)
 def test_imbalance_is_antisymmetric_under_swapping_sides(below, above):
     def figures(bid_sizes, ask_sizes):
         bids = [((100 - place) * UNIT, size) for place, size in enumerate(bid_sizes)]
         asks = [((101 + place) * UNIT, size) for place, size in enumerate(ask_sizes)]
         row = Run().feed(Book(0, "A", T, asks, bids, "stock", "f", "c1", 0, "live"))[0]
-        return [row[name] for name in ("imbalance_1", "imbalance_5", "imbalance_10", "imbalance_weighted")]
+        return [
+            row[name]
+            for name in ("imbalance_1", "imbalance_5", "imbalance_10", "imbalance_weighted")
+        ]
 
     assert figures(below, above) == [-value for value in figures(above, below)]
 
@@ -333,13 +406,22 @@ def test_imbalance_is_the_nearest_double(bid, ask):
 
 def books_of(path, symbol):
     with gzip.open(path) as lines:
-        for offset, line in enumerate(sorted(map(orjson.loads, lines), key=lambda line: line["recv_ms"])):
+        for offset, line in enumerate(
+            sorted(map(orjson.loads, lines), key=lambda line: line["recv_ms"])
+        ):
             pushed = line["frame"]["data"]
             if line["frame"]["code"] == 10005:
-                raw = {"symbol": symbol, "ts_event": pushed["t"], "ts_recv": line["recv_ms"] * 1000, "source": "replay"}
+                raw = {
+                    "symbol": symbol,
+                    "ts_event": pushed["t"],
+                    "ts_recv": line["recv_ms"] * 1000,
+                    "source": "replay",
+                }
                 raw |= {"business": "crypto", "feed": "crypto-1", "connection": "c1"}
                 raw |= {"ask_prices": pushed["a"][0], "ask_volumes": pushed["a"][1]}
-                yield book_of(offset, raw | {"bid_prices": pushed["b"][0], "bid_volumes": pushed["b"][1]})
+                yield book_of(
+                    offset, raw | {"bid_prices": pushed["b"][0], "bid_volumes": pushed["b"][1]}
+                )
 
 
 def test_best_prices_and_sizes_equal_the_exchanges_own(recordings):
@@ -354,14 +436,24 @@ def test_best_prices_and_sizes_equal_the_exchanges_own(recordings):
     for row in rows:
         known = truth.get(row["ts_event"])
         if known is not None:
-            bid, bid_size, ask, ask_size = (to_units(known[name]) for name in ("bid", "bid_qty", "ask", "ask_qty"))
-            assert (row["best_bid"], row["best_bid_size"], row["best_ask"], row["best_ask_size"]) == (bid, bid_size, ask, ask_size)
+            bid, bid_size, ask, ask_size = (
+                to_units(known[name]) for name in ("bid", "bid_qty", "ask", "ask_qty")
+            )
+            assert (
+                row["best_bid"],
+                row["best_bid_size"],
+                row["best_ask"],
+                row["best_ask_size"],
+            ) == (bid, bid_size, ask, ask_size)
             assert row["imbalance_1"] == float(Fraction(bid_size - ask_size, bid_size + ask_size))
             compared += 1
     assert compared == len(truth)
 
 
-@pytest.mark.parametrize("name", ["binance_btcusdt_perp_20240808", "sh600519_20230201_fullday", "glbx_esh4_20231225T2300"])
+@pytest.mark.parametrize(
+    "name",
+    ["binance_btcusdt_perp_20240808", "sh600519_20230201_fullday", "glbx_esh4_20231225T2300"],
+)
 def test_recorded_books_agree_with_the_reference(recordings, name):
     agent = Imbalance(EventTime())
     state = agent.load(0, {})

@@ -31,8 +31,17 @@ from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, load_schema
 SECOND, MINUTE = 1_000, 60_000
 LENGTHS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": 60 * MINUTE}
 DELAY, HORIZON, MAX_FUTURE = 2 * SECOND, 10 * MINUTE, 60 * SECOND
-BUSINESS = {"binance_btcusdt_perp_20240808": "crypto", "sh600519_20230201_fullday": "stock", "glbx_esh4_20231225T2300": "common"}
-CLOCK_ERRORS = ((0.10, 0.30, -40 * SECOND), (0.40, 0.45, -3 * MINUTE), (0.66, 0.68, -5 * MINUTE), (0.80, 0.90, 3 * MINUTE))
+BUSINESS = {
+    "binance_btcusdt_perp_20240808": "crypto",
+    "sh600519_20230201_fullday": "stock",
+    "glbx_esh4_20231225T2300": "common",
+}
+CLOCK_ERRORS = (
+    (0.10, 0.30, -40 * SECOND),
+    (0.40, 0.45, -3 * MINUTE),
+    (0.66, 0.68, -5 * MINUTE),
+    (0.80, 0.90, 3 * MINUTE),
+)
 """(from, to, error) of the receiver's clock, from and to as parts of the recording's time."""
 JUMPS = 16
 """Trades stamped 20 to 50 s ahead of their neighbours."""
@@ -63,14 +72,22 @@ class Disorder:
         event_time = EventTime()
         assert (event_time.watermark_delay_ms, event_time.revision_horizon_ms) == (DELAY, HORIZON)
         rows = rows_of(Bars(DEFAULT_INTERVALS, calendars(), event_time), self.log, self._cuts())
-        self.rows = [(topic, dict(zip(FIELDS.get(topic, BAR), fields, strict=True))) for topic, _, fields in rows]
+        self.rows = [
+            (topic, dict(zip(FIELDS.get(topic, BAR), fields, strict=True)))
+            for topic, _, fields in rows
+        ]
         self.last = {(bar["interval"], bar["ts_start"]): bar for bar in self.bars()}
         rows = rows_of(Vwap(DEFAULT_WINDOWS, calendars(), event_time), self.log, self._cuts())
         self.vwap = [dict(zip(VWAP, fields, strict=True)) for _, _, fields in rows]
 
     def bars(self, **wanted):
         """Return the bar records that have these values, in order."""
-        return [row for topic, row in self.rows if topic.startswith("infoway.bars.") and all(row[name] == wanted[name] for name in wanted)]
+        return [
+            row
+            for topic, row in self.rows
+            if topic.startswith("infoway.bars.")
+            and all(row[name] == wanted[name] for name in wanted)
+        ]
 
     def of(self, topic):
         return [row for found, row in self.rows if found == topic]
@@ -87,7 +104,9 @@ class Disorder:
         return self.chance.randrange(9 * MINUTE, 11 * MINUTE) if dice < 0.33 else 0
 
     def _shake(self, path):
-        frames = [(frame.recv_ms, orjson.loads(frame.frame)) for frame in read_recordings([path]).frames]
+        frames = [
+            (frame.recv_ms, orjson.loads(frame.frame)) for frame in read_recordings([path]).frames
+        ]
         trades = [(received, frame["data"]) for received, frame in frames if frame["code"] == 10002]
         begin, end = trades[0][0], trades[-1][0]
         jumps = set(self.chance.sample(range(len(trades)), JUMPS))
@@ -97,10 +116,14 @@ class Disorder:
             jump = self.chance.randrange(20 * SECOND, 50 * SECOND) if number in jumps else 0
             arrivals.append((received + delay, (data, delay, jump)))
         # the trades of 20 min ago come last: marks move event time meanwhile, and the symbol has ended before
-        arrivals += [(when, "mark") for when in range(begin, end + 21 * MINUTE, 15 * SECOND)] + [(end + 30 * SECOND, "end")]
+        arrivals += [(when, "mark") for when in range(begin, end + 21 * MINUTE, 15 * SECOND)] + [
+            (end + 30 * SECOND, "end")
+        ]
         for when, what in sorted(arrivals, key=lambda arrival: arrival[0]):
             passed = (when - begin) / (end - begin)
-            clock = when + sum(error for since, until, error in CLOCK_ERRORS if since <= passed < until)
+            clock = when + sum(
+                error for since, until, error in CLOCK_ERRORS if since <= passed < until
+            )
             if isinstance(what, str):
                 control = Control(what, "f", self.business, "c", "replay", when, clock * 1000)
                 symbol = None if what == "mark" else trades[0][1]["s"]
@@ -110,8 +133,21 @@ class Disorder:
 
     def _push(self, clock, data, delay, jump):
         offset = len(self.log)
-        raw = {"symbol": data["s"], "ts_event": data["t"], "price": data["p"], "volume": data["v"], "direction": data["td"]}
-        raw |= {"trade_type": None, "repeat": False, "business": self.business, "feed": "f", "connection": "c", "source": "replay"}
+        raw = {
+            "symbol": data["s"],
+            "ts_event": data["t"],
+            "price": data["p"],
+            "volume": data["v"],
+            "direction": data["td"],
+        }
+        raw |= {
+            "trade_type": None,
+            "repeat": False,
+            "business": self.business,
+            "feed": "f",
+            "connection": "c",
+            "source": "replay",
+        }
         self.sent[offset] = raw
         self.pushed[offset] = raw | {"ts_event": data["t"] + jump, "ts_recv": clock * 1000}
         self.delayed |= {offset} if delay else set()
@@ -119,7 +155,9 @@ class Disorder:
         try:
             self.log.append(trade_of(offset, self.pushed[offset]))
         except Undecodable as error:
-            self.log.append(Unreadable(offset, data["s"].encode(), b"", type(error).__name__, str(error)))
+            self.log.append(
+                Unreadable(offset, data["s"].encode(), b"", type(error).__name__, str(error))
+            )
 
     def _judge(self):
         greatest, ended, still_open = -(10**18), False, {}
@@ -136,12 +174,16 @@ class Disorder:
                 for place, end in self.places(record):
                     self.members[place].append(record)
                     if ended or end <= watermark:
-                        self.history[place].append((record.offset, "late", len(self.members[place])))
+                        self.history[place].append(
+                            (record.offset, "late", len(self.members[place]))
+                        )
                     else:
                         still_open[place] = end
                 greatest = max(greatest, record.ts_event)
             self.watermarks.append(greatest - DELAY)
-            for place in [place for place, end in still_open.items() if ended or end <= greatest - DELAY]:
+            for place in [
+                place for place, end in still_open.items() if ended or end <= greatest - DELAY
+            ]:
                 del still_open[place]
                 self.history[place].append((record.offset, "close", len(self.members[place])))
         assert not still_open
@@ -168,8 +210,14 @@ def test_of_each_kind_of_disorder_there_is_some(recordings, name):
     assert dead and all("more than 60000 ms ahead" in record.error_text for record in dead)
     assert 0.3 < len(case.delayed) / len(case.sent) < 0.36
     assert len(case.late) > len(case.sent) // 100
-    assert {bar["interval"] for bar in case.bars(cause="late")} == {*LENGTHS, "1d"} == set(DEFAULT_INTERVALS)
-    assert case.bars(cause="late", revision=1) or case.business != "stock"  # the futures trade all the time: none of their bars begins late
+    assert (
+        {bar["interval"] for bar in case.bars(cause="late")}
+        == {*LENGTHS, "1d"}
+        == set(DEFAULT_INTERVALS)
+    )
+    assert (
+        case.bars(cause="late", revision=1) or case.business != "stock"
+    )  # the futures trade all the time: none of their bars begins late
     assert case.jumped & {bar["source_offset"] for bar in case.bars(cause="close")}
     receipts = [trade.ts_recv for trade in case.taken]
     assert any(later < earlier - 100 * SECOND * 1000 for earlier, later in pairwise(receipts))
@@ -182,20 +230,38 @@ def test_every_trade_is_counted_once_or_late_or_dead_and_by_both_agents_alike(re
     case = disorder(recordings, name)
     taken = {trade.offset for trade in case.taken}
     dead = {record.offset for record in case.log if isinstance(record, Unreadable)}
-    assert dead == {offset for offset, raw in case.pushed.items() if raw["ts_event"] > raw["ts_recv"] // 1000 + MAX_FUTURE}
+    assert dead == {
+        offset
+        for offset, raw in case.pushed.items()
+        if raw["ts_event"] > raw["ts_recv"] // 1000 + MAX_FUTURE
+    }
     assert sorted([*taken, *dead, *case.late]) == sorted(case.sent)
     assert [row["source_offset"] for row in case.of("infoway.late")] == sorted(case.late)
     for row in case.of("infoway.late"):
         trade, watermark = case.log[row["source_offset"]], case.watermarks[row["source_offset"] - 1]
-        assert (row["ts_event"], row["price"], row["volume"], row["ts_recv"]) == (trade.ts_event, trade.price, trade.volume, trade.ts_recv)
+        assert (row["ts_event"], row["price"], row["volume"], row["ts_recv"]) == (
+            trade.ts_event,
+            trade.price,
+            trade.volume,
+            trade.ts_recv,
+        )
         assert (row["ts_watermark"], row["late_ms"]) == (watermark, watermark - trade.ts_event)
-    in_session = {trade.offset for place, members in case.members.items() if place[0] == "1d" for trade in members}
+    in_session = {
+        trade.offset
+        for place, members in case.members.items()
+        if place[0] == "1d"
+        for trade in members
+    }
     counts = Counter()
     for (interval, _), bar in case.last.items():
         counts[interval] += bar["trade_count"]
     assert counts == dict.fromkeys(LENGTHS, len(taken)) | {"1d": len(in_session)}
     rows = Counter((row["window"], row["source_offset"]) for row in case.vwap)
-    assert rows == Counter((window, offset) for window in DEFAULT_WINDOWS for offset in (in_session if window == "session" else taken))
+    assert rows == Counter(
+        (window, offset)
+        for window in DEFAULT_WINDOWS
+        for offset in (in_session if window == "session" else taken)
+    )
 
 
 @in_disorder
@@ -247,26 +313,44 @@ def test_btcusdt_minutes_are_the_exchanges_klines_less_the_trades_refused(record
         start = int(kline["open_time_ms"])
         bar = case.last["1m", start]
         ours = {trade.offset for trade in case.members["1m", start]}
-        theirs = {offset for offset, raw in case.sent.items() if raw["ts_event"] // MINUTE * MINUTE == start}
+        theirs = {
+            offset
+            for offset, raw in case.sent.items()
+            if raw["ts_event"] // MINUTE * MINUTE == start
+        }
         gone, come = theirs - ours, ours - theirs
         missing += len(gone)
-        assert all(offset in case.late or offset in case.jumped or isinstance(case.log[offset], Unreadable) for offset in gone)
+        assert all(
+            offset in case.late or offset in case.jumped or isinstance(case.log[offset], Unreadable)
+            for offset in gone
+        )
         assert come <= case.jumped
-        expected = [Fraction(kline[column]) for column in ("volume", "quote_volume", "count", "taker_buy_volume")]
+        expected = [
+            Fraction(kline[column])
+            for column in ("volume", "quote_volume", "count", "taker_buy_volume")
+        ]
         for sign, offsets in ((-1, gone), (1, come)):
             for raw in (case.sent[offset] for offset in offsets):
                 price, volume = Fraction(raw["price"]), Fraction(raw["volume"])
                 changes = (volume, price * volume, 1, volume if raw["direction"] == 1 else 0)
-                expected = [figure + sign * change for figure, change in zip(expected, changes, strict=True)]
+                expected = [
+                    figure + sign * change for figure, change in zip(expected, changes, strict=True)
+                ]
         assert [Fraction(bar[field], UNIT) for field in ("volume", "turnover")] == expected[:2]
         assert (bar["trade_count"], Fraction(bar["buy_volume"], UNIT)) == tuple(expected[2:])
 
         moved = gone | come | case.delayed | case.jumped
-        first, last = (edge(case.sent[offset]["ts_event"] for offset in theirs) for edge in (min, max))
+        first, last = (
+            edge(case.sent[offset]["ts_event"] for offset in theirs) for edge in (min, max)
+        )
         edges = {"open": {offset for offset in theirs if case.sent[offset]["ts_event"] == first}}
         edges["close"] = {offset for offset in theirs if case.sent[offset]["ts_event"] == last}
         for field in ("high", "low"):
-            edges[field] = {offset for offset in theirs if Fraction(case.sent[offset]["price"]) == Fraction(kline[field])}
+            edges[field] = {
+                offset
+                for offset in theirs
+                if Fraction(case.sent[offset]["price"]) == Fraction(kline[field])
+            }
         for field, holders in edges.items():
             kept = holders - gone if field in ("high", "low") else not holders & moved
             if kept and not come:
@@ -281,11 +365,18 @@ def test_the_day_of_600519_is_the_exchanges_less_the_trades_refused(recordings):
     (day,) = [bar for (interval, _), bar in case.last.items() if interval == "1d"]
     with (recordings / "truth_sh600519_20230201_sse_snapshots.csv").open() as lines:
         *_, truth = csv.DictReader(lines)
-    refused = [case.sent[offset] for offset in case.sent.keys() - {trade.offset for trade in case.taken}]
+    refused = [
+        case.sent[offset] for offset in case.sent.keys() - {trade.offset for trade in case.taken}
+    ]
     volume = Fraction(truth["cum_volume"]) - sum(Fraction(raw["volume"]) for raw in refused)
-    turnover = Fraction(truth["cum_turnover"]) - sum(Fraction(raw["price"]) * Fraction(raw["volume"]) for raw in refused)
+    turnover = Fraction(truth["cum_turnover"]) - sum(
+        Fraction(raw["price"]) * Fraction(raw["volume"]) for raw in refused
+    )
     session = [row for row in case.vwap if row["window"] == "session"][-1]
     for row in (day, session):
-        assert (Fraction(row["volume"], UNIT), Fraction(row["turnover"], UNIT)) == (volume, turnover)
+        assert (Fraction(row["volume"], UNIT), Fraction(row["turnover"], UNIT)) == (
+            volume,
+            turnover,
+        )
         assert row["trade_count"] == int(truth["trades"]) - len(refused)
     assert len(refused) > 500

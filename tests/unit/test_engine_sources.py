@@ -32,16 +32,26 @@ def engine(monkeypatch):
 
     monkeypatch.setattr(module, "leave", leave)
     monkeypatch.setattr(module, "log_starts", lambda bootstrap, places: dict.fromkeys(places, 5))
-    made = Engine("", "t", (Agent(Nothing(), ("klines", "bars"), "state", True),), Outputs({}), membership=lambda: ME)
+    made = Engine(
+        "",
+        "t",
+        (Agent(Nothing(), ("klines", "bars"), "state", True),),
+        Outputs({}),
+        membership=lambda: ME,
+    )
     stored = {b"mine": b"1", APPLIED + b"bars": b"9"}
-    monkeypatch.setattr(made, "load", lambda partitions: {place: dict(stored) for place in partitions})
+    monkeypatch.setattr(
+        made, "load", lambda partitions: {place: dict(stored) for place in partitions}
+    )
     return made
 
 
 def test_each_source_goes_on_from_an_offset_of_its_own(engine):
     starts = asyncio.run(engine.assign(ME, [("klines", 0), ("bars", 0)]))
     assert starts == {("klines", 0): 5, ("bars", 0): 9}
-    assert engine.held["both", 0].state == (0, {b"mine": b"1"}), "the engine's own keys are not the agent's"
+    assert engine.held["both", 0].state == (0, {b"mine": b"1"}), (
+        "the engine's own keys are not the agent's"
+    )
 
 
 def test_sources_that_are_not_dealt_out_together_end_the_worker_with_what_to_do(engine):

@@ -25,7 +25,9 @@ ADDED = {"name": "spread", "type": ["null", DECIMAL], "default": None}
 
 
 def changed(known, /, **changes):
-    fields = [{**field, **changes} if field["name"] == known else field for field in FIRST["fields"]]
+    fields = [
+        {**field, **changes} if field["name"] == known else field for field in FIRST["fields"]
+    ]
     return {**FIRST, "fields": fields}
 
 
@@ -34,9 +36,20 @@ def without(name):
 
 
 def git(folder, *arguments):
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main"]
+    identity = [
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b.example",
+        "-c",
+        "commit.gpgsign=false",
+        "-c",
+        "init.defaultBranch=main",
+    ]
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, env=environment)
+    subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, env=environment
+    )
 
 
 def commit(folder, **schemas):
@@ -65,20 +78,29 @@ def test_no_schema_of_today_breaks_one_that_was_published():
     assert found == [], "\n" + "\n".join(found)
 
 
-OLD_READERS, NEW_READERS = ": readers of v1 cannot read today's records", ": today's readers cannot read records of v1"
+OLD_READERS, NEW_READERS = (
+    ": readers of v1 cannot read today's records",
+    ": today's readers cannot read records of v1",
+)
 RESCALED = "decimal(38,18) became decimal(38,9): records of v1 would be read wrong"
 CHANGES = {
     "nothing": (FIRST, []),
     "a doc": (changed("symbol", doc="Another word."), []),
     "a defaulted field added": ({**FIRST, "fields": [*FIRST["fields"], ADDED]}, []),
     "a defaulted field removed": (without("vwap"), []),
-    "a field removed": (without("close"), ["field close: it is not in the records, and has no default" + OLD_READERS]),
+    "a field removed": (
+        without("close"),
+        ["field close: it is not in the records, and has no default" + OLD_READERS],
+    ),
     "a field added": (
         {**FIRST, "fields": [*FIRST["fields"], {"name": "low", "type": DECIMAL}]},
         ["field low: it is not in the records, and has no default" + NEW_READERS],
     ),
     "a scale": (changed("close", type={**DECIMAL, "scale": 9}), ["field close: " + RESCALED]),
-    "the scale of a nullable field": (changed("vwap", type=["null", {**DECIMAL, "scale": 9}]), ["field vwap: " + RESCALED]),
+    "the scale of a nullable field": (
+        changed("vwap", type=["null", {**DECIMAL, "scale": 9}]),
+        ["field vwap: " + RESCALED],
+    ),
     "an enum symbol": (
         changed("cause", type={"type": "enum", "name": "Cause", "symbols": ["close", "tardy"]}),
         [
@@ -88,7 +110,10 @@ CHANGES = {
     ),
     "a field made nullable": (
         changed("close", type=["null", DECIMAL], default=None),
-        ["field close: type mismatch (reader type: bytes not compatible with writer type: null)" + OLD_READERS],
+        [
+            "field close: type mismatch (reader type: bytes not compatible with writer type: null)"
+            + OLD_READERS
+        ],
     ),
     "the record's name": (
         {**FIRST, "name": "Candle"},
@@ -99,7 +124,10 @@ CHANGES = {
     ),
     "the record's namespace": (
         {**FIRST, "namespace": "other"},
-        ["record infoway.streams.Bar is now other.Bar" + NEW_READERS, "record other.Bar is now infoway.streams.Bar" + OLD_READERS],
+        [
+            "record infoway.streams.Bar is now other.Bar" + NEW_READERS,
+            "record other.Bar is now infoway.streams.Bar" + OLD_READERS,
+        ],
     ),
     "a field renamed": (changed("vwap", name="mean", aliases=["vwap"]), []),
     "a field renamed with another scale": (
@@ -134,7 +162,10 @@ DEFAULTS = [
 
 @pytest.mark.parametrize(("avro_type", "default"), DEFAULTS)
 def test_a_default_is_one_of_its_fields_type(avro_type, default):
-    today = {**FIRST, "fields": [*FIRST["fields"], {"name": "added", "type": avro_type, "default": default}]}
+    today = {
+        **FIRST,
+        "fields": [*FIRST["fields"], {"name": "added", "type": avro_type, "default": default}],
+    }
     (reason,) = breaks(FIRST, today, "v1")
     assert reason.startswith(f"field added: its default {json.dumps(default)} is none of its type")
 
@@ -150,19 +181,35 @@ SOUND = [
     ({"type": "enum", "name": "Side", "symbols": ["bid", "ask"]}, "ask"),
     ({"type": "array", "items": "string"}, []),
     ({"type": "map", "values": "long"}, {"a": 1}),
-    ({"type": "record", "name": "Level", "fields": [{"name": "size", "type": "long", "default": 0}]}, {}),
+    (
+        {
+            "type": "record",
+            "name": "Level",
+            "fields": [{"name": "size", "type": "long", "default": 0}],
+        },
+        {},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("avro_type", "default"), SOUND)
 def test_a_default_of_its_fields_type_is_welcome(avro_type, default):
-    today = {**FIRST, "fields": [*FIRST["fields"], {"name": "added", "type": avro_type, "default": default}]}
+    today = {
+        **FIRST,
+        "fields": [*FIRST["fields"], {"name": "added", "type": avro_type, "default": default}],
+    }
     assert breaks(FIRST, today, "v1") == []
 
 
 def test_a_time_in_another_unit_is_no_compatible_change():
     millis, micros = (
-        {**FIRST, "fields": [{"name": "ts", "type": {"type": "long", "logicalType": f"timestamp-{unit}"}}]} for unit in ("millis", "micros")
+        {
+            **FIRST,
+            "fields": [
+                {"name": "ts", "type": {"type": "long", "logicalType": f"timestamp-{unit}"}}
+            ],
+        }
+        for unit in ("millis", "micros")
     )
     assert breaks(millis, micros, "v1") == [
         "field ts: timestamp-millis (long) became timestamp-micros (long): records of v1 would be read wrong"
@@ -175,7 +222,10 @@ def test_the_working_tree_is_held_against_every_version_not_the_last_alone(proje
     (project / "schemas/bar.avsc").write_text(json.dumps(retyped))
     ((first, _), (second, _)) = published(project)["schemas/bar.avsc"]
     assert breaks(without("vwap"), retyped, second) == []
-    assert any(f"schemas/bar.avsc: field vwap: decimal(38,18) became string: records of {first}" in reason for reason in broken(project))
+    assert any(
+        f"schemas/bar.avsc: field vwap: decimal(38,18) became string: records of {first}" in reason
+        for reason in broken(project)
+    )
 
 
 def test_a_schema_that_was_published_stays(project):
@@ -201,11 +251,21 @@ def test_a_topic_that_was_published_stays_with_its_schema(project):
     topics = project / "schemas/topics.yaml"
     state = {"name": "infoway.state.{agent}"}
     topics.write_text(
-        json.dumps({"topics": [{"name": "infoway.bars", "schema": "bar"}, {"name": "infoway.late", "schema": "late"}, state]})
+        json.dumps(
+            {
+                "topics": [
+                    {"name": "infoway.bars", "schema": "bar"},
+                    {"name": "infoway.late", "schema": "late"},
+                    state,
+                ]
+            }
+        )
     )
     commit(project, late=FIRST)
     assert broken(project) == []
-    (project / "schemas/topics.yaml").write_text(json.dumps({"topics": [{"name": "infoway.bars", "schema": "late"}]}))
+    (project / "schemas/topics.yaml").write_text(
+        json.dumps({"topics": [{"name": "infoway.bars", "schema": "late"}]})
+    )
     schema, gone = broken(project)
     assert schema.startswith("schemas/topics.yaml: infoway.bars had the schema bar in ")
     assert schema.endswith(" and has late: that of a subject stays")
@@ -239,7 +299,10 @@ def test_a_branch_from_before_the_baseline_published_nothing(project):
     commit(project, late=without("close"))
     git(project, "checkout", "-q", "main")
     git(project, "merge", "-q", "-X", "ours", "older", "-m", "both")
-    assert {path: len(versions) for path, versions in published(project).items()} == {"schemas/bar.avsc": 1, "schemas/late.avsc": 1}
+    assert {path: len(versions) for path, versions in published(project).items()} == {
+        "schemas/bar.avsc": 1,
+        "schemas/late.avsc": 1,
+    }
     assert broken(project) == []
 
 

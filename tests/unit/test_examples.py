@@ -26,7 +26,13 @@ def log():
     """The raw trade of the example, the one before it, one that comes too late, and a mark after which the minute is over."""
     # numbers of raw records are text, times integers: an example is its own physical form
     trade = load_example("raw_trade")
-    before = {"ts_event": 1752826100120, "ts_recv": 1752826100300000, "price": "98.100", "volume": "400", "sequence": 4710}
+    before = {
+        "ts_event": 1752826100120,
+        "ts_recv": 1752826100300000,
+        "price": "98.100",
+        "volume": "400",
+        "sequence": 4710,
+    }
     late = {"ts_event": 1752825400000, "price": "98.050", "volume": "400", "sequence": 4712}
     return [
         ControlRecord(81000, "00005.HK", Control("begin", *FEED, 1752825600412, 1752825600412000)),
@@ -44,7 +50,10 @@ def written(computation, records):
     found = {}
     for topic, _, fields in computation.apply(computation.load(PARTITION, {}), records):
         schema = load_schema(name := schemas[topic.removeprefix("infoway.")])
-        found[name] = to_json(schema, {field["name"]: value for field, value in zip(schema["fields"], fields, strict=True)})
+        found[name] = to_json(
+            schema,
+            {field["name"]: value for field, value in zip(schema["fields"], fields, strict=True)},
+        )
     return found
 
 
@@ -65,19 +74,32 @@ def test_an_activity_bar_follows_from_the_raw_trade():
 
 def test_an_imbalance_follows_from_the_raw_book():
     book = book_of(OFFSET, load_example("raw_depth"))
-    assert written(Imbalance(EventTime()), [book]) == {"depth_imbalance": load_example("depth_imbalance")}
+    assert written(Imbalance(EventTime()), [book]) == {
+        "depth_imbalance": load_example("depth_imbalance")
+    }
 
 
 def test_a_dead_letter_says_what_is_wrong_with_its_frame():
     letter = load_example("dead_letter")
     with pytest.raises(UnreadableFrame) as raised:
-        read_push(Channel.TRADE, orjson.loads(bytes.fromhex(letter["value"])), letter["ts_recv"], exact=False)
-    assert (letter["error_class"], letter["error_text"]) == (type(raised.value).__name__, str(raised.value))
+        read_push(
+            Channel.TRADE,
+            orjson.loads(bytes.fromhex(letter["value"])),
+            letter["ts_recv"],
+            exact=False,
+        )
+    assert (letter["error_class"], letter["error_text"]) == (
+        type(raised.value).__name__,
+        str(raised.value),
+    )
 
 
 def test_a_reconciliation_compares_its_figures():
     record = load_example("reconciliation")
     assert record["bar_revision"] == load_example("bar")["revision"]
-    assert {name: record[name] for name in ("open", "high", "low", "close", "volume", "turnover")} == {
-        name: load_example("bar")[name] for name in ("open", "high", "low", "close", "volume", "turnover")
+    assert {
+        name: record[name] for name in ("open", "high", "low", "close", "volume", "turnover")
+    } == {
+        name: load_example("bar")[name]
+        for name in ("open", "high", "low", "close", "volume", "turnover")
     }

@@ -32,14 +32,24 @@ def upstream():
             yield f"{owner.__module__}.{owner.__name__}.{name}", getattr(owner, name)
 
 
-@pytest.mark.parametrize(("place", "function"), list(upstream()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("place", "function"),
+    list(upstream()),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_upstream_has_not_changed_under_an_override(place, function):
     digest = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
-    assert digest == REVIEWED[place], f"{place} changed upstream: read it, adapt processors/engine/overrides.py, then note {digest}"
+    assert digest == REVIEWED[place], (
+        f"{place} changed upstream: read it, adapt processors/engine/overrides.py, then note {digest}"
+    )
 
 
 def test_the_pinned_versions_are_installed():
-    assert (faust.__version__, aiokafka.__version__, confluent_kafka.__version__) == ("0.15.3", "0.14.0", "2.16.0")
+    assert (faust.__version__, aiokafka.__version__, confluent_kafka.__version__) == (
+        "0.15.3",
+        "0.14.0",
+        "2.16.0",
+    )
 
 
 def test_group_metadata_is_what_librdkafka_writes():

@@ -27,7 +27,9 @@ from schemas.control import Control, read_control
 from schemas.topics import load_schema
 from schemas.wire import compile_encoder
 
-TOPOLOGY_PARTITIONS = next(topic.partitions for topic in TOPOLOGY.topics() if topic.name == "t.infoway.raw.trade")
+TOPOLOGY_PARTITIONS = next(
+    topic.partitions for topic in TOPOLOGY.topics() if topic.name == "t.infoway.raw.trade"
+)
 
 
 @pytest.fixture
@@ -52,22 +54,35 @@ def wait_until(done):
 
 
 def controls(producer, symbol):
-    sent = [each for each in [*producer.delivered, *producer.queue] if each.name == "t.infoway.raw.trade" and each.message["value"] is None]
-    found = [read_control(each.message["headers"]) for each in sent if each.message["key"] == symbol]
+    sent = [
+        each
+        for each in [*producer.delivered, *producer.queue]
+        if each.name == "t.infoway.raw.trade" and each.message["value"] is None
+    ]
+    found = [
+        read_control(each.message["headers"]) for each in sent if each.message["key"] == symbol
+    ]
     return [(control.kind, control.feed) for control in found]
 
 
 def test_a_changed_list_is_carried_whole_counted_and_checked(deployment):
     described, producer = deployment
     with running_simulator(rate=50) as simulator:
-        with Feeding(described, planned("BTCUSDT,00700.HK"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+        with Feeding(
+            described, planned("BTCUSDT,00700.HK"), Endpoint(simulator.url, "key"), "simulated"
+        ) as feeding:
             wait_until(lambda: all(each.trades for each in feeding.counters))
             feeding.change(planned("BTCUSDT,ETHUSDT,USDJPY", feeding.feeds))
             assert [(feed.name, feed.symbols) for feed in feeding.feeds] == [
                 ("crypto-1", ("BTCUSDT", "ETHUSDT")),
                 ("common-1", ("USDJPY",)),
             ]
-            wait_until(lambda: [each.feed for each in feeding.wanted_counters if each.trades] == ["crypto-1", "common-1"])
+            wait_until(
+                lambda: (
+                    [each.feed for each in feeding.wanted_counters if each.trades]
+                    == ["crypto-1", "common-1"]
+                )
+            )
             wait_until(lambda: ("begin", "crypto-1") in controls(producer, "ETHUSDT"))
             feeding.check()
             assert feeding.counters[0].connections == 1
@@ -81,7 +96,9 @@ def test_a_changed_list_is_carried_whole_counted_and_checked(deployment):
 def test_a_failure_of_a_feed_that_a_change_began_ends_the_producer(deployment):
     described, _ = deployment
     with running_simulator(rate=50) as simulator:
-        with Feeding(described, planned("BTCUSDT"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+        with Feeding(
+            described, planned("BTCUSDT"), Endpoint(simulator.url, "key"), "simulated"
+        ) as feeding:
             wait_until(lambda: feeding.counters[0].trades)
             feeding.change(planned("BTCUSDT,USDJPY", feeding.feeds))
             wait_until(lambda: len(feeding.counters) == 2 and feeding.counters[1].trades)
@@ -114,11 +131,22 @@ def test_a_moved_symbol_is_healed_over_its_move_and_one_that_is_new_is_not(deplo
 
     with running_simulator(rate=50) as simulator:
         endpoint = Endpoint(simulator.url, "key")
-        with Feeding(described, planned("BTCUSDT,XAUUSD:common"), endpoint, "simulated", healing=Told) as feeding:
+        with Feeding(
+            described, planned("BTCUSDT,XAUUSD:common"), endpoint, "simulated", healing=Told
+        ) as feeding:
             wait_until(lambda: all(each.klines for each in feeding.wanted_counters))
             feeding.change(planned("BTCUSDT:common,XAUUSD:common,ETHUSDT", feeding.feeds))
-            wait_until(lambda: ("gap", "common-1") in controls(producer, "BTCUSDT") and controls(producer, "ETHUSDT"))
-    assert sorted(told) == [("BTCUSDT", "common-1", True), ("BTCUSDT", "crypto-1", False), ("XAUUSD", "common-1", False)]
+            wait_until(
+                lambda: (
+                    ("gap", "common-1") in controls(producer, "BTCUSDT")
+                    and controls(producer, "ETHUSDT")
+                )
+            )
+    assert sorted(told) == [
+        ("BTCUSDT", "common-1", True),
+        ("BTCUSDT", "crypto-1", False),
+        ("XAUUSD", "common-1", False),
+    ]
 
 
 def test_the_board_shows_other_symbols_and_keeps_what_it_knows_of_those_that_stay(deployment):
@@ -142,7 +170,10 @@ class Logged:
     """A control record as a consumer meets it."""
 
     def __init__(self, key, kind, feed, second):
-        self._key, self._headers = key, Control(kind, feed, "stock", "c", "live", second * 1000, second * 1_000_000).headers()
+        self._key, self._headers = (
+            key,
+            Control(kind, feed, "stock", "c", "live", second * 1000, second * 1_000_000).headers(),
+        )
 
     def partition(self):
         return partition_of(b"A", TOPOLOGY_PARTITIONS)
@@ -157,7 +188,9 @@ class Logged:
         return self._headers
 
 
-def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(deployment, monkeypatch, tmp_path):
+def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(
+    deployment, monkeypatch, tmp_path
+):
     described, _ = deployment
     log = [
         Logged(b"A", "begin", "stock-1", 10),
@@ -168,15 +201,22 @@ def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(d
     ]
     monkeypatch.setattr(backfill_module, "read_to_end", lambda *_, **__: log)
     with running_simulator() as simulator:
-        healer = backfill_module.healing(described, simulator.rest_url, "key", tmp_path / "healing.json")(None)
+        healer = backfill_module.healing(
+            described, simulator.rest_url, "key", tmp_path / "healing.json"
+        )(None)
         healer.unseen("A", "stock", "stock-1", None, 200_000)
         outage = healer._outages.next(lambda: 1 << 60)
     assert (outage.ts_from, outage.ts_to) == (30_000 - LATENCY, 200_000)
 
 
-def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_last_status(deployment, monkeypatch, tmp_path):
+def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_last_status(
+    deployment, monkeypatch, tmp_path
+):
     described, _ = deployment
-    encode, registry = compile_encoder(load_schema("feed_status"), 1), FakeRegistry({1: load_schema("feed_status")})
+    encode, registry = (
+        compile_encoder(load_schema("feed_status"), 1),
+        FakeRegistry({1: load_schema("feed_status")}),
+    )
     monkeypatch.setattr(backfill_module, "Registry", lambda url: registry)
 
     class Status:
@@ -195,7 +235,9 @@ def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_
     logs = {"t.infoway.feed.status": rows, "t.infoway.raw.trade": busy}
     monkeypatch.setattr(backfill_module, "read_to_end", lambda _, topic, **__: logs[topic])
     with running_simulator() as simulator:
-        healer = backfill_module.healing(described, simulator.rest_url, "key", tmp_path / "healing.json")(None)
+        healer = backfill_module.healing(
+            described, simulator.rest_url, "key", tmp_path / "healing.json"
+        )(None)
         found = {}
         for symbol in ("B", "C"):  # C is new
             healer.unseen(symbol, "stock", "stock-1", None, 200_000)
@@ -215,7 +257,9 @@ def test_what_ends_the_healer_ends_the_producer_and_its_counts_are_shown(deploym
     backlog = Backlog(Spool(tmp_path, 1 << 20, "me"), "simulated", None, TOPICS, lambda *_: {})
     with running_simulator(rate=50) as simulator:
         endpoint = Endpoint(simulator.url, "key")
-        with Feeding(described, planned("BTCUSDT"), endpoint, "simulated", healing=Failing, backlog=backlog) as feeding:
+        with Feeding(
+            described, planned("BTCUSDT"), endpoint, "simulated", healing=Failing, backlog=backlog
+        ) as feeding:
             assert [each.feed for each in feeding.counters] == ["crypto-1", "rest", "earlier"]
             wait_until(lambda: feeding.counters[0].trades)
             feeding.check()
@@ -228,7 +272,9 @@ def test_counts_that_do_not_add_up_at_the_end_are_an_error(deployment):
     described, _ = deployment
     with running_simulator(rate=50) as simulator:
         with pytest.raises(AccountsDiffer, match="crypto-1"):
-            with Feeding(described, planned("BTCUSDT"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+            with Feeding(
+                described, planned("BTCUSDT"), Endpoint(simulator.url, "key"), "simulated"
+            ) as feeding:
                 wait_until(lambda: feeding.counters[0].trades)
                 feeding.counters[0].received += 1
 
@@ -237,7 +283,12 @@ def test_the_silence_after_which_a_symbol_is_reported_is_a_setting(deployment, m
     described, _ = deployment
     monkeypatch.setenv("INFOWAY_SILENCE_S", "1")
     with running_simulator(rate=50) as simulator:
-        with Feeding(described, planned("BTCUSDT,AAPL.US:crypto"), Endpoint(simulator.url, "key"), "simulated") as feeding:
+        with Feeding(
+            described,
+            planned("BTCUSDT,AAPL.US:crypto"),
+            Endpoint(simulator.url, "key"),
+            "simulated",
+        ) as feeding:
             wait_until(lambda: feeding.counters[0].silent == 1)
     assert silence_ms({}) == 300_000
     for wrong in ("0", "-1", "1.5", "five"):

@@ -15,11 +15,15 @@ def feeds(reach_ms=60_000, entries=None, **settings):
 
 
 def trade(ts, symbol="A", feed="f", connection="c1", recv=None, repeat=False, source="live"):
-    return Trade(0, symbol, ts, 1, 1, 0, None, repeat, "stock", feed, connection, (recv or ts) * 1000, source)
+    return Trade(
+        0, symbol, ts, 1, 1, 0, None, repeat, "stock", feed, connection, (recv or ts) * 1000, source
+    )
 
 
 def control(kind, ts, symbol="A", feed="f", connection="c1", ts_from=None, source="live"):
-    return ControlRecord(0, symbol, Control(kind, feed, "stock", connection, source, ts, ts * 1000, ts_from))
+    return ControlRecord(
+        0, symbol, Control(kind, feed, "stock", connection, source, ts, ts * 1000, ts_from)
+    )
 
 
 def restored(state, reach_ms=60_000):
@@ -49,7 +53,9 @@ def test_a_trade_is_too_late_once_the_log_before_it_has_passed_the_horizon():
     assert state.accept(trade(T))
     assert state.accept(trade(T - 12_000))
     assert not state.accept(trade(T - 12_001))
-    assert state.accept(trade(T + 500_000)), "a trade is judged by the log before it, never by its own time"
+    assert state.accept(trade(T + 500_000)), (
+        "a trade is judged by the log before it, never by its own time"
+    )
     assert not state.accept(trade(T))
 
 
@@ -72,7 +78,9 @@ def test_repeats_count_nowhere_but_show_that_the_feed_lives():
     assert state.completeness("A", T + 90_000, T + 90_001) == "gap"
 
 
-@pytest.mark.parametrize("record", [trade(T, source="replay"), trade(T, source="replay", repeat=True)])
+@pytest.mark.parametrize(
+    "record", [trade(T, source="replay"), trade(T, source="replay", repeat=True)]
+)
 def test_another_source_is_refused(record):
     state = feeds()
     state.accept(trade(T))

@@ -21,14 +21,19 @@ HOLDER = (
 
 def test_a_folder_in_use_is_refused_with_its_holder(tmp_path):
     with lock_folder(tmp_path):
-        with pytest.raises(FolderInUse, match=rf"another embedded stack runs over {tmp_path} \(process {os.getpid()}\): stop it"):
+        with pytest.raises(
+            FolderInUse,
+            match=rf"another embedded stack runs over {tmp_path} \(process {os.getpid()}\): stop it",
+        ):
             lock_folder(tmp_path)
     lock_folder(tmp_path).close()
 
 
 def test_a_folder_is_free_once_the_servers_of_a_killed_process_have_ended(tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path), SERVER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "ready\n"
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()

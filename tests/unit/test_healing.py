@@ -20,7 +20,10 @@ FIGURES = ("open", "high", "low", "close", "volume", "turnover", "vwap")
 
 def kline_of(trades, start, length):
     """The vendor's bar of [start, start + length) over all trades (ts, price, volume): whole, as nobody missed one."""
-    inside = sorted((trade for trade in trades if start <= trade[0] < start + length), key=lambda trade: trade[0])
+    inside = sorted(
+        (trade for trade in trades if start <= trade[0] < start + length),
+        key=lambda trade: trade[0],
+    )
     if not inside:
         return None
     prices = [price for _, price, _ in inside]
@@ -36,7 +39,19 @@ def heal(run, kline, start, interval="1m", symbol="A"):
     length = LENGTHS[interval]
     units = tuple(price * UNIT for price in prices)
     at = (T + start, T + start + length)
-    return run.feed(Heal(run.offset, symbol, interval, *at, units, volume * UNIT, turnover * UNIT, "stock", (T + start + DAY) * 1000))
+    return run.feed(
+        Heal(
+            run.offset,
+            symbol,
+            interval,
+            *at,
+            units,
+            volume * UNIT,
+            turnover * UNIT,
+            "stock",
+            (T + start + DAY) * 1000,
+        )
+    )
 
 
 def last_bars(rows):
@@ -67,7 +82,9 @@ def test_healed_bars_of_every_interval_are_those_of_the_day_without_the_outage(s
     chance = random.Random(seed)
     start = OPEN + chance.randrange(100 * MINUTE)
     outage = (start, start + chance.choice((1, 5_000, 90_000, 20 * MINUTE, 70 * MINUTE)))
-    times = sorted(OPEN + chance.randrange(180 * MINUTE) for _ in range(chance.choice((20, 200, 600))))
+    times = sorted(
+        OPEN + chance.randrange(180 * MINUTE) for _ in range(chance.choice((20, 200, 600)))
+    )
     trades = [(time, chance.randint(1, 50), chance.randint(1, 9)) for time in times]
     seen = [trade for trade in trades if not outage[0] <= trade[0] < outage[1]]
     run, whole = Run(NAMES, update_ms), Run(NAMES, update_ms)
@@ -96,7 +113,10 @@ def test_healed_bars_of_every_interval_are_those_of_the_day_without_the_outage(s
         bar = found[key]
         assert {name: bar[name] for name in FIGURES} == {name: row[name] for name in FIGURES}
         assert bar["is_closed"]
-        known = [bar[name] is not None for name in ("buy_volume", "sell_volume", "trade_count", "ts_first", "ts_last")]
+        known = [
+            bar[name] is not None
+            for name in ("buy_volume", "sell_volume", "trade_count", "ts_first", "ts_last")
+        ]
         assert known == [bar["provenance"] == "trades"] * 5
         assert bar["completeness"] == "gap" or bar["provenance"] == "trades"
 
@@ -118,12 +138,29 @@ def test_a_healed_bar_has_the_klines_figures_and_not_what_a_kline_cannot_know():
     run = cut()
     rows = heal(run, ((11, 15, 9, 14), 20, 250), 60_000)
     minute, five = bars_of(rows)
-    assert [minute[name] for name in ("open", "high", "low", "close", "volume", "turnover")] == [n * UNIT for n in (11, 15, 9, 14, 20, 250)]
+    assert [minute[name] for name in ("open", "high", "low", "close", "volume", "turnover")] == [
+        n * UNIT for n in (11, 15, 9, 14, 20, 250)
+    ]
     assert minute["vwap"] == 125 * UNIT // 10
-    assert [minute[name] for name in ("buy_volume", "sell_volume", "trade_count", "ts_first", "ts_last")] == [None] * 5
-    assert (minute["cause"], minute["provenance"], minute["completeness"]) == ("healed", "klines", "gap")
-    assert (minute["source"], minute["source_offset"], minute["ts_recv"]) == ("live", run.offset - 1, (T + 60_000 + DAY) * 1000)
-    assert (five["cause"], five["provenance"], five["volume"], five["turnover"]) == ("healed", "mixed", 22 * UNIT, 272 * UNIT)
+    assert [
+        minute[name] for name in ("buy_volume", "sell_volume", "trade_count", "ts_first", "ts_last")
+    ] == [None] * 5
+    assert (minute["cause"], minute["provenance"], minute["completeness"]) == (
+        "healed",
+        "klines",
+        "gap",
+    )
+    assert (minute["source"], minute["source_offset"], minute["ts_recv"]) == (
+        "live",
+        run.offset - 1,
+        (T + 60_000 + DAY) * 1000,
+    )
+    assert (five["cause"], five["provenance"], five["volume"], five["turnover"]) == (
+        "healed",
+        "mixed",
+        22 * UNIT,
+        272 * UNIT,
+    )
     assert (five["open"], five["close"], five["trade_count"]) == (10 * UNIT, 12 * UNIT, None)
     assert [row["revision"] for row in (minute, five)] == [2, 2]
 
@@ -133,7 +170,12 @@ def test_the_same_kline_again_changes_nothing_and_another_one_corrects():
     heal(run, ((11, 15, 9, 14), 20, 250), 60_000)
     assert heal(run, ((11, 15, 9, 14), 20, 250), 60_000) == []
     minute, five = bars_of(heal(run, ((11, 15, 9, 14), 21, 260), 60_000))
-    assert (minute["volume"], five["volume"], five["turnover"], minute["cause"]) == (21 * UNIT, 23 * UNIT, 282 * UNIT, "healed")
+    assert (minute["volume"], five["volume"], five["turnover"], minute["cause"]) == (
+        21 * UNIT,
+        23 * UNIT,
+        282 * UNIT,
+        "healed",
+    )
 
 
 @pytest.mark.parametrize("update_ms", [None, 1_000])
@@ -150,15 +192,25 @@ def test_a_late_trade_is_in_the_kline_already(update_ms):
     ]
     run.mark(HOUR)
     fifteen = bars_of(run.rows, "15m")[-1]
-    assert (fifteen["provenance"], fifteen["volume"], fifteen["high"]) == ("mixed", 24 * UNIT, 15 * UNIT)
+    assert (fifteen["provenance"], fifteen["volume"], fifteen["high"]) == (
+        "mixed",
+        24 * UNIT,
+        15 * UNIT,
+    )
 
 
 def test_a_kline_of_a_coarser_bar_stands_whatever_heals_its_pieces():
     run = cut(("1m", "5m", "15m"))
     run.mark(HOUR)
     five, fifteen = bars_of(heal(run, ((10, 20, 5, 12), 100, 1_200), 0, "5m"))
-    assert (five["provenance"], fifteen["provenance"], fifteen["volume"]) == ("klines", "mixed", 100 * UNIT)
-    assert [row["interval"] for row in bars_of(heal(run, ((11, 15, 9, 14), 20, 250), 60_000))] == ["1m"]
+    assert (five["provenance"], fifteen["provenance"], fifteen["volume"]) == (
+        "klines",
+        "mixed",
+        100 * UNIT,
+    )
+    assert [row["interval"] for row in bars_of(heal(run, ((11, 15, 9, 14), 20, 250), 60_000))] == [
+        "1m"
+    ]
 
 
 def test_a_bar_that_was_seen_whole_is_not_touched():
@@ -170,7 +222,10 @@ def test_a_bar_that_was_seen_whole_is_not_touched():
 def test_a_kline_without_a_trade_makes_no_bar():
     run = cut(back=400_000)
     assert heal(run, ((11, 11, 11, 11), 0, 0), 180_000) == []
-    assert [row["interval"] for row in bars_of(heal(run, ((11, 12, 11, 12), 0, 0), 180_000))] == ["1m", "5m"]
+    assert [row["interval"] for row in bars_of(heal(run, ((11, 12, 11, 12), 0, 0), 180_000))] == [
+        "1m",
+        "5m",
+    ]
 
 
 def test_a_bar_that_is_still_open_is_healed_and_published_when_it_closes():
@@ -182,7 +237,12 @@ def test_a_bar_that_is_still_open_is_healed_and_published_when_it_closes():
     assert heal(run, ((10, 10, 10, 10), 5, 50), 0) == []
     assert run.trade(22_000, 10, 1, connection="c2") == []
     (minute,) = bars_of(run.mark(62_000))
-    assert (minute["cause"], minute["provenance"], minute["volume"], minute["revision"]) == ("healed", "klines", 5 * UNIT, 1)
+    assert (minute["cause"], minute["provenance"], minute["volume"], minute["revision"]) == (
+        "healed",
+        "klines",
+        5 * UNIT,
+        1,
+    )
     (five,) = bars_of(run.mark(302_000))
     assert (five["cause"], five["provenance"], five["volume"]) == ("close", "mixed", 5 * UNIT)
 
@@ -190,7 +250,10 @@ def test_a_bar_that_is_still_open_is_healed_and_published_when_it_closes():
 def test_an_outage_can_be_healed_for_two_days_and_its_bars_are_dropped_then():
     run = cut()
     run.mark(2 * DAY)
-    assert [row["interval"] for row in bars_of(heal(run, ((11, 15, 9, 14), 20, 250), 60_000))] == ["1m", "5m"]
+    assert [row["interval"] for row in bars_of(heal(run, ((11, 15, 9, 14), 20, 250), 60_000))] == [
+        "1m",
+        "5m",
+    ]
     run.mark(2 * DAY + HOUR)
     assert heal(run, ((11, 15, 9, 14), 21, 250), 60_000) == []
     run.mark(2 * DAY + 2 * HOUR)
@@ -204,7 +267,8 @@ def test_later_revisions_of_a_healed_bar_keep_its_provenance():
     # a symbol that ended and begins again has its bars open again, and they close anew
     rows = bars_of(run.control("gap", 70_000, ts_from=1_000, connection="c2"))
     assert ("1m", 1, "gap", "gap", "trades") in [
-        (r["interval"], r["ts_start"] - T == 0, r["cause"], r["completeness"], r["provenance"]) for r in rows
+        (r["interval"], r["ts_start"] - T == 0, r["cause"], r["completeness"], r["provenance"])
+        for r in rows
     ]
     assert {row["provenance"] for row in bars_of(run.rows, "5m")[-1:]} == {"mixed"}
 
@@ -220,9 +284,20 @@ def test_a_heal_moves_no_feed_and_no_clock():
 
 
 def control(**kline):
-    given = {"interval": "1m", "ts_start": T, "open": "2", "high": "3.5", "low": "1", "close": "2", "volume": "5", "turnover": "10"}
+    given = {
+        "interval": "1m",
+        "ts_start": T,
+        "open": "2",
+        "high": "3.5",
+        "low": "1",
+        "close": "2",
+        "volume": "5",
+        "turnover": "10",
+    }
     text = orjson.dumps({**given, **kline}).decode()
-    return Control("heal", "stock-1", "stock", "rest-1", "rest", T + MINUTE, (T + MINUTE) * 1000, kline=text)
+    return Control(
+        "heal", "stock-1", "stock", "rest-1", "rest", T + MINUTE, (T + MINUTE) * 1000, kline=text
+    )
 
 
 def test_a_heal_is_read_exactly():
@@ -255,7 +330,9 @@ def test_what_is_no_kline_heals_nothing_and_says_why(wrong):
 @pytest.mark.parametrize("text", [None, "", "[]", "nonsense", "{}", "1"])
 def test_a_heal_without_a_kline_is_refused(text):
     with pytest.raises(Undecodable):
-        heal_of(7, "A", Control("heal", "stock-1", "stock", "rest-1", "rest", T, T * 1000, kline=text))
+        heal_of(
+            7, "A", Control("heal", "stock-1", "stock", "rest-1", "rest", T, T * 1000, kline=text)
+        )
 
 
 def test_a_heal_without_a_key_is_refused():

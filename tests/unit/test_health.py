@@ -48,7 +48,9 @@ def test_probes_and_metrics_are_answered_and_other_paths_are_not():
     with serving({"INFOWAY_HTTP": "127.0.0.1:0"}, health) as place:
         assert get(place, "/livez") == get(place, "/readyz?verbose") == (200, "ok\n")
         health.why = "no turn for 60 s: crypto-1"
-        assert get(place, "/livez") == get(place, "/readyz") == (503, "no turn for 60 s: crypto-1\n")
+        assert (
+            get(place, "/livez") == get(place, "/readyz") == (503, "no turn for 60 s: crypto-1\n")
+        )
         status, text = get(place, "/metrics")
         assert status == 200
         lines = [line for line in text.splitlines() if not line.startswith("#")]
@@ -68,16 +70,24 @@ def test_nothing_is_served_unless_asked_for():
         assert place is None
 
 
-@pytest.mark.parametrize("place", ["8080", ":8080", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
+@pytest.mark.parametrize(
+    "place", ["8080", ":8080", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"]
+)
 def test_a_wrong_address_is_refused(place):
-    with pytest.raises(HttpUnusable, match="give host:port"), serving({"INFOWAY_HTTP": place}, Well()):
+    with (
+        pytest.raises(HttpUnusable, match="give host:port"),
+        serving({"INFOWAY_HTTP": place}, Well()),
+    ):
         pass
 
 
 def test_an_address_in_use_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(HttpUnusable, match=f"INFOWAY_HTTP={place}.*in use"), serving({"INFOWAY_HTTP": place}, Well()):
+        with (
+            pytest.raises(HttpUnusable, match=f"INFOWAY_HTTP={place}.*in use"),
+            serving({"INFOWAY_HTTP": place}, Well()),
+        ):
             pass
 
 
@@ -115,12 +125,20 @@ def test_a_producer_is_ready_while_subscribed_and_not_alive_once_a_feed_is_stuck
         health = FeedHealth(feeds)
         published.wait_for(begins("X", "crypto-1"))
         wait_until(lambda: health.unready() is None)
-        assert {sample.name: sample.value for sample in health.samples()}["infoway_feed_connections"] == 1
+        assert {sample.name: sample.value for sample in health.samples()}[
+            "infoway_feed_connections"
+        ] == 1
         feeds.counters[0].spooled = 3
-        assert (health.stuck(), health.unready()) == (None, "records wait on disk for the broker: crypto-1")
+        assert (health.stuck(), health.unready()) == (
+            None,
+            "records wait on disk for the broker: crypto-1",
+        )
         feeds.counters[0].spooled = 0
         feeds.unanswered_for = feed_health.UNANSWERED + 2
-        assert (health.stuck(), health.unready()) == (None, "the broker has acknowledged nothing for 12 s")
+        assert (health.stuck(), health.unready()) == (
+            None,
+            "the broker has acknowledged nothing for 12 s",
+        )
         feeds.unanswered_for = 0.0
         published.health = health
         vendor.drop()
@@ -156,14 +174,18 @@ def healthy_worker():
 def test_a_worker_is_ready_once_it_has_the_states_of_its_assignment():
     health = WorkerHealth()
     assert (health.stuck(), health.unready()) == (None, "starting: broker and registry are asked")
-    assert [(sample.name, sample.value) for sample in health.samples()] == [("infoway_worker_ready", 0)]
+    assert [(sample.name, sample.value) for sample in health.samples()] == [
+        ("infoway_worker_ready", 0)
+    ]
     health = healthy_worker()
     engine = health.engine
     assert (health.stuck(), health.unready()) == (None, None)
     assert {sample.name: sample.value for sample in health.samples()}["infoway_worker_ready"] == 1
     health.trades = TradeReader(Calendars())
     health.trades.outside_sessions = 5
-    assert {sample.name: sample.value for sample in health.samples()}["infoway_trades_outside_sessions"] == 5
+    assert {sample.name: sample.value for sample in health.samples()}[
+        "infoway_trades_outside_sessions"
+    ] == 5
     engine.ready = None
     assert health.unready().startswith("recovering")
     engine.ready, engine.membership = MEMBER, lambda: Member("g", 4, "m")

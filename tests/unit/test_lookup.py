@@ -38,7 +38,9 @@ class Broker:
 
 def registry(answer):
     client = Registry("http://registry.invalid")
-    client._http = httpx.Client(base_url="http://registry.invalid", transport=httpx.MockTransport(answer))
+    client._http = httpx.Client(
+        base_url="http://registry.invalid", transport=httpx.MockTransport(answer)
+    )
     return client
 
 
@@ -48,20 +50,37 @@ def knows(*subjects):
         subject = request.url.path.removeprefix("/subjects/")
         if subject in subjects:
             return httpx.Response(200, json={"id": 5})
-        return httpx.Response(404, json={"error_code": 40401, "message": f"Subject '{subject}' not found."})
+        return httpx.Response(
+            404, json={"error_code": 40401, "message": f"Subject '{subject}' not found."}
+        )
 
     return registry(answer)
 
 
 def test_ids_are_those_of_the_topics_that_are_written():
-    there = Broker(infoway_late=range(6), infoway_progress=range(6), infoway_state_bars=range(6), infoway_raw_trade=range(6))
-    ids = require(there, knows("infoway.late-value", "infoway.progress-value"), WRITES, [TOPICS["infoway.raw.trade"]])
+    there = Broker(
+        infoway_late=range(6),
+        infoway_progress=range(6),
+        infoway_state_bars=range(6),
+        infoway_raw_trade=range(6),
+    )
+    ids = require(
+        there,
+        knows("infoway.late-value", "infoway.progress-value"),
+        WRITES,
+        [TOPICS["infoway.raw.trade"]],
+    )
     assert ids == {"infoway.late": 5, "infoway.progress": 5}
 
 
 def test_everything_that_is_missing_is_named_in_one_line_with_the_command():
     with pytest.raises(NotApplied) as raised:
-        require(Broker(infoway_late=range(2)), knows("infoway.late-value"), WRITES, [TOPICS["infoway.raw.trade"]])
+        require(
+            Broker(infoway_late=range(2)),
+            knows("infoway.late-value"),
+            WRITES,
+            [TOPICS["infoway.raw.trade"]],
+        )
     assert raised.value.absent == ("infoway.progress", "infoway.state.bars", "infoway.raw.trade")
     assert raised.value.differing == ("infoway.late has 2 partitions, not 6",)
     assert raised.value.unregistered == ("infoway.progress-value",)
@@ -82,12 +101,21 @@ def test_a_broker_that_does_not_answer_is_not_an_empty_one():
 
 
 def test_a_wrong_address_is_not_a_registry_without_schemas():
-    with pytest.raises(RegistryError, match=r"no schema registry's API at http://registry.invalid .*: give its whole address"):
-        require(Broker(infoway_late=range(6)), registry(lambda request: httpx.Response(404, text="no such page")), WRITES[:1])
+    with pytest.raises(
+        RegistryError,
+        match=r"no schema registry's API at http://registry.invalid .*: give its whole address",
+    ):
+        require(
+            Broker(infoway_late=range(6)),
+            registry(lambda request: httpx.Response(404, text="no such page")),
+            WRITES[:1],
+        )
 
 
 def test_where_the_subject_has_another_version_only_the_schema_is_missing():
-    other = registry(lambda request: httpx.Response(404, json={"error_code": 40403, "message": "no match"}))
+    other = registry(
+        lambda request: httpx.Response(404, json={"error_code": 40403, "message": "no match"})
+    )
     with pytest.raises(NotApplied, match=r"lacks this version's schema of infoway\.late-value"):
         require(Broker(infoway_late=range(6)), other, WRITES[:1])
 
@@ -114,13 +142,20 @@ def raced(level, found):
             return httpx.Response(200, json={"compatibilityLevel": level})
         if request.method == "POST" and not request.url.path.endswith("/versions"):
             return found
-        return httpx.Response(409, json={"error_code": 0, "message": "A rule named 'COMPATIBILITY' already exists."})
+        return httpx.Response(
+            409, json={"error_code": 0, "message": "A rule named 'COMPATIBILITY' already exists."}
+        )
 
     return registry(answer)
 
 
 def test_what_another_has_registered_at_the_same_time_is_no_error():
-    assert raced("FULL_TRANSITIVE", httpx.Response(200, json={"id": 7})).register("infoway.late-value", load_schema("late_trade")) == 7
+    assert (
+        raced("FULL_TRANSITIVE", httpx.Response(200, json={"id": 7})).register(
+            "infoway.late-value", load_schema("late_trade")
+        )
+        == 7
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,11 +174,23 @@ def test_what_the_registry_refuses_and_nobody_else_has_done_is_an_error(level, f
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (httpx.Response(200, text="<html>\nlog in\n</html>"), "no schema registry's API at http://registry.invalid (200 to POST"),
-        (httpx.Response(302, headers={"location": "/login"}), "no schema registry's API at http://registry.invalid (302 to POST"),
+        (
+            httpx.Response(200, text="<html>\nlog in\n</html>"),
+            "no schema registry's API at http://registry.invalid (200 to POST",
+        ),
+        (
+            httpx.Response(302, headers={"location": "/login"}),
+            "no schema registry's API at http://registry.invalid (302 to POST",
+        ),
         (httpx.Response(502, text="<html>\nbad\n  gateway\n</html>"), "<html> bad gateway </html>"),
-        (httpx.Response(401, text="{}"), "{}: check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN"),
-        (httpx.Response(403, text="{}"), "{}: check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN"),
+        (
+            httpx.Response(401, text="{}"),
+            "{}: check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN",
+        ),
+        (
+            httpx.Response(403, text="{}"),
+            "{}: check INFOWAY_REGISTRY_USERNAME and _PASSWORD, or INFOWAY_REGISTRY_TOKEN",
+        ),
     ],
 )
 def test_an_answer_that_is_no_registrys_is_one_line_that_says_what_to_do(answer, message):

@@ -29,7 +29,11 @@ def package(connections=9, a_connection=600, symbols=5000):
         (stocks(601), PRO, {"stock-1": 600, "stock-2": 1}),
         # the vendor's 600 a connection holds whatever a package says
         (stocks(601), package(a_connection=5000), {"stock-1": 600, "stock-2": 1}),
-        ([*stocks(5), "BTCUSDT"], package(a_connection=2, connections=4), {"stock-1": 2, "stock-2": 2, "stock-3": 1, "crypto-1": 1}),
+        (
+            [*stocks(5), "BTCUSDT"],
+            package(a_connection=2, connections=4),
+            {"stock-1": 2, "stock-2": 2, "stock-3": 1, "crypto-1": 1},
+        ),
         (["AAPL.US", "AAPL.US"], package(symbols=1), {"stock-1": 1}),
     ],
 )
@@ -77,12 +81,16 @@ def test_a_connection_subscribes_by_one_frame_a_channel_however_many_its_symbols
 
 def test_frames_that_leave_no_room_for_heartbeats_are_a_shortage(monkeypatch):
     monkeypatch.setattr("producers.plan.FRAMES", 10)
-    with pytest.raises(PlanTooSmall, match="3 subscription frames a minute on a connection are needed and it has 2"):
+    with pytest.raises(
+        PlanTooSmall, match="3 subscription frames a minute on a connection are needed and it has 2"
+    ):
         plan(["AAPL.US"], PRO)
 
 
 def test_an_override_moves_a_symbol_to_another_connection():
-    assert [feed.name for feed in plan(["BTCUSD", "XYZ"], PRO, {"BTCUSD": "common"}).feeds] == ["common-1"]
+    assert [feed.name for feed in plan(["BTCUSD", "XYZ"], PRO, {"BTCUSD": "common"}).feeds] == [
+        "common-1"
+    ]
 
 
 def test_mistakes_in_symbols_come_before_any_limit():
@@ -101,9 +109,19 @@ A, B, C, D, E, F = stocks(6)
     ("symbols", "running", "bought", "expected"),
     [
         # a symbol stays where it is, though a fresh plan would have it elsewhere
-        ([B, C, D], [on("stock-1", A, B), on("stock-2", C, D)], package(a_connection=2), [on("stock-1", B), on("stock-2", C, D)]),
+        (
+            [B, C, D],
+            [on("stock-1", A, B), on("stock-2", C, D)],
+            package(a_connection=2),
+            [on("stock-1", B), on("stock-2", C, D)],
+        ),
         # what is new fills up what runs, then begins feeds under names that are free
-        ([C, D, E, F], [on("stock-2", C)], package(a_connection=2), [on("stock-2", C, D), on("stock-1", E, F)]),
+        (
+            [C, D, E, F],
+            [on("stock-2", C)],
+            package(a_connection=2),
+            [on("stock-2", C, D), on("stock-1", E, F)],
+        ),
         ([A, "BTCUSDT"], [on("stock-1", A)], PRO, [on("stock-1", A), on("crypto-1", "BTCUSDT")]),
         # a feed without a symbol is given up
         (["BTCUSDT"], [on("stock-1", A)], FREE, [on("crypto-1", "BTCUSDT")]),
@@ -115,10 +133,17 @@ A, B, C, D, E, F = stocks(6)
             [on("crypto-1", "BTCUSDT"), on("stock-2", B, C, A)],
         ),
         # a package that has become smaller
-        ([A, B, C], [on("stock-1", A, B, C)], package(a_connection=2), [on("stock-1", A, B), on("stock-2", C)]),
+        (
+            [A, B, C],
+            [on("stock-1", A, B, C)],
+            package(a_connection=2),
+            [on("stock-1", A, B), on("stock-2", C)],
+        ),
     ],
 )
-def test_a_plan_for_feeds_that_run_moves_no_symbol_that_can_stay(symbols, running, bought, expected):
+def test_a_plan_for_feeds_that_run_moves_no_symbol_that_can_stay(
+    symbols, running, bought, expected
+):
     assert list(plan(symbols, bought, running=running).feeds) == expected
 
 
@@ -130,14 +155,19 @@ def test_a_symbol_that_another_business_carries_now_leaves_its_feed():
 SYMBOLS = [*stocks(12), "BTCUSDT", "ETHUSDT", "USDJPY", "7203.JP"]
 
 
-@given(st.lists(st.lists(st.sampled_from(SYMBOLS), unique=True, min_size=1), min_size=1, max_size=5), st.integers(1, 5))
+@given(
+    st.lists(st.lists(st.sampled_from(SYMBOLS), unique=True, min_size=1), min_size=1, max_size=5),
+    st.integers(1, 5),
+)
 def test_any_row_of_changes_stays_within_the_package_and_carries_every_symbol_once(lists, limit):
     running = []
     for symbols in lists:
         fresh = plan_feeds(symbols, limit=limit)
         before = {symbol: feed.name for feed in running for symbol in feed.symbols}
         roomy = settled(fresh, running, limit)
-        assert all(before.get(symbol, feed.name) == feed.name for feed in roomy for symbol in feed.symbols)
+        assert all(
+            before.get(symbol, feed.name) == feed.name for feed in roomy for symbol in feed.symbols
+        )
         running = settled(fresh, running, limit, len(fresh))
         assert len(running) <= len(fresh)
         assert len({feed.name for feed in running}) == len(running)

@@ -21,7 +21,12 @@ def simulator():
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    for name in ("INFOWAY_API_KEY", "INFOWAY_API_KEY_FILE", "INFOWAY_BOOTSTRAP", "INFOWAY_REGISTRY"):
+    for name in (
+        "INFOWAY_API_KEY",
+        "INFOWAY_API_KEY_FILE",
+        "INFOWAY_BOOTSTRAP",
+        "INFOWAY_REGISTRY",
+    ):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -50,7 +55,9 @@ def test_the_plan_is_printed_connection_by_connection(simulator, environment, ca
 
 def test_without_a_key_the_limits_are_assumed_and_said_to_be(capsys):
     assert run("plan-subscriptions", "--symbols", "00700.HK") == 0
-    assert capsys.readouterr().out.startswith("package Free (assumed: INFOWAY_API_KEY is not set): 1 connection, 10 symbols on one")
+    assert capsys.readouterr().out.startswith(
+        "package Free (assumed: INFOWAY_API_KEY is not set): 1 connection, 10 symbols on one"
+    )
 
 
 def test_a_plan_that_cannot_be_says_why_in_one_line(capsys):
@@ -77,11 +84,18 @@ def test_a_refused_key_and_bad_symbols_are_told_and_the_key_is_not(simulator, en
 
 def test_an_address_without_packages_is_said_to_have_none(simulator, environment, capsys):
     environment.setenv("INFOWAY_API_KEY", "plan-key")
-    assert run("plan-subscriptions", "--rest-url", f"{simulator.rest_url}/v9", "--symbols", "AAPL.US") == 0
-    assert f"Free (assumed: {simulator.rest_url}/v9 has no /package/info)" in capsys.readouterr().out
+    assert (
+        run("plan-subscriptions", "--rest-url", f"{simulator.rest_url}/v9", "--symbols", "AAPL.US")
+        == 0
+    )
+    assert (
+        f"Free (assumed: {simulator.rest_url}/v9 has no /package/info)" in capsys.readouterr().out
+    )
 
 
-def test_produce_plans_by_the_host_of_its_websocket_before_it_looks_for_a_cluster(simulator, environment):
+def test_produce_plans_by_the_host_of_its_websocket_before_it_looks_for_a_cluster(
+    simulator, environment
+):
     environment.setenv("INFOWAY_API_KEY", "plan-key")
     with pytest.raises(PlanTooSmall, match="5 connections are needed and it has 4"):
         run("produce", "--url", simulator.url, "--symbols", f"{MIXED},2330.TW")
@@ -90,7 +104,15 @@ def test_produce_plans_by_the_host_of_its_websocket_before_it_looks_for_a_cluste
 def test_up_plans_before_it_starts_anything(simulator, environment, tmp_path):
     environment.setenv("INFOWAY_API_KEY", "plan-key")
     with pytest.raises(PlanTooSmall, match="21 symbols are needed and it has 20"):
-        run("up", "--data", tmp_path / "data", "--rest-url", simulator.rest_url, "--symbols", ",".join(f"{n:05}.HK" for n in range(21)))
+        run(
+            "up",
+            "--data",
+            tmp_path / "data",
+            "--rest-url",
+            simulator.rest_url,
+            "--symbols",
+            ",".join(f"{n:05}.HK" for n in range(21)),
+        )
     assert not (tmp_path / "data").exists()
 
 
@@ -105,7 +127,10 @@ def test_a_missing_endpoint_warns_and_keeps_nothing_from_its_start(simulator, ca
     feeds = feeds_within_package(MIXED, True, "plan-key", None, f"{simulator.rest_url}/v9")
     assert names(feeds) == ["stock-1", "crypto-1", "common-1", "japan-1"]
     unknown, small = (record.getMessage() for record in caplog.records)
-    assert unknown.startswith("the package of the key is not known") and "package Free: 1 connection" in unknown
+    assert (
+        unknown.startswith("the package of the key is not known")
+        and "package Free: 1 connection" in unknown
+    )
     assert small.startswith("starting in spite of this: the package Free is too small")
 
 
@@ -118,9 +143,15 @@ def failing(monkeypatch, error):
 
 def test_only_a_guessed_address_may_give_nothing_of_use(monkeypatch, caplog):
     failing(monkeypatch, RestError("HTTP 426", 426))
-    assert names(feeds_within_package("AAPL.US", False, "plan-key", "ws://127.0.0.1:1/ws", None)) == ["stock-1"]
+    assert names(
+        feeds_within_package("AAPL.US", False, "plan-key", "ws://127.0.0.1:1/ws", None)
+    ) == ["stock-1"]
     assert len(caplog.records) == 1
-    for url, rest_url in ((None, None), (None, "http://127.0.0.1:1"), ("ws://127.0.0.1:1/ws", "http://127.0.0.1:1")):
+    for url, rest_url in (
+        (None, None),
+        (None, "http://127.0.0.1:1"),
+        ("ws://127.0.0.1:1/ws", "http://127.0.0.1:1"),
+    ):
         with pytest.raises(RestError, match="426"):
             feeds_within_package("AAPL.US", False, "plan-key", url, rest_url)
     failing(monkeypatch, RestError("refused", 401, refused=True))

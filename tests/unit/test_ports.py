@@ -25,7 +25,10 @@ def test_a_port_that_is_taken_is_refused_by_number():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is in use: stop what listens there, or name another port"):
+        with pytest.raises(
+            PortInUse,
+            match=f"port {port} on 127.0.0.1 is in use: stop what listens there, or name another port",
+        ):
             free_ports(0, port)
 
 

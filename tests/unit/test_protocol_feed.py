@@ -24,7 +24,13 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 def protocol(source="simulated", symbols=SYMBOLS, business="crypto", **settings):
     feed = Feed(f"{business}-1", business, symbols)
-    return FeedProtocol(feed, FeedSettings(source, **settings), PARTITIONS, FeedCounters(feed.name), random.Random(1))
+    return FeedProtocol(
+        feed,
+        FeedSettings(source, **settings),
+        PARTITIONS,
+        FeedCounters(feed.name),
+        random.Random(1),
+    )
 
 
 def subscribed(**settings):
@@ -36,30 +42,60 @@ def subscribed(**settings):
 
 
 def trade(symbol="BTCUSDT", t=START // 1000, p="61800.3", v="0.006", td=1):
-    return json.dumps({"code": 10002, "data": {"s": symbol, "t": t, "p": p, "v": v, "vw": "1", "td": td}}).encode()
+    return json.dumps(
+        {"code": 10002, "data": {"s": symbol, "t": t, "p": p, "v": v, "vw": "1", "td": td}}
+    ).encode()
 
 
 def depth(symbol="BTCUSDT", t=START // 1000):
-    return json.dumps({"code": 10005, "data": {"s": symbol, "t": t, "a": [["2"], ["1"]], "b": [["1"], ["1"]]}}).encode()
+    return json.dumps(
+        {"code": 10005, "data": {"s": symbol, "t": t, "a": [["2"], ["1"]], "b": [["1"], ["1"]]}}
+    ).encode()
 
 
 def kline(symbol="BTCUSDT"):
-    data = {"s": symbol, "t": START // SECOND, "ty": 1, "o": "1", "h": "1", "l": "1", "c": "1", "v": "1", "vw": "1"}
+    data = {
+        "s": symbol,
+        "t": START // SECOND,
+        "ty": 1,
+        "o": "1",
+        "h": "1",
+        "l": "1",
+        "c": "1",
+        "v": "1",
+        "vw": "1",
+    }
     return json.dumps({"code": 10008, "data": data}).encode()
 
 
 def controls(outputs, kind):
-    return [output for output in outputs if isinstance(output, ControlRecord) and output.control.kind == kind]
+    return [
+        output
+        for output in outputs
+        if isinstance(output, ControlRecord) and output.control.kind == kind
+    ]
 
 
 def records(outputs, topic):
-    schema = load_schema({TRADES: "raw_trade", BOOKS: "raw_depth", KLINES: "raw_kline", DEAD_LETTER: "dead_letter"}[topic])
+    schema = load_schema(
+        {TRADES: "raw_trade", BOOKS: "raw_depth", KLINES: "raw_kline", DEAD_LETTER: "dead_letter"}[
+            topic
+        ]
+    )
     names = [field["name"] for field in schema["fields"]]
-    return [dict(zip(names, each.fields, strict=True)) for each in outputs if isinstance(each, Record) and each.topic == topic]
+    return [
+        dict(zip(names, each.fields, strict=True))
+        for each in outputs
+        if isinstance(each, Record) and each.topic == topic
+    ]
 
 
 def states(outputs):
-    return [output.fields[3] for output in outputs if isinstance(output, Record) and output.topic == FEED_STATUS]
+    return [
+        output.fields[3]
+        for output in outputs
+        if isinstance(output, Record) and output.topic == FEED_STATUS
+    ]
 
 
 def requests_of(frames):
@@ -73,7 +109,15 @@ def test_connection_subscribes_all_symbols_with_one_frame_a_channel():
     assert [(request["code"], request["data"]) for request in requests] == [
         (10000, {"codes": "BTCUSDT,ETHUSDT"}),
         (10003, {"codes": "BTCUSDT,ETHUSDT"}),
-        (10006, {"arr": [{"type": 1, "codes": "BTCUSDT,ETHUSDT"}, {"type": 5, "codes": "BTCUSDT,ETHUSDT"}]}),
+        (
+            10006,
+            {
+                "arr": [
+                    {"type": 1, "codes": "BTCUSDT,ETHUSDT"},
+                    {"type": 5, "codes": "BTCUSDT,ETHUSDT"},
+                ]
+            },
+        ),
     ]
     assert len({request["trace"] for request in requests}) == 3
     assert core.frames_to_send(START) == []
@@ -90,8 +134,16 @@ def test_stock_trades_are_asked_for_with_their_type_and_no_klines_if_none_are_wa
 def test_heartbeat_goes_out_every_30_seconds_and_a_ping_in_silence():
     core = subscribed()
     core.frames_to_send(START)
-    sent = [(second, frame) for second in range(1, 61) for frame in core.frames_to_send(START + second * SECOND)]
-    heartbeats = [second for second, frame in sent if frame.opcode == "text" and json.loads(frame.payload)["code"] == 10010]
+    sent = [
+        (second, frame)
+        for second in range(1, 61)
+        for frame in core.frames_to_send(START + second * SECOND)
+    ]
+    heartbeats = [
+        second
+        for second, frame in sent
+        if frame.opcode == "text" and json.loads(frame.payload)["code"] == 10010
+    ]
     assert heartbeats == [30, 60]
     assert [second for second, frame in sent if frame.opcode == "ping"] == list(range(2, 61, 2))
     assert len(sent) < 60
@@ -109,11 +161,16 @@ def test_begin_stands_in_each_topic_at_its_ack_before_any_data():
     core = protocol()
     assert not controls(core.connected(START), "begin")
     begins = controls(core.receive(b'{"code":10001,"trace":"x"}', START + 5000), "begin")
-    assert [(each.topic, each.key, each.partition) for each in begins] == [(TRADES, symbol, None) for symbol in SYMBOLS]
+    assert [(each.topic, each.key, each.partition) for each in begins] == [
+        (TRADES, symbol, None) for symbol in SYMBOLS
+    ]
     assert begins[0].control.ts == (START + 5000) // 1000
     assert begins[0].control.ts_from is None
     assert len(controls(core.receive(b'{"code":10004,"trace":"x"}', START + 6000), "begin")) == 2
-    assert {each.topic for each in controls(core.receive(b'{"code":10007,"trace":"x"}', START + 7000), "begin")} == {KLINES}
+    assert {
+        each.topic
+        for each in controls(core.receive(b'{"code":10007,"trace":"x"}', START + 7000), "begin")
+    } == {KLINES}
 
 
 def test_push_that_overtakes_its_ack_begins_its_symbol_once():
@@ -121,19 +178,27 @@ def test_push_that_overtakes_its_ack_begins_its_symbol_once():
     core.connected(START)
     begin, record = core.receive(trade(), START)
     assert (begin.control.kind, begin.key, record.topic) == ("begin", "BTCUSDT", TRADES)
-    assert [each.key for each in controls(core.receive(b'{"code":10001}', START), "begin")] == ["ETHUSDT"]
+    assert [each.key for each in controls(core.receive(b'{"code":10001}', START), "begin")] == [
+        "ETHUSDT"
+    ]
 
 
 def test_replay_begins_with_its_connection_and_asks_nothing():
     core = protocol(source="replay")
     outputs = core.connected(START)
-    assert [(each.topic, each.key) for each in controls(outputs, "begin")] == [(topic, s) for topic in (TRADES, BOOKS) for s in SYMBOLS]
+    assert [(each.topic, each.key) for each in controls(outputs, "begin")] == [
+        (topic, s) for topic in (TRADES, BOOKS) for s in SYMBOLS
+    ]
     assert states(outputs) == ["healthy"]
 
 
 def test_sequence_runs_without_a_hole_over_trades_depth_and_klines():
     core = subscribed()
-    outputs = [output for frame in (trade(), depth(), b"junk", kline(), trade()) for output in core.receive(frame, START)]
+    outputs = [
+        output
+        for frame in (trade(), depth(), b"junk", kline(), trade())
+        for output in core.receive(frame, START)
+    ]
     assert [each["sequence"] for each in records(outputs, TRADES)] == [1, 4]
     assert [each["sequence"] for each in records(outputs, BOOKS)] == [2]
     assert [each["sequence"] for each in records(outputs, KLINES)] == [3]
@@ -141,9 +206,16 @@ def test_sequence_runs_without_a_hole_over_trades_depth_and_klines():
 
 def test_every_record_is_what_its_schema_says():
     core = subscribed()
-    for frame, schema in ((trade(), "raw_trade"), (depth(), "raw_depth"), (kline(), "raw_kline"), (b"junk", "dead_letter")):
+    for frame, schema in (
+        (trade(), "raw_trade"),
+        (depth(), "raw_depth"),
+        (kline(), "raw_kline"),
+        (b"junk", "dead_letter"),
+    ):
         (record,) = core.receive(frame, START)
-        decoded = compile_decoder(load_schema(schema))(compile_encoder(load_schema(schema), 1)(*record.fields))
+        decoded = compile_decoder(load_schema(schema))(
+            compile_encoder(load_schema(schema), 1)(*record.fields)
+        )
         assert list(decoded.values()) == list(record.fields)
         assert decoded["feed"] == "crypto-1"
         assert decoded["ts_recv"] == START
@@ -180,7 +252,9 @@ def test_mark_says_that_a_silent_partition_lives_while_another_has_records():
     assert not controls(core.receive(trade(), START + SECOND // 2), "mark")
     marks = controls(core.receive(trade(), START + SECOND), "mark")
     assert (TRADES, quiet) in [(each.topic, each.partition) for each in marks]
-    assert (TRADES, partition_of(b"BTCUSDT", 6)) not in [(each.topic, each.partition) for each in marks]
+    assert (TRADES, partition_of(b"BTCUSDT", 6)) not in [
+        (each.topic, each.partition) for each in marks
+    ]
     assert {each.control.ts for each in marks} == {START // 1000}
     assert {each.key for each in marks} == {None}
 
@@ -222,7 +296,9 @@ def test_reconnect_subscribes_again_and_begins_from_the_last_sign_of_life():
     assert states(core.disconnected(START + 4 * SECOND, "lost")) == ["down"]
     assert core.disconnected(START + 5 * SECOND, "refused") == []
     core.connected(START + 9 * SECOND)
-    assert [request["code"] for request in requests_of(core.frames_to_send(START + 9 * SECOND))] == [10000, 10003, 10006]
+    assert [
+        request["code"] for request in requests_of(core.frames_to_send(START + 9 * SECOND))
+    ] == [10000, 10003, 10006]
     core.disconnected(START + 10 * SECOND, "lost before any ack")
     core.connected(START + 11 * SECOND)
     (begin, *_) = controls(core.receive(b'{"code":10001}', START + 12 * SECOND), "begin")
@@ -259,7 +335,9 @@ def test_reconnect_marks_as_many_repeats_as_were_delivered_before():
     core.receive(trade(), START)
     core.disconnected(START + SECOND, "lost")
     core.connected(START + 2 * SECOND)
-    again = [records(core.receive(trade(), START + 2 * SECOND), TRADES)[0]["repeat"] for _ in range(3)]
+    again = [
+        records(core.receive(trade(), START + 2 * SECOND), TRADES)[0]["repeat"] for _ in range(3)
+    ]
     assert again == [True, True, False]
     assert not records(core.receive(trade(p="1"), START + 2 * SECOND), TRADES)[0]["repeat"]
     assert core.counters.repeats == 2
@@ -282,7 +360,9 @@ def test_orderly_end_ends_every_symbol_at_the_last_sign_of_life_and_unsubscribes
     core.receive(trade(), START + SECOND)
     outputs, farewell = core.ended(START + 2 * SECOND)
     ends = controls(outputs, "end")
-    assert sorted((each.topic, each.key) for each in ends) == sorted((topic, symbol) for topic in PARTITIONS for symbol in SYMBOLS)
+    assert sorted((each.topic, each.key) for each in ends) == sorted(
+        (topic, symbol) for topic in PARTITIONS for symbol in SYMBOLS
+    )
     # the trade is of a second before its receipt, and so may be what comes next
     assert {each.control.ts for each in ends} == {START // 1000}
     assert states(outputs) == ["ended"]
@@ -318,7 +398,14 @@ def test_fatal_error_refuses_the_feed_for_good():
     assert core.state is State.REFUSED
 
 
-@pytest.mark.parametrize("text", [b'{"code":505,"msg":"symbols"}', b"Subscribe fail: not purchased", b'Subscribe fail: {"code":506}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"code":505,"msg":"symbols"}',
+        b"Subscribe fail: not purchased",
+        b'Subscribe fail: {"code":506}',
+    ],
+)
 def test_refusal_that_is_only_reported_keeps_the_connection_and_sends_nothing(text):
     core = protocol()
     core.connected(START)
@@ -333,9 +420,13 @@ def test_request_over_a_quota_is_sent_again_later_on_the_same_connection(code):
     core = protocol()
     core.connected(START)
     taken, refused, *others = requests_of(core.frames_to_send(START))
-    core.receive(json.dumps({"code": code, "msg": "quota", "trace": refused["trace"]}).encode(), START)
+    core.receive(
+        json.dumps({"code": code, "msg": "quota", "trace": refused["trace"]}).encode(), START
+    )
     for request in (taken, *others):
-        core.receive(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), START)
+        core.receive(
+            json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), START
+        )
     due = [
         (second, request["code"], request["data"])
         for second in range(1, 62)

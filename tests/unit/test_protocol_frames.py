@@ -8,12 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.codes import ERRORS, Channel, Verdict, advice, judge
-from producers.frames import MAX_FRAME, Ack, Notice, NotJson, Refusal, TooLong, UnknownCode, Unsubscribed, read_frame
+from producers.frames import (
+    MAX_FRAME,
+    Ack,
+    Notice,
+    NotJson,
+    Refusal,
+    TooLong,
+    UnknownCode,
+    Unsubscribed,
+    read_frame,
+)
 from producers.pushes import AheadOfReceipt, BadField, Push, UnreadableFrame
 
 LATEST = 1752826200000
-TRADE = {"s": "00005.HK", "t": 1752826113546, "p": "98.150", "v": "956000", "vw": "93831400.000", "td": 0}
-DEPTH = {"s": "00005.HK", "t": 1752826113546, "a": [["98.150", "98.2"], ["100", "7"]], "b": [["98.100"], ["3"]]}
+TRADE = {
+    "s": "00005.HK",
+    "t": 1752826113546,
+    "p": "98.150",
+    "v": "956000",
+    "vw": "93831400.000",
+    "td": 0,
+}
+DEPTH = {
+    "s": "00005.HK",
+    "t": 1752826113546,
+    "a": [["98.150", "98.2"], ["100", "7"]],
+    "b": [["98.100"], ["3"]],
+}
 KLINE = {
     "s": "BTCUSDT", "o": "1", "h": "2", "l": "0.5", "c": "1.50", "v": "10", "vw": "15.0",
     "pca": "0.5", "pfr": "50%", "t": 1752826080, "ty": 1,
@@ -54,18 +76,26 @@ def test_kline_starts_in_milliseconds_and_names_its_interval():
 
 
 def test_kline_time_written_as_in_rest_is_understood():
-    assert read({"code": 10008, "data": {**KLINE, "t": "1752826080", "ty": "5"}}).fields[1:3] == ("1h", 1752826080000)
+    assert read({"code": 10008, "data": {**KLINE, "t": "1752826080", "ty": "5"}}).fields[1:3] == (
+        "1h",
+        1752826080000,
+    )
 
 
 def test_json_number_keeps_every_digit_it_was_written_with():
     frame = b'{"code":10002,"data":{"s":"X","t":1752826113546,"p":98.150,"v":12345678901234567.123456789,"vw":5,"td":0}}'
     assert read(frame).fields[2:5] == ("98.150", "12345678901234567.123456789", "5")
-    book = b'{"code":10005,"data":{"s":"X","t":1752826113546,"a":[[98.150,"99"],[10,1.10]],"b":null}}'
+    book = (
+        b'{"code":10005,"data":{"s":"X","t":1752826113546,"a":[[98.150,"99"],[10,1.10]],"b":null}}'
+    )
     assert read(book).fields[2:4] == (["98.150", "99"], ["10", "1.10"])
 
 
 def test_unknown_fields_are_kept_in_extra_with_their_numbers_as_written():
-    frame = b'{"code":10002,"trace":"x","data":{"s":"X","t":1752826113546,"p":"1","v":"2","td":1,"z":{"b":0.10,"a":1},"n":%d}}' % 2**65
+    frame = (
+        b'{"code":10002,"trace":"x","data":{"s":"X","t":1752826113546,"p":"1","v":"2","td":1,"z":{"b":0.10,"a":1},"n":%d}}'
+        % 2**65
+    )
     assert read(frame).extra == '{"n":36893488147419103232,"trace":"x","z":{"a":1,"b":0.10}}'
 
 
@@ -80,7 +110,10 @@ def test_trade_type_that_is_no_string_is_kept_as_json():
     [
         *({"code": 10002, "data": without(TRADE, name)} for name in ("s", "t", "p", "v", "td")),
         *({"code": 10005, "data": without(DEPTH, name)} for name in ("s", "t", "a", "b")),
-        *({"code": 10008, "data": without(KLINE, name)} for name in ("s", "t", "o", "h", "l", "c", "v", "vw", "ty")),
+        *(
+            {"code": 10008, "data": without(KLINE, name)}
+            for name in ("s", "t", "o", "h", "l", "c", "v", "vw", "ty")
+        ),
         trade(v="-1"),
         trade(v="NaN"),
         trade(p="Infinity"),
@@ -160,15 +193,21 @@ def test_plain_text_is_a_greeting_only_where_one_is_expected():
 def test_welcome_is_no_error_and_acks_name_their_channel():
     assert read({"code": 200, "msg": "ws connect success"}) == Notice()
     assert read({"code": 11010, "trace": "x"}) == Unsubscribed("x")
-    assert [read({"code": code, "trace": "x"}) for code in (10001, 10004, 10007)] == [Ack(channel, "x") for channel in Channel]
+    assert [read({"code": code, "trace": "x"}) for code in (10001, 10004, 10007)] == [
+        Ack(channel, "x") for channel in Channel
+    ]
     assert read({"code": 10001, "trace": 5}) == Ack(Channel.TRADE, None)
 
 
 def test_error_frames_and_subscribe_fail_texts_are_refusals():
     assert read({"code": 516, "msg": "too many", "trace": "t1"}) == Refusal(516, "too many", "t1")
     assert read({"code": 429}) == Refusal(429, "", None)
-    assert read(b'Subscribe fail: {"code":505,"msg":"quota","trace":"t2"}') == Refusal(505, "quota", "t2")
-    assert read(b"Subscribe fail: market not purchased") == Refusal(None, "market not purchased", None)
+    assert read(b'Subscribe fail: {"code":505,"msg":"quota","trace":"t2"}') == Refusal(
+        505, "quota", "t2"
+    )
+    assert read(b"Subscribe fail: market not purchased") == Refusal(
+        None, "market not purchased", None
+    )
 
 
 RETRY, LATER, SLOW_DOWN = Verdict.RECONNECT, Verdict.ASK_LATER, Verdict.SLOW_DOWN
@@ -201,14 +240,22 @@ def test_refusal_in_prose_is_reported_and_not_tried_again():
     assert judge(None) is OUR_BUG
 
 
-SCALAR = st.sampled_from([None, True, 0, -1, 2**70, 0.1, 1e300, "", "1", "-0", "1e5", "NaN", "x", "１", "٣"])
-JSON = SCALAR | st.lists(SCALAR | st.lists(SCALAR, max_size=2), max_size=3) | st.dictionaries(st.sampled_from("stpx"), SCALAR, max_size=2)
+SCALAR = st.sampled_from(
+    [None, True, 0, -1, 2**70, 0.1, 1e300, "", "1", "-0", "1e5", "NaN", "x", "１", "٣"]
+)
+JSON = (
+    SCALAR
+    | st.lists(SCALAR | st.lists(SCALAR, max_size=2), max_size=3)
+    | st.dictionaries(st.sampled_from("stpx"), SCALAR, max_size=2)
+)
 
 
 @given(
     st.binary(max_size=40)
     | st.builds(
-        lambda code, data, changes: json.dumps({"code": code, "data": {**data, **changes}}).encode(),
+        lambda code, data, changes: json.dumps(
+            {"code": code, "data": {**data, **changes}}
+        ).encode(),
         st.sampled_from([10002, 10005, 10008, 10001, 200, 500, 7]),
         st.sampled_from([TRADE, DEPTH, KLINE]),
         st.dictionaries(st.sampled_from([*TRADE, *DEPTH, *KLINE, "new"]), JSON, max_size=3),
@@ -224,6 +271,9 @@ def test_any_bytes_are_read_or_unreadable_and_nothing_else(data):
 @given(st.decimals(0, 10**19, allow_nan=False, allow_infinity=False, places=9))
 def test_a_number_reads_alike_as_string_and_as_json_number(number):
     text = f"{number:f}"
-    frame = b'{"code":10002,"data":{"s":"X","t":5,"p":%s,"v":"%s","td":0}}' % (text.encode(), text.encode())
+    frame = b'{"code":10002,"data":{"s":"X","t":5,"p":%s,"v":"%s","td":0}}' % (
+        text.encode(),
+        text.encode(),
+    )
     assert read(frame).fields[2:4] == (text, text)
     assert Decimal(read(frame).fields[2]) == number

@@ -67,41 +67,67 @@ def mutated(draw):
             start, end = draw(st.sampled_from(values))
             frame = frame[:start] + draw(ODD) + frame[end:]
         elif kind == "twice" and b"{" in frame:
-            name = draw(st.sampled_from([b"s", b"t", b"p", b"v", b"a", b"b", b"code", b"data", b"new"]))
+            name = draw(
+                st.sampled_from([b"s", b"t", b"p", b"v", b"a", b"b", b"code", b"data", b"new"])
+            )
             place = draw(st.sampled_from([found.end() for found in re.finditer(rb"{", frame)]))
             frame = frame[:place] + b'"%s":%s,' % (name, draw(ODD)) + frame[place:]
         else:
             place = draw(st.integers(0, len(frame)))
-            frame = frame[:place] if kind == "cut" else frame[:place] + draw(st.binary(max_size=4)) + frame[place:]
+            frame = (
+                frame[:place]
+                if kind == "cut"
+                else frame[:place] + draw(st.binary(max_size=4)) + frame[place:]
+            )
     return frame
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=8
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=8,
 )
-DEPTHS = st.builds(lambda a, b: json.dumps({"code": 10005, "data": {"s": "X", "t": 1752826113000, "a": a, "b": b}}).encode(), JSON, JSON)
+DEPTHS = st.builds(
+    lambda a, b: json.dumps(
+        {"code": 10005, "data": {"s": "X", "t": 1752826113000, "a": a, "b": b}}
+    ).encode(),
+    JSON,
+    JSON,
+)
 ANY = st.binary(max_size=80) | mutated() | DEPTHS
 
 
 @settings(max_examples=400)
 @given(st.lists(ANY, min_size=1, max_size=5), st.sampled_from(["stock", "crypto"]))
 @example([b'{"code":10002,"data":' + b"[" * 100_000], "crypto")
-@example([b'{"code":10002,"data":{"s":"\\ud800","t":1752826113000,"p":"1","v":"1","vw":"1","td":0}}'], "stock")
+@example(
+    [b'{"code":10002,"data":{"s":"\\ud800","t":1752826113000,"p":"1","v":"1","vw":"1","td":0}}'],
+    "stock",
+)
 @example([b'{"code":516,"msg":"\\ud800"}', b"Subscribe fail: \xff"], "stock")
 def test_every_push_ends_as_a_record_or_a_dead_letter_that_can_be_encoded(frames, business):
     counters = FeedCounters("f-1")
-    core = FeedProtocol(Feed("f-1", business, ("X",)), FeedSettings("live"), PARTITIONS, counters, random.Random(1))
+    core = FeedProtocol(
+        Feed("f-1", business, ("X",)), FeedSettings("live"), PARTITIONS, counters, random.Random(1)
+    )
     core.connected(NOW)
     for frame in frames:
         before = counters.received
         outputs = core.receive(frame, NOW)
-        found = [output for output in outputs if isinstance(output, Record) and output.topic != FEED_STATUS]
+        found = [
+            output
+            for output in outputs
+            if isinstance(output, Record) and output.topic != FEED_STATUS
+        ]
         assert len(found) == counters.received - before <= 1
         for output in outputs:
             (output.key or "").encode()
             if isinstance(output, Record):
                 ENCODERS[output.topic](*output.fields)
-    assert counters.received == counters.trades + counters.depth + counters.klines + counters.unreadable
+    assert (
+        counters.received
+        == counters.trades + counters.depth + counters.klines + counters.unreadable
+    )
 
 
 @settings(max_examples=400)
@@ -117,7 +143,9 @@ def test_reading_raises_nothing_but_unreadable_frame(data, greeting):
 @pytest.mark.parametrize("frame", DEEP)
 def test_json_however_deep_ends_as_a_dead_letter_or_a_refusal(frame, depth):
     counters = FeedCounters("f-1")
-    core = FeedProtocol(Feed("f-1", "crypto", ("X",)), FeedSettings("live"), PARTITIONS, counters, random.Random(1))
+    core = FeedProtocol(
+        Feed("f-1", "crypto", ("X",)), FeedSettings("live"), PARTITIONS, counters, random.Random(1)
+    )
     core.connected(NOW)
     outputs = core.receive(frame.replace(b"DEEP", b"[" * depth + b"]" * depth), NOW)
     (record,) = [output for output in outputs if isinstance(output, Record)]
@@ -126,9 +154,17 @@ def test_json_however_deep_ends_as_a_dead_letter_or_a_refusal(frame, depth):
 
 
 def test_a_dead_letter_of_json_too_deep_bears_the_symbol_where_it_was_read():
-    core = FeedProtocol(Feed("f-1", "crypto", ("X",)), FeedSettings("live"), PARTITIONS, FeedCounters("f-1"), random.Random(1))
+    core = FeedProtocol(
+        Feed("f-1", "crypto", ("X",)),
+        FeedSettings("live"),
+        PARTITIONS,
+        FeedCounters("f-1"),
+        random.Random(1),
+    )
     core.connected(NOW)
-    (letter,) = core.receive(b'{"code":10002,"data":{"s":"X","t":1,"p":%s}}' % (b"[" * 1000 + b"]" * 1000), NOW)
+    (letter,) = core.receive(
+        b'{"code":10002,"data":{"s":"X","t":1,"p":%s}}' % (b"[" * 1000 + b"]" * 1000), NOW
+    )
     assert (letter.key, letter.fields[5:7]) == ("X", ("TooDeep", "JSON nested too deep"))
 
 

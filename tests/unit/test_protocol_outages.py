@@ -3,23 +3,44 @@
 import json
 
 import pytest
-from unit.test_protocol_feed import SECOND, START, SYMBOLS, controls, protocol, requests_of, states, subscribed, trade
+from unit.test_protocol_feed import (
+    SECOND,
+    START,
+    SYMBOLS,
+    controls,
+    protocol,
+    requests_of,
+    states,
+    subscribed,
+    trade,
+)
 
 from producers.protocol import WAITS, State
 
 
 def refuse(core, request, code, now):
-    return core.receive(json.dumps({"code": code, "msg": "no", "trace": request["trace"]}).encode(), now)
+    return core.receive(
+        json.dumps({"code": code, "msg": "no", "trace": request["trace"]}).encode(), now
+    )
 
 
 def take(core, request, now):
-    return core.receive(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), now)
+    return core.receive(
+        json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), now
+    )
 
 
 def downs(outputs):
     """(reason, from, to) of each outage that is told, in seconds after START."""
-    rows = [output.fields for output in outputs if output.topic == "infoway.feed.status" and output.fields[3] == "down"]
-    return [(row[4], (row[5] - START // 1000) / 1000, row[6] and (row[6] - START // 1000) / 1000) for row in rows]
+    rows = [
+        output.fields
+        for output in outputs
+        if output.topic == "infoway.feed.status" and output.fields[3] == "down"
+    ]
+    return [
+        (row[4], (row[5] - START // 1000) / 1000, row[6] and (row[6] - START // 1000) / 1000)
+        for row in rows
+    ]
 
 
 def test_what_came_after_the_last_time_that_all_was_read_may_be_lost():
@@ -30,7 +51,10 @@ def test_what_came_after_the_last_time_that_all_was_read_may_be_lost():
     core.disconnected(START + 12 * SECOND, "lost", START + 8 * SECOND)
     core.connected(START + 13 * SECOND)
     (begin,) = controls(core.receive(b'{"code":10001}', START + 13 * SECOND), "begin")[:1]
-    assert (begin.control.ts_from, begin.control.ts) == (START // 1000 + 8_000, START // 1000 + 13_000)
+    assert (begin.control.ts_from, begin.control.ts) == (
+        START // 1000 + 8_000,
+        START // 1000 + 13_000,
+    )
 
 
 @pytest.mark.parametrize(("clock", "since", "until"), [(-3, 10, 16), (0, 10, 13), (3, 7, 13)])
@@ -58,14 +82,26 @@ def test_a_subscription_without_an_answer_is_said_and_asked_for_again():
     core.frames_to_send(START + 5 * SECOND)
     assert states(core.pong(START + 5 * SECOND)) == ["degraded"]
     assert states(core.pong(START + 6 * SECOND)) == []
-    assert not [each for each in requests_of(core.frames_to_send(START + 64 * SECOND)) if each["code"] != 10010]
-    (again,) = [each for each in requests_of(core.frames_to_send(START + 65 * SECOND)) if each["code"] != 10010]
+    assert not [
+        each
+        for each in requests_of(core.frames_to_send(START + 64 * SECOND))
+        if each["code"] != 10010
+    ]
+    (again,) = [
+        each
+        for each in requests_of(core.frames_to_send(START + 65 * SECOND))
+        if each["code"] != 10010
+    ]
     assert (again["code"], again["data"]) == (10003, requests[1]["data"])
     assert states(take(core, again, START + 65 * SECOND)) == ["healthy"]
 
 
 def others_than_heartbeats(core, seconds):
-    sent = [each for second in seconds for each in requests_of(core.frames_to_send(START + second * SECOND))]
+    sent = [
+        each
+        for second in seconds
+        for each in requests_of(core.frames_to_send(START + second * SECOND))
+    ]
     return [each["code"] for each in sent if each["code"] != 10010]
 
 
@@ -105,7 +141,11 @@ def test_an_unsubscription_that_meets_a_limit_is_sent_again_and_nothing_else():
     refuse(core, first, 501, START)
     for request in others:
         core.receive(json.dumps({"code": 11010, "trace": request["trace"]}).encode(), START)
-    sent = [(second, each) for second in range(62) for each in requests_of(core.frames_to_send(START + second * SECOND))]
+    sent = [
+        (second, each)
+        for second in range(62)
+        for each in requests_of(core.frames_to_send(START + second * SECOND))
+    ]
     again = [(second, each["code"], each["data"]) for second, each in sent if each["code"] != 10010]
     assert again == [(60, first["code"], first["data"])]
 
@@ -125,7 +165,11 @@ def test_what_the_vendor_refuses_for_good_is_not_asked_for_on_the_next_connectio
     core.disconnected(START + 4 * SECOND, "lost")
     core.connected(START + 5 * SECOND)
     # with a symbol less there may be room
-    assert [each["code"] for each in requests_of(core.frames_to_send(START + 5 * SECOND))] == [10000, 10003, 10006]
+    assert [each["code"] for each in requests_of(core.frames_to_send(START + 5 * SECOND))] == [
+        10000,
+        10003,
+        10006,
+    ]
 
 
 def test_symbols_that_were_refused_do_not_take_the_others_with_them():
@@ -136,7 +180,9 @@ def test_symbols_that_were_refused_do_not_take_the_others_with_them():
         refuse(core, request, 505, START)
     core.disconnected(START + SECOND, "lost")
     core.connected(START + 2 * SECOND)
-    assert {each["data"]["codes"] for each in requests_of(core.frames_to_send(START + 2 * SECOND))[:2]} == {",".join(SYMBOLS)}
+    assert {
+        each["data"]["codes"] for each in requests_of(core.frames_to_send(START + 2 * SECOND))[:2]
+    } == {",".join(SYMBOLS)}
 
 
 def test_every_outage_is_told_though_a_channel_is_refused_for_good():
@@ -145,20 +191,30 @@ def test_every_outage_is_told_though_a_channel_is_refused_for_good():
     for number in range(3):
         at = START + (100 * number + 1) * SECOND
         for request in requests_of(core.frames_to_send(at)):
-            told += refuse(core, request, 503, at) if request["code"] == 10006 and number else take(core, request, at)
+            told += (
+                refuse(core, request, 503, at)
+                if request["code"] == 10006 and number
+                else take(core, request, at)
+            )
         # trades and depth are taken, klines never will be: what the outage was is over
         assert [reason for reason, *_ in downs(told)][-1:] == ["over"] * (number > 0)
         told += core.receive(trade(t=at // 1000 + 10_000), at + 10 * SECOND)
         told += core.disconnected(at + 20 * SECOND, "lost")
         told += core.connected(at + 99 * SECOND)
-    assert [(reason, since) for reason, since, until in downs(told) if until is None] == [("lost", 11), ("lost", 111), ("lost", 211)]
+    assert [(reason, since) for reason, since, until in downs(told) if until is None] == [
+        ("lost", 11),
+        ("lost", 111),
+        ("lost", 211),
+    ]
     assert [until for reason, _, until in downs(told) if reason == "over"] == [101, 201]
 
 
 def test_an_outage_goes_on_over_a_connection_that_brought_nothing_and_is_the_last_that_is_said():
     core = subscribed()
     told = core.disconnected(START + 10 * SECOND, "lost") + core.connected(START + 20 * SECOND)
-    told += core.disconnected(START + 21 * SECOND, "lost again") + core.disconnected(START + 40 * SECOND, "no connection")
+    told += core.disconnected(START + 21 * SECOND, "lost again") + core.disconnected(
+        START + 40 * SECOND, "no connection"
+    )
     assert downs(told) == [("lost", 0, None), ("lost again", 0, None)]
     assert states(told)[-1] == "down"
 
@@ -195,7 +251,11 @@ def test_a_vendor_that_says_too_many_frames_gets_fewer_pings_for_a_while():
     refuse(core, request, 501, START)
 
     def pings(since, until):
-        sent = [send for second in range(since, until) for send in core.frames_to_send(START + second * SECOND)]
+        sent = [
+            send
+            for second in range(since, until)
+            for send in core.frames_to_send(START + second * SECOND)
+        ]
         return sum(send.opcode == "ping" for send in sent)
 
     assert (pings(1, 60), pings(60, 119) > 20) == (5, True)
@@ -213,7 +273,12 @@ def test_a_pong_to_the_vendor_counts_as_a_frame():
 def test_a_heartbeat_that_is_due_goes_before_everything_else():
     core = protocol()
     core.connected(START)
-    assert [each["code"] for each in requests_of(core.frames_to_send(START + 30 * SECOND))] == [10010, 10000, 10003, 10006]
+    assert [each["code"] for each in requests_of(core.frames_to_send(START + 30 * SECOND))] == [
+        10010,
+        10000,
+        10003,
+        10006,
+    ]
 
 
 def test_the_farewell_keeps_within_the_frames_of_a_minute():
@@ -227,7 +292,13 @@ def test_what_was_under_way_when_a_symbol_moved_is_in_the_gap_of_its_move():
     before, after = subscribed(), protocol(symbols=("SOLUSDT",))
     before.change_symbols(SYMBOLS[:1], {}, START + 10 * SECOND)
     after.connected(START)
-    after.change_symbols(("SOLUSDT", SYMBOLS[1]), {SYMBOLS[1]: before.left[SYMBOLS[1]]}, START + 11 * SECOND)
+    after.change_symbols(
+        ("SOLUSDT", SYMBOLS[1]), {SYMBOLS[1]: before.left[SYMBOLS[1]]}, START + 11 * SECOND
+    )
     told = after.receive(trade(SYMBOLS[1], t=START // 1000 + 12_000), START + 12 * SECOND)
     (gap,) = controls(told, "gap")
-    assert (gap.key, gap.control.ts_from, gap.control.ts) == (SYMBOLS[1], START // 1000 - 2_000, START // 1000 + 12_000)
+    assert (gap.key, gap.control.ts_from, gap.control.ts) == (
+        SYMBOLS[1],
+        START // 1000 - 2_000,
+        START // 1000 + 12_000,
+    )

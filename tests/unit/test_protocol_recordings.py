@@ -17,7 +17,10 @@ RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
 TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
 
 
-@pytest.mark.parametrize("name", ["glbx_esh4_20231225T2300", "sh600519_20230201_fullday", "binance_btcusdt_perp_20240808"])
+@pytest.mark.parametrize(
+    "name",
+    ["glbx_esh4_20231225T2300", "sh600519_20230201_fullday", "binance_btcusdt_perp_20240808"],
+)
 def test_recording_becomes_records_with_the_vendors_strings_and_no_dead_letter(name):
     path = RECORDINGS / f"{name}.jsonl.gz"
     if not path.exists():
@@ -25,14 +28,24 @@ def test_recording_becomes_records_with_the_vendors_strings_and_no_dead_letter(n
     lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()][:8000]
     lines.sort(key=lambda line: line["recv_ms"])
     (feed,) = plan_feeds({line["frame"]["data"]["s"] for line in lines})
-    core = FeedProtocol(feed, FeedSettings("replay"), TOPICS, FeedCounters(feed.name), random.Random(1))
+    core = FeedProtocol(
+        feed, FeedSettings("replay"), TOPICS, FeedCounters(feed.name), random.Random(1)
+    )
     core.connected(lines[0]["recv_ms"] * 1000)
     for sequence, line in enumerate(lines, 1):
         data = line["frame"]["data"]
         outputs = core.receive(json.dumps(line["frame"]).encode(), line["recv_ms"] * 1000)
         (record,) = (output for output in outputs if isinstance(output, Record))
         if line["frame"]["code"] == 10002:
-            assert record.fields[:7] == (data["s"], data["t"], data["p"], data["v"], data["vw"], data["td"], None)
+            assert record.fields[:7] == (
+                data["s"],
+                data["t"],
+                data["p"],
+                data["v"],
+                data["vw"],
+                data["td"],
+                None,
+            )
         else:
             assert record.fields[:6] == (data["s"], data["t"], *data["a"], *data["b"])
         assert record.fields[-4:-1] == (sequence, line["recv_ms"] * 1000, "replay")

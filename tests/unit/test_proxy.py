@@ -40,7 +40,9 @@ def environment(monkeypatch):
         "//proxy:3128",
     ],
 )
-def test_proxy_that_the_websocket_cannot_use_is_refused_without_its_credentials(name, proxy, environment):
+def test_proxy_that_the_websocket_cannot_use_is_refused_without_its_credentials(
+    name, proxy, environment
+):
     environment.setenv(name, proxy)
     with pytest.raises(BadProxy, match=rf"^{name} .*: write http://HOST:PORT") as raised:
         endpoint_of(KEY, None)
@@ -53,34 +55,59 @@ def test_proxy_that_the_websocket_cannot_use_is_refused_without_its_credentials(
 @pytest.mark.parametrize("scheme", ["https", "socks4", "socks5h"])
 def test_refusal_names_the_kind_of_proxy_where_it_is_known(scheme, environment):
     environment.setenv("HTTPS_PROXY", f"{scheme}://secret@proxy:1080")
-    with pytest.raises(BadProxy, match=f"names a proxy of {scheme}, which the WebSocket cannot use"):
+    with pytest.raises(
+        BadProxy, match=f"names a proxy of {scheme}, which the WebSocket cannot use"
+    ):
         endpoint_of(KEY, None)
 
 
-@pytest.mark.parametrize("proxy", ["http://proxy:3128", "HTTP://user:p%40ss@proxy:3128", "http://[::1]:3128/", "http://proxy", "", " "])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://proxy:3128",
+        "HTTP://user:p%40ss@proxy:3128",
+        "http://[::1]:3128/",
+        "http://proxy",
+        "",
+        " ",
+    ],
+)
 def test_http_proxy_is_taken(proxy, environment):
     environment.setenv("HTTPS_PROXY", proxy)
     assert endpoint_of(KEY, None).base_url == LIVE_URL
 
 
 @pytest.mark.parametrize(
-    "excepted", ["*.infoway.io", "example.org, *.infoway.io", "data.infoway.io:443", "https://data.infoway.io", "Infoway.io"]
+    "excepted",
+    [
+        "*.infoway.io",
+        "example.org, *.infoway.io",
+        "data.infoway.io:443",
+        "https://data.infoway.io",
+        "Infoway.io",
+    ],
 )
 def test_exception_that_the_websocket_does_not_read_is_refused(excepted, environment):
     environment.setenv("HTTPS_PROXY", "http://proxy:3128")
     environment.setenv("NO_PROXY", excepted)
-    with pytest.raises(BadProxy, match=r"^NO_PROXY excepts data.infoway.io .*: write data.infoway.io"):
+    with pytest.raises(
+        BadProxy, match=r"^NO_PROXY excepts data.infoway.io .*: write data.infoway.io"
+    ):
         endpoint_of(KEY, None)
 
 
-@pytest.mark.parametrize("excepted", ["data.infoway.io", "infoway.io", ".infoway.io", "a, data.infoway.io", "*"])
+@pytest.mark.parametrize(
+    "excepted", ["data.infoway.io", "infoway.io", ".infoway.io", "a, data.infoway.io", "*"]
+)
 def test_proxy_does_not_matter_to_an_excepted_host(excepted, environment):
     environment.setenv("HTTPS_PROXY", "socks5://proxy:1080")
     environment.setenv("NO_PROXY", excepted)
     endpoint_of(KEY, None)
 
 
-@pytest.mark.parametrize("excepted", ["*.example.org", "data.infoway.io:8443", "::1", "10.0.0.0/8", "*infoway.example"])
+@pytest.mark.parametrize(
+    "excepted", ["*.example.org", "data.infoway.io:8443", "::1", "10.0.0.0/8", "*infoway.example"]
+)
 def test_exception_of_another_host_is_no_matter(excepted, environment):
     environment.setenv("HTTPS_PROXY", "http://proxy:3128")
     environment.setenv("NO_PROXY", excepted)
@@ -93,6 +120,9 @@ def test_commands_end_with_one_line_before_anything_is_started(command, environm
     environment.setattr(signal, "signal", lambda *_: None)
     environment.setenv("INFOWAY_API_KEY", KEY)
     environment.setenv("HTTPS_PROXY", "proxy:3128")
-    with pytest.raises(SystemExit, match=r"^infoway-streams: HTTPS_PROXY is no address of an HTTP proxy: write http://HOST:PORT"):
+    with pytest.raises(
+        SystemExit,
+        match=r"^infoway-streams: HTTPS_PROXY is no address of an HTTP proxy: write http://HOST:PORT",
+    ):
         main([*command, "--symbols", "BTCUSDT"])
     assert list(tmp_path.iterdir()) == []

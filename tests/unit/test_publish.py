@@ -24,9 +24,19 @@ from schemas.wire import compile_decoder, schema_id_of
 
 TOPOLOGY = Topology(prefix="t.")
 IDS = {topic.name: number for number, topic in enumerate(TOPOLOGY.topics(), 1) if topic.schema}
-TRADE = Record("infoway.raw.trade", "X", ("X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", 1, 5, "simulated", None))
-LETTER = Record(DEAD_LETTER, "crypto-1", ("", None, None, None, b"junk", "NotJson", "not JSON", "crypto-1", "c", 5, "simulated"))
-MARK = ControlRecord("infoway.raw.depth", None, 3, Control("mark", "crypto-1", "crypto", "c", "simulated", 7, 7000))
+TRADE = Record(
+    "infoway.raw.trade",
+    "X",
+    ("X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", 1, 5, "simulated", None),
+)
+LETTER = Record(
+    DEAD_LETTER,
+    "crypto-1",
+    ("", None, None, None, b"junk", "NotJson", "not JSON", "crypto-1", "c", 5, "simulated"),
+)
+MARK = ControlRecord(
+    "infoway.raw.depth", None, 3, Control("mark", "crypto-1", "crypto", "c", "simulated", 7, 7000)
+)
 
 
 class Sent:
@@ -95,7 +105,11 @@ def test_mark_goes_to_its_partition_with_headers_and_neither_key_nor_value():
     producer = FakeProducer()
     publisher(producer).publish([MARK], FeedCounters("crypto-1"))
     (sent,) = producer.queue
-    assert (sent.message["partition"], sent.message["key"], sent.message.get("value")) == (3, None, None)
+    assert (sent.message["partition"], sent.message["key"], sent.message.get("value")) == (
+        3,
+        None,
+        None,
+    )
     assert read_control(sent.message["headers"]) == MARK.control
 
 
@@ -117,7 +131,9 @@ def test_counts_that_do_not_add_up_end_the_producer(monkeypatch):
     counters = FeedCounters("crypto-1", received=1)
     target = publisher(FakeProducer())
     target.publish([TRADE], counters)
-    with pytest.raises(AccountsDiffer, match="crypto-1: 0 records should be on their way to the broker and 1 are"):
+    with pytest.raises(
+        AccountsDiffer, match="crypto-1: 0 records should be on their way to the broker and 1 are"
+    ):
         counters.received -= 1
         target.account(counters)
     counters.received += 5  # frames that became no record
@@ -128,8 +144,14 @@ def test_counts_that_do_not_add_up_end_the_producer(monkeypatch):
 def test_every_count_is_a_metric_with_its_own_value():
     names = [metric.name for metric in METRICS]
     counters = FeedCounters("crypto-1", **{name: number for number, name in enumerate(names)})
-    assert [(metric.name, value) for metric, value in counters.values()] == [(name, number) for number, name in enumerate(names)]
-    assert set(names) == {each.name for each in fields(FeedCounters)} - {"feed", "calls", "turned_at"}
+    assert [(metric.name, value) for metric, value in counters.values()] == [
+        (name, number) for number, name in enumerate(names)
+    ]
+    assert set(names) == {each.name for each in fields(FeedCounters)} - {
+        "feed",
+        "calls",
+        "turned_at",
+    }
 
 
 def test_the_counts_of_every_feed_are_checked_however_they_take_turns(monkeypatch):
@@ -236,4 +258,6 @@ def test_missing_topics_are_named():
 def test_every_counter_has_a_type_a_unit_and_a_meaning():
     counters = FeedCounters("f", trades=2)
     assert {metric.name: value for metric, value in counters.values()}["trades"] == 2
-    assert all(metric.unit and metric.meaning and metric.kind in ("counter", "gauge") for metric in METRICS)
+    assert all(
+        metric.unit and metric.meaning and metric.kind in ("counter", "gauge") for metric in METRICS
+    )

@@ -43,7 +43,11 @@ def reader(answer):
 @pytest.mark.parametrize(
     "fields",
     [
-        [field for field in RAW_TRADE["fields"] if field["name"] not in ("turnover", "trade_type", "extra")],
+        [
+            field
+            for field in RAW_TRADE["fields"]
+            if field["name"] not in ("turnover", "trade_type", "extra")
+        ],
         [*RAW_TRADE["fields"], {"name": "venue", "type": ["null", "string"], "default": None}],
     ],
     ids=["without the fields that have a default", "with one more"],
@@ -51,7 +55,9 @@ def reader(answer):
 def test_a_record_of_another_version_is_read_as_ours_with_our_defaults(fields):
     schema, example = {**RAW_TRADE, "fields": fields}, load_example("raw_trade")
     value = compile_encoder(schema, 5)(*(example.get(field["name"]) for field in fields))
-    record = reader(lambda request: httpx.Response(200, json={"schema": json.dumps(schema)}))(Message(value=value))
+    record = reader(lambda request: httpx.Response(200, json={"schema": json.dumps(schema)}))(
+        Message(value=value)
+    )
     assert record == trade_of(7, example)
 
 
@@ -75,9 +81,20 @@ KLINE = b'{"interval":"1m","ts_start":60000,"open":"1","high":"1","low":"1","clo
 def test_a_heal_is_read_with_its_kline_and_one_without_is_a_dead_letter():
     read = reader(lambda request: httpx.Response(404))
     healed, nothing = (
-        read(Message(Control("heal", "stock-1", "stock", "rest-1", "rest", 120_000, 130_000_000, kline=text)))
+        read(
+            Message(
+                Control(
+                    "heal", "stock-1", "stock", "rest-1", "rest", 120_000, 130_000_000, kline=text
+                )
+            )
+        )
         for text in (KLINE.decode(), None)
     )
-    assert (healed.interval, healed.ts_start, healed.ts_end, healed.ts_recv) == ("1m", 60_000, 120_000, 130_000_000)
+    assert (healed.interval, healed.ts_start, healed.ts_end, healed.ts_recv) == (
+        "1m",
+        60_000,
+        120_000,
+        130_000_000,
+    )
     assert isinstance(nothing, Unreadable)
     assert (nothing.error_class, nothing.key, nothing.value) == ("Undecodable", b"A", b"")

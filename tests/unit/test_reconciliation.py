@@ -41,12 +41,27 @@ def figures(price=10, volume=5, turnover=50):
         (figures(), figures(), replace(HEALTHY, healthy=False, auctions=True), ("equal", None)),
         (figures(), figures(price=11), HEALTHY, ("differs", None)),
         (figures(volume=4, turnover=40), figures(), HEALTHY, ("differs", None)),
-        (figures(volume=4, turnover=40), figures(), replace(HEALTHY, healthy=False), ("not_comparable", "gap")),
-        (figures(volume=4, turnover=40), figures(), replace(HEALTHY, auctions=True), ("not_comparable", "auction")),
+        (
+            figures(volume=4, turnover=40),
+            figures(),
+            replace(HEALTHY, healthy=False),
+            ("not_comparable", "gap"),
+        ),
+        (
+            figures(volume=4, turnover=40),
+            figures(),
+            replace(HEALTHY, auctions=True),
+            ("not_comparable", "auction"),
+        ),
         (figures(volume=500), figures(volume=5), HEALTHY, ("not_comparable", "unit")),
         (figures(volume=5), figures(volume=500), HEALTHY, ("not_comparable", "unit")),
         # half of the trades are missing: half of the turnover too, so it is no matter of units
-        (figures(volume=5, turnover=50), figures(volume=10, turnover=100), HEALTHY, ("differs", None)),
+        (
+            figures(volume=5, turnover=50),
+            figures(volume=10, turnover=100),
+            HEALTHY,
+            ("differs", None),
+        ),
         (figures(volume=6), figures(volume=5), HEALTHY, ("differs", None)),
         (figures(volume=0), figures(volume=5), HEALTHY, ("differs", None)),
         (None, figures(), HEALTHY, ("differs", None)),
@@ -56,8 +71,18 @@ def figures(price=10, volume=5, turnover=50):
         (figures(), None, HEALTHY, ("differs", None)),
         (figures(), None, replace(HEALTHY, healthy=False), ("not_comparable", "gap")),
         # a session without its auctions has less than ours, never more
-        (figures(volume=9, turnover=90), figures(), replace(HEALTHY, auctions=True, session=True), ("not_comparable", "auction")),
-        (figures(volume=4, turnover=40), figures(), replace(HEALTHY, auctions=True, session=True), ("differs", None)),
+        (
+            figures(volume=9, turnover=90),
+            figures(),
+            replace(HEALTHY, auctions=True, session=True),
+            ("not_comparable", "auction"),
+        ),
+        (
+            figures(volume=4, turnover=40),
+            figures(),
+            replace(HEALTHY, auctions=True, session=True),
+            ("differs", None),
+        ),
         (None, figures(), replace(HEALTHY, auctions=True, session=True), ("differs", None)),
     ],
 )
@@ -67,9 +92,20 @@ def test_a_bar_and_a_kline_are_judged(ours, theirs, market, verdict):
 
 def test_turnover_is_equal_to_the_last_digit_that_the_vendor_wrote():
     ours = Figures((UNIT,) * 4, UNIT, to_units("12.3456"))
-    for text, step, status in (("12.345", "0.001", "equal"), ("12.346", "0.001", "equal"), ("12.347", "0.001", "differs")):
-        assert compare(ours, replace(ours, turnover=to_units(text)), to_units(step), HEALTHY)[0] == status
-    raw = {"turnover": "12.345", "volume": "1", **dict.fromkeys(("open", "high", "low", "close"), "1")}
+    for text, step, status in (
+        ("12.345", "0.001", "equal"),
+        ("12.346", "0.001", "equal"),
+        ("12.347", "0.001", "differs"),
+    ):
+        assert (
+            compare(ours, replace(ours, turnover=to_units(text)), to_units(step), HEALTHY)[0]
+            == status
+        )
+    raw = {
+        "turnover": "12.345",
+        "volume": "1",
+        **dict.fromkeys(("open", "high", "low", "close"), "1"),
+    }
     raw |= {
         "symbol": "A",
         "interval": "1m",
@@ -101,15 +137,40 @@ def at(zone, text):
             ("09:31", "11:58", "15:58"),
             ("09:20", "09:30", "11:59", "12:00", "13:00", "15:59"),
         ),
-        ("stock", "600519.SH", "Asia/Shanghai", "2024-08-08", ("09:31", "14:55"), ("09:25", "09:30", "14:56", "14:57", "14:59", "15:00")),
-        ("stock", "AAPL.US", "America/New_York", "2024-07-03", ("09:31", "12:58"), ("09:30", "12:59", "13:00")),
-        ("korea", "005930.KS", "Asia/Seoul", "2024-08-08", ("09:01", "15:18"), ("09:00", "15:20", "15:30")),
+        (
+            "stock",
+            "600519.SH",
+            "Asia/Shanghai",
+            "2024-08-08",
+            ("09:31", "14:55"),
+            ("09:25", "09:30", "14:56", "14:57", "14:59", "15:00"),
+        ),
+        (
+            "stock",
+            "AAPL.US",
+            "America/New_York",
+            "2024-07-03",
+            ("09:31", "12:58"),
+            ("09:30", "12:59", "13:00"),
+        ),
+        (
+            "korea",
+            "005930.KS",
+            "Asia/Seoul",
+            "2024-08-08",
+            ("09:01", "15:18"),
+            ("09:00", "15:20", "15:30"),
+        ),
         ("crypto", "BTCUSDT", "UTC", "2024-08-08", ("00:00", "23:59"), ()),
         ("common", "USDJPY", "America/New_York", "2024-08-08", ("16:59", "17:00"), ()),
     ],
 )
-def test_a_bar_inside_of_continuous_trading_has_no_auction(business, symbol, zone, day, clean, touched):
-    for clock, expected in [(clock, False) for clock in clean] + [(clock, True) for clock in touched]:
+def test_a_bar_inside_of_continuous_trading_has_no_auction(
+    business, symbol, zone, day, clean, touched
+):
+    for clock, expected in [(clock, False) for clock in clean] + [
+        (clock, True) for clock in touched
+    ]:
         start = at(zone, f"{day}T{clock}")
         session = CALENDARS.session_of(business, symbol, start)
         assert session is not None
@@ -119,10 +180,25 @@ def test_a_bar_inside_of_continuous_trading_has_no_auction(business, symbol, zon
 @pytest.mark.parametrize(
     ("business", "symbol", "starts", "trade_date"),
     [
-        ("stock", "00700.HK", ("2024-08-07T16:00", "2024-08-08T00:00", "2024-08-08T01:00", "2024-08-08T01:30"), "2024-08-08"),
-        ("stock", "AAPL.US", ("2024-08-08T00:00", "2024-08-08T04:00", "2024-08-08T13:30"), "2024-08-08"),
+        (
+            "stock",
+            "00700.HK",
+            ("2024-08-07T16:00", "2024-08-08T00:00", "2024-08-08T01:00", "2024-08-08T01:30"),
+            "2024-08-08",
+        ),
+        (
+            "stock",
+            "AAPL.US",
+            ("2024-08-08T00:00", "2024-08-08T04:00", "2024-08-08T13:30"),
+            "2024-08-08",
+        ),
         ("japan", "7203.JP", ("2024-08-07T15:00", "2024-08-08T00:00"), "2024-08-08"),
-        ("india", "TCS.IN", ("2024-08-07T18:30", "2024-08-08T00:00", "2024-08-08T03:45"), "2024-08-08"),
+        (
+            "india",
+            "TCS.IN",
+            ("2024-08-07T18:30", "2024-08-08T00:00", "2024-08-08T03:45"),
+            "2024-08-08",
+        ),
         ("crypto", "BTCUSDT", ("2024-08-08T00:00",), "2024-08-08"),
         ("common", "USDJPY", ("2024-08-07T21:00",), "2024-08-08"),
         ("stock", "00700.HK", ("2024-08-11T16:00", "2024-08-12T00:00"), "2024-08-12"),
@@ -131,10 +207,14 @@ def test_a_bar_inside_of_continuous_trading_has_no_auction(business, symbol, zon
         ("stock", "00700.HK", ("2024-08-08T05:00", "2024-08-10T00:00", "2024-08-11T00:00"), None),
     ],
 )
-def test_a_daily_kline_is_that_of_the_session_which_its_start_names(business, symbol, starts, trade_date):
+def test_a_daily_kline_is_that_of_the_session_which_its_start_names(
+    business, symbol, starts, trade_date
+):
     for text in starts:
         session = session_of_day(CALENDARS, business, symbol, at("UTC", text))
-        assert (session and datetime.fromtimestamp(session.trade_date * 86_400, UTC).date().isoformat()) == trade_date, text
+        assert (
+            session and datetime.fromtimestamp(session.trade_date * 86_400, UTC).date().isoformat()
+        ) == trade_date, text
 
 
 class Log:
@@ -171,11 +251,31 @@ class Log:
         numbers = ((price * UNIT,) * 4, volume * UNIT, price * volume * UNIT, UNIT // 1000)
         start = T + minute * length
         return self.take(
-            Kline(self.offset, self.symbol, interval, start, *numbers, self.business, "f", connection, (start + 9) * 1000, "live")
+            Kline(
+                self.offset,
+                self.symbol,
+                interval,
+                start,
+                *numbers,
+                self.business,
+                "f",
+                connection,
+                (start + 9) * 1000,
+                "live",
+            )
         )
 
     def bar(
-        self, minute, volume=5, interval="1m", price=10, revision=1, completeness="complete", from_trades=True, source="live", length=MINUTE
+        self,
+        minute,
+        volume=5,
+        interval="1m",
+        price=10,
+        revision=1,
+        completeness="complete",
+        from_trades=True,
+        source="live",
+        length=MINUTE,
     ):
         self.offset += 1
         start = T + minute * length
@@ -208,7 +308,12 @@ def test_they_are_compared_once_both_are_final_whichever_comes_first():
     assert log.bar(0) == [], "the kline is final only when a later one has come"
     (row,) = log.kline(1)
     assert told([row]) == [(0, "equal", None)]
-    assert (row["revision"], row["bar_revision"], row["completeness"], row["trade_date"]) == (1, 1, "complete", 19943)
+    assert (row["revision"], row["bar_revision"], row["completeness"], row["trade_date"]) == (
+        1,
+        1,
+        "complete",
+        19943,
+    )
     assert (row["vendor_volume"], row["volume"], row["volume_ratio"]) == (5 * UNIT, 5 * UNIT, UNIT)
     assert (row["kline_offset"], row["bar_offset"], row["ts_recv"]) == (2, 3, (T + 9) * 1000)
     assert log.kline(2) == []
@@ -222,9 +327,18 @@ def test_a_revision_is_compared_again_and_the_days_totals_follow():
     log.kline(0, volume=8)
     log.kline(1)
     (first,) = log.bar(0, volume=6)
-    assert (first["status"], first["volume_ratio"], first["day_differs"]) == ("differs", to_units("0.75"), 1)
+    assert (first["status"], first["volume_ratio"], first["day_differs"]) == (
+        "differs",
+        to_units("0.75"),
+        1,
+    )
     (second,) = log.bar(0, volume=8, revision=2)
-    assert (second["status"], second["volume_ratio"], second["revision"], second["bar_revision"]) == ("equal", UNIT, 2, 2)
+    assert (
+        second["status"],
+        second["volume_ratio"],
+        second["revision"],
+        second["bar_revision"],
+    ) == ("equal", UNIT, 2, 2)
     assert (second["day_equal"], second["day_differs"]) == (1, 0)
     assert log.kline(0, volume=8) == [], "the same once more says nothing new"
     (third,) = log.kline(0, volume=9)
@@ -246,8 +360,15 @@ def test_a_kline_whose_trades_never_came_is_told_when_its_bar_can_no_longer_come
     assert told(log.bar(10)) == [(10, "equal", None)]
     assert told(log.bar(12)) == [(12, "equal", None), (1, "differs", None)]
     (*_, row) = log.bar(13)
-    assert told([row]) == [(2, "equal", None)], "nothing was traded, says the vendor, and we have no bar"
-    assert (row["open"], row["bar_revision"], row["bar_offset"], row["volume"]) == (None, None, None, None)
+    assert told([row]) == [(2, "equal", None)], (
+        "nothing was traded, says the vendor, and we have no bar"
+    )
+    assert (row["open"], row["bar_revision"], row["bar_offset"], row["volume"]) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert row["volume_ratio"] == UNIT // 2, "of this date: minute 0 of minutes 0 and 1"
 
 
@@ -258,7 +379,11 @@ def test_a_bar_whose_kline_never_came_is_told_with_the_next_kline():
     assert log.bar(1) == []
     (equal, lacking) = log.kline(2)
     assert told([equal, lacking]) == [(0, "equal", None), (1, "differs", None)]
-    assert (lacking["vendor_open"], lacking["kline_offset"], lacking["vendor_volume"]) == (None, None, None)
+    assert (lacking["vendor_open"], lacking["kline_offset"], lacking["vendor_volume"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_gap_explains_what_is_missing_on_either_side():
@@ -269,7 +394,10 @@ def test_a_gap_explains_what_is_missing_on_either_side():
     assert told(log.bar(1, volume=4, completeness="partial")) == []
     log.begin(T + 5 * MINUTE, "c2", ts_from=T + 2 * MINUTE)
     log.bar(3)
-    assert told(log.kline(6, connection="c2")) == [(1, "not_comparable", "gap"), (3, "not_comparable", "gap")]
+    assert told(log.kline(6, connection="c2")) == [
+        (1, "not_comparable", "gap"),
+        (3, "not_comparable", "gap"),
+    ]
 
 
 def test_bars_from_before_the_first_kline_are_not_held_against_it():
@@ -280,7 +408,9 @@ def test_bars_from_before_the_first_kline_are_not_held_against_it():
     assert log.kline(3) == []
     assert told(log.bar(2)) == [(2, "equal", None)]
     assert log.bar(1, revision=2) == []
-    assert told(log.kline(0)) == [(0, "not_comparable", "expired")], "an older kline, when its bar is no longer at hand"
+    assert told(log.kline(0)) == [(0, "not_comparable", "expired")], (
+        "an older kline, when its bar is no longer at hand"
+    )
 
 
 def test_a_kline_between_our_bars_is_not_aligned():
@@ -289,20 +419,36 @@ def test_a_kline_between_our_bars_is_not_aligned():
     start = T - T % 3_600_000 + half_past
     for shift in (0, 3_600_000):
         rows = log.take(replace_start(log, start + shift))
-    assert [(row["ts_start"], row["status"], row["reason"], row["volume_ratio"]) for row in rows] == [
-        (start, "not_comparable", "alignment", None)
-    ]
+    assert [
+        (row["ts_start"], row["status"], row["reason"], row["volume_ratio"]) for row in rows
+    ] == [(start, "not_comparable", "alignment", None)]
     assert rows[0]["day_not_comparable"] == 1
 
 
 def replace_start(log, start):
     log.offset += 1
-    return Kline(log.offset, log.symbol, "1h", start, (UNIT,) * 4, UNIT, UNIT, 1, log.business, "f", "c1", start * 1000, "live")
+    return Kline(
+        log.offset,
+        log.symbol,
+        "1h",
+        start,
+        (UNIT,) * 4,
+        UNIT,
+        UNIT,
+        1,
+        log.business,
+        "f",
+        "c1",
+        start * 1000,
+        "live",
+    )
 
 
 def test_an_interval_without_bars_of_ours_is_passed_over():
     log = Log()
-    assert [row for minute in range(3) for row in log.kline(minute, interval="30m", length=30 * MINUTE)] == []
+    assert [
+        row for minute in range(3) for row in log.kline(minute, interval="30m", length=30 * MINUTE)
+    ] == []
     assert [row for minute in range(3) for row in log.kline(minute, interval="1M")] == []
     sixty = Log(intervals=("60m",))
     sixty.take(replace_start(sixty, T - T % 3_600_000))
@@ -335,11 +481,18 @@ def test_sources_do_not_mix():
         log.bar(0, source="replay")
 
 
-MOVES = st.lists(st.tuples(st.integers(0, 24), st.sampled_from((5, 6)), st.sampled_from(("complete", "gap"))), max_size=25)
+MOVES = st.lists(
+    st.tuples(st.integers(0, 24), st.sampled_from((5, 6)), st.sampled_from(("complete", "gap"))),
+    max_size=25,
+)
 
 
-@given(MOVES, st.lists(st.integers(0, 24), min_size=1, max_size=25), st.randoms(use_true_random=False))
-def test_the_last_word_on_a_bar_does_not_depend_on_how_topics_interleave_nor_on_restarts(bars, klines, chance):
+@given(
+    MOVES, st.lists(st.integers(0, 24), min_size=1, max_size=25), st.randoms(use_true_random=False)
+)
+def test_the_last_word_on_a_bar_does_not_depend_on_how_topics_interleave_nor_on_restarts(
+    bars, klines, chance
+):
     """Each topic keeps its order; between them any order may come, and a restart anywhere."""
     ordered = sorted(set(bars))
     closed = [("bar", minute, volume, completeness) for minute, volume, completeness in ordered]
@@ -357,12 +510,21 @@ def test_the_last_word_on_a_bar_does_not_depend_on_how_topics_interleave_nor_on_
                 rows = log.kline(minute, volume)
             else:
                 revisions[minute] += 1
-                rows = log.bar(minute, volume, revision=revisions[minute], completeness=completeness)
+                rows = log.bar(
+                    minute, volume, revision=revisions[minute], completeness=completeness
+                )
             for row in rows:
-                last[row["ts_start"]] = [row[name] for name in FIELDS[: FIELDS.index("volume_ratio")] if name != "revision"]
+                last[row["ts_start"]] = [
+                    row[name]
+                    for name in FIELDS[: FIELDS.index("volume_ratio")]
+                    if name != "revision"
+                ]
             if restarts and chance.random() < 0.5:
                 log.restart()
-        return last, [(day.ours, day.theirs, day.counts) for _, day in sorted(log.state.stream("BTCUSDT", "1m").days.items())]
+        return last, [
+            (day.ours, day.theirs, day.counts)
+            for _, day in sorted(log.state.stream("BTCUSDT", "1m").days.items())
+        ]
 
     expected = run([*closed, *pushed], [], restarts=False)
     assert run(list(closed), list(pushed), restarts=True) == expected
@@ -373,17 +535,33 @@ def test_the_exchanges_klines_are_equal_to_the_bars_of_the_recorded_trades(recor
     trades = recorded(recordings / "binance_btcusdt_perp_20240808.jsonl.gz")
     rows = rows_of(make(("1m",)), ended(trades))
     names = [field["name"] for field in load_schema("bar")["fields"]]
-    bars = [bar_revision_of(offset, dict(zip(names, row, strict=True))) for offset, (topic, _, row) in enumerate(rows) if ".bars." in topic]
+    bars = [
+        bar_revision_of(offset, dict(zip(names, row, strict=True)))
+        for offset, (topic, _, row) in enumerate(rows)
+        if ".bars." in topic
+    ]
     with (recordings / "truth_binance_btcusdt_perp_1m_klines.csv").open() as lines:
         klines = list(csv.DictReader(lines))
-    complete = {int(kline["open_time_ms"]) for kline in klines if kline["complete_in_recording"] == "1"}
+    complete = {
+        int(kline["open_time_ms"]) for kline in klines if kline["complete_in_recording"] == "1"
+    }
     log = Log()
     log.state = log.agent.load(2, {})
     found = []
     for offset, kline in enumerate(klines):
-        raw = {name: kline[name] for name in ("open", "high", "low", "close", "volume")} | {"turnover": kline["quote_volume"]}
-        raw |= {"symbol": "BTCUSDT", "interval": "1m", "ts_start": int(kline["open_time_ms"]), "business": "stock", "feed": "f"}
-        found += log.take(kline_of(offset, raw | {"connection": "c1", "ts_recv": 0, "source": "replay"}))
+        raw = {name: kline[name] for name in ("open", "high", "low", "close", "volume")} | {
+            "turnover": kline["quote_volume"]
+        }
+        raw |= {
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "ts_start": int(kline["open_time_ms"]),
+            "business": "stock",
+            "feed": "f",
+        }
+        found += log.take(
+            kline_of(offset, raw | {"connection": "c1", "ts_recv": 0, "source": "replay"})
+        )
     for bar in bars:
         found += log.take(bar)
     last = {row["ts_start"]: (row["status"], row["reason"]) for row in found}

@@ -60,7 +60,14 @@ def recorded(folder):
 
 
 def trade(number):
-    data = {"s": "BTCUSDT", "t": NOON // 1000 + number, "p": f"{100 + number % 7}.10", "v": "1", "vw": "1", "td": 1}
+    data = {
+        "s": "BTCUSDT",
+        "t": NOON // 1000 + number,
+        "p": f"{100 + number % 7}.10",
+        "v": "1",
+        "vw": "1",
+        "td": 1,
+    }
     return json.dumps({"code": 10002, "data": data}).encode()
 
 
@@ -86,7 +93,9 @@ def test_events_keep_their_times_symbols_and_reasons(tmp_path):
         RecordedEvent(NOON, "crypto-1", "connected", *described),
         RecordedEvent(NOON + 1, "crypto-1", "subscribed", *described),
         RecordedEvent(NOON + 2, "crypto-1", "pong"),
-        RecordedEvent(NOON + 3, "crypto-1", "disconnected", *described, 'closed by the server 1006 "\n股?"'),
+        RecordedEvent(
+            NOON + 3, "crypto-1", "disconnected", *described, 'closed by the server 1006 "\n股?"'
+        ),
         RecordedEvent(NOON + 4, "crypto-1", "ended", *described),
     ]
 
@@ -99,7 +108,13 @@ def test_a_feed_keeps_its_order_though_the_clock_is_set_back(tmp_path):
         recorder.event(CRYPTO, "disconnected", NOON - 50, "lost")
         recorder.frame(STOCK, b"{}", NOON + 5)
     places = [(entry.feed, entry.recv_us - NOON) for entry in recorded(tmp_path).entries]
-    assert places == [("crypto-1", 0), ("stock-1", -7), ("stock-1", 5), ("crypto-1", 10), ("crypto-1", -50)]
+    assert places == [
+        ("crypto-1", 0),
+        ("stock-1", -7),
+        ("stock-1", 5),
+        ("crypto-1", 10),
+        ("crypto-1", -50),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,11 +154,15 @@ def test_files_rotate_by_size_and_each_names_the_open_connections(tmp_path):
     assert len(recorder.files) > 2
     assert recorder.files == sorted(tmp_path.iterdir())
     assert recorder.files[0].name == "infoway-20250718T120000.000000Z.jsonl.gz"
-    assert all(len(gzip.decompress(path.read_bytes())) < 0.011 * 1024 * 1024 for path in recorder.files)
+    assert all(
+        len(gzip.decompress(path.read_bytes())) < 0.011 * 1024 * 1024 for path in recorder.files
+    )
     assert len(recorded(tmp_path).frames) == recorder.frames == 300
     for path in recorder.files[1:]:
         first, *rest = read_recordings([path]).entries
-        assert first == RecordedEvent(first.recv_us, "crypto-1", "connected", "crypto", CRYPTO.symbols, since=NOON)
+        assert first == RecordedEvent(
+            first.recv_us, "crypto-1", "connected", "crypto", CRYPTO.symbols, since=NOON
+        )
         assert all(isinstance(entry, RecordedFrame) for entry in rest)
 
 
@@ -156,10 +175,14 @@ def test_a_file_after_a_change_names_the_symbols_of_then_and_the_change_is_read_
             recorder.frame(CRYPTO, trade(number), NOON + 10 + number)
     entries = [read_recordings([path]).entries for path in recorder.files]
     assert entries[0][0] == RecordedEvent(NOON - 1, "stock-1", "changed", "stock", STOCK.symbols)
-    assert entries[0][2] == RecordedEvent(NOON + 1, "crypto-1", "changed", "crypto", ("SOLUSDT",), taken_from={"SOLUSDT": "crypto-2"})
+    assert entries[0][2] == RecordedEvent(
+        NOON + 1, "crypto-1", "changed", "crypto", ("SOLUSDT",), taken_from={"SOLUSDT": "crypto-2"}
+    )
     assert len(entries) > 1
     for first, *_ in entries[1:]:
-        assert first == RecordedEvent(first.recv_us, "crypto-1", "connected", "crypto", ("SOLUSDT",), since=NOON)
+        assert first == RecordedEvent(
+            first.recv_us, "crypto-1", "connected", "crypto", ("SOLUSDT",), since=NOON
+        )
 
 
 def test_a_new_file_begins_with_the_utc_day_and_never_goes_back(tmp_path):
@@ -216,11 +239,15 @@ for number in range(10**9):
 
 
 def test_a_killed_recorder_leaves_all_but_the_last_second(tmp_path):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     time.sleep(3.5)
     writer.send_signal(signal.SIGKILL)
     said, _ = writer.communicate()
-    number, killed = map(int, [line for line in said.splitlines(keepends=True) if line.endswith("\n")][-1].split())
+    number, killed = map(
+        int, [line for line in said.splitlines(keepends=True) if line.endswith("\n")][-1].split()
+    )
     recording = recorded(tmp_path)
     assert len(recording.broken) == 1
     numbers = [json.loads(frame.frame)["number"] for frame in recording.frames]
@@ -280,7 +307,10 @@ class Session:
     def start(self):
         settings = FeedSettings("replay", has_acks=True)
         self.cores = {
-            feed.name: RecordedFeed(self.recorder, feed, settings, TOPICS, FeedCounters(feed.name), random.Random(1)) for feed in self.feeds
+            feed.name: RecordedFeed(
+                self.recorder, feed, settings, TOPICS, FeedCounters(feed.name), random.Random(1)
+            )
+            for feed in self.feeds
         }
 
     def do(self, feed, method, *arguments):
@@ -335,14 +365,24 @@ def test_a_file_from_the_middle_plays_by_itself(tmp_path):
     outputs = played(read_recordings(recorder.files[1:2]))["crypto-1"]
     kinds = [output.control.kind for output in outputs if isinstance(output, ControlRecord)]
     assert kinds == ["begin"] * 4 + ["end"] * 4
-    assert {output.key for output in outputs if isinstance(output, ControlRecord)} == set(CRYPTO.symbols)
+    assert {output.key for output in outputs if isinstance(output, ControlRecord)} == set(
+        CRYPTO.symbols
+    )
     headless = tmp_path / "headless.jsonl"
-    headless.write_bytes(b"".join(gzip.decompress(recorder.files[1].read_bytes()).splitlines(keepends=True)[1:]))
-    assert [output for output in played(read_recordings([headless]))["crypto-1"] if isinstance(output, ControlRecord)]
+    headless.write_bytes(
+        b"".join(gzip.decompress(recorder.files[1].read_bytes()).splitlines(keepends=True)[1:])
+    )
+    assert [
+        output
+        for output in played(read_recordings([headless]))["crypto-1"]
+        if isinstance(output, ControlRecord)
+    ]
 
 
 @pytest.mark.parametrize("order", [sorted, lambda files: sorted(files, reverse=True)])
-def test_a_clock_set_back_between_files_changes_no_order_and_other_recorders_are_merged_by_time(order, tmp_path):
+def test_a_clock_set_back_between_files_changes_no_order_and_other_recorders_are_merged_by_time(
+    order, tmp_path
+):
     set_back = NOON - 1800 * SECOND
     with Recorder(tmp_path, rotate_mib=0.003) as recorder:
         session = Session(recorder, CRYPTO)
@@ -362,7 +402,11 @@ def test_a_clock_set_back_between_files_changes_no_order_and_other_recorders_are
     recording = read_recordings(order([*recorder.files, *other.files]))
     assert played(recording)["crypto-1"] == session.outputs["crypto-1"]
     others = [place for place, entry in enumerate(recording.entries) if entry.feed == "stock-1"]
-    trades = [place for place, entry in enumerate(recording.entries) if isinstance(entry, RecordedFrame) and entry.frame == trade(0)]
+    trades = [
+        place
+        for place, entry in enumerate(recording.entries)
+        if isinstance(entry, RecordedFrame) and entry.frame == trade(0)
+    ]
     assert others[1] < trades[0] < others[2] == len(recording.entries) - 1
 
 
@@ -383,7 +427,11 @@ def test_a_reconnect_in_a_file_from_the_middle_begins_its_symbols_with_the_acks_
     assert len(recorder.files) > 1
     live = session.outputs["crypto-1"][before:]
     alone = played(read_recordings(recorder.files[-1:]))["crypto-1"][-len(live) :]
-    begins = [output.control.ts for output in alone if isinstance(output, ControlRecord) and output.control.kind == "begin"]
+    begins = [
+        output.control.ts
+        for output in alone
+        if isinstance(output, ControlRecord) and output.control.kind == "begin"
+    ]
     assert begins == [NOON // 1000 + 80_000] * 6
     # a file without the acks of its first connection, and without klines, does not say that these were subscribed
     assert [output for output in alone if output.topic != "infoway.raw.kline"] == [
@@ -395,7 +443,11 @@ def test_a_killed_recording_is_ended_by_the_player_and_a_refused_one_is_not(tmp_
     with Recorder(tmp_path / "killed") as recorder:
         session = Session(recorder, CRYPTO)
         session.subscribe(CRYPTO, NOON)
-    assert [output.control.kind for output in played(recorded(tmp_path / "killed"))["crypto-1"] if isinstance(output, ControlRecord)] == [
+    assert [
+        output.control.kind
+        for output in played(recorded(tmp_path / "killed"))["crypto-1"]
+        if isinstance(output, ControlRecord)
+    ] == [
         *["begin"] * 6,
         *["end"] * 6,
     ]
@@ -435,7 +487,9 @@ def test_a_real_connection_is_recorded_without_its_key_and_played_alike(tmp_path
         def make(feed, counters):
             return RecordedFeed(recorder, feed, settings, TOPICS, counters, random.Random(1))
 
-        with RunningFeeds([CRYPTO, STOCK], make, Endpoint(simulator.url, key), kept, stop, random.Random(1)) as running:
+        with RunningFeeds(
+            [CRYPTO, STOCK], make, Endpoint(simulator.url, key), kept, stop, random.Random(1)
+        ) as running:
             time.sleep(1)
             simulator.send_raw(f'{{"code":500,"msg":"the key {key} of ?apikey=s3cret%2Fkey%2B1"}}')
             time.sleep(2.5)
@@ -446,5 +500,9 @@ def test_a_real_connection_is_recorded_without_its_key_and_played_alike(tmp_path
     assert not any(b"s3cret" in gzip.decompress(path.read_bytes()) for path in recorder.files)
     recording = recorded(tmp_path)
     assert recording.broken == []
-    assert {entry.event for entry in recording.entries if isinstance(entry, RecordedEvent)} >= {"subscribed", "disconnected", "ended"}
+    assert {entry.event for entry in recording.entries if isinstance(entry, RecordedEvent)} >= {
+        "subscribed",
+        "disconnected",
+        "ended",
+    }
     assert played(recording) == kept.outputs

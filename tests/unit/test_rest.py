@@ -65,10 +65,14 @@ class Vendor:
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        return httpx.Response(status, **({"text": body} if isinstance(body, str) else {"json": body}))
+        return httpx.Response(
+            status, **({"text": body} if isinstance(body, str) else {"json": body})
+        )
 
     def client(self, url="https://vendor.test"):
-        return Rest(url, KEY, httpx.MockTransport(self), self.time.clock, self.time.sleep, random.Random(1))
+        return Rest(
+            url, KEY, httpx.MockTransport(self), self.time.clock, self.time.sleep, random.Random(1)
+        )
 
 
 def ok(data):
@@ -88,7 +92,10 @@ def test_the_package_is_asked_with_the_key_in_its_header_only():
     assert request.headers["apiKey"] == KEY
 
 
-@pytest.mark.parametrize(("written", "expected"), [(1893456000, 1893456000000), (1893456000000, 1893456000000), (None, None)])
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [(1893456000, 1893456000000), (1893456000000, 1893456000000), (None, None)],
+)
 def test_an_expiry_in_seconds_in_milliseconds_or_without_end_is_understood(written, expected):
     with Vendor(ok({**PACKAGE, "expireTime": written})).client() as rest:
         assert rest.package_info().expires_ms == expected
@@ -115,7 +122,9 @@ def test_an_odd_field_of_the_package_is_shown(change, said):
     assert "expected" in str(raised.value)
 
 
-@pytest.mark.parametrize("missing", ["expireTime", "apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum"])
+@pytest.mark.parametrize(
+    "missing", ["expireTime", "apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum"]
+)
 def test_a_missing_field_of_the_package_is_named(missing):
     data = {name: value for name, value in PACKAGE.items() if name != missing}
     with Vendor(ok(data)).client() as rest, pytest.raises(RestError, match=f"{missing} missing"):
@@ -128,8 +137,25 @@ def test_klines_are_asked_of_their_business_and_come_oldest_first():
         newer, older = reversed(rest.klines("stock", "00005.HK", "1m", 2, until_ms=1752826199999))
     (request,) = vendor.requests
     assert (request.method, request.url.path) == ("POST", "/stock/v2/batch_kline")
-    assert json.loads(request.content) == {"codes": "00005.HK", "klineType": 1, "klineNum": 2, "timestamp": 1752826199}
-    assert older == Kline("00005.HK", "1m", 1752826080000, "98.10", "98.20", "98.05", "98.150", "956000", "93831400.000", "0.05", "0.05%")
+    assert json.loads(request.content) == {
+        "codes": "00005.HK",
+        "klineType": 1,
+        "klineNum": 2,
+        "timestamp": 1752826199,
+    }
+    assert older == Kline(
+        "00005.HK",
+        "1m",
+        1752826080000,
+        "98.10",
+        "98.20",
+        "98.05",
+        "98.150",
+        "956000",
+        "93831400.000",
+        "0.05",
+        "0.05%",
+    )
     assert newer.ts_start == 1752826140000
 
 
@@ -152,16 +178,33 @@ def test_an_odd_field_of_a_kline_is_shown(change, said):
 
 
 @pytest.mark.parametrize(
-    "data", [None, {}, [], [{"s": "AAPL.US", "respList": []}], [{"s": "00005.HK"}], [{"s": "00005.HK", "respList": None}]]
+    "data",
+    [
+        None,
+        {},
+        [],
+        [{"s": "AAPL.US", "respList": []}],
+        [{"s": "00005.HK"}],
+        [{"s": "00005.HK", "respList": None}],
+    ],
 )
 def test_an_answer_that_is_not_the_symbols_klines_is_an_error(data):
-    with Vendor(ok(data)).client() as rest, pytest.raises(RestError, match=r"one entry of 00005\.HK"):
+    with (
+        Vendor(ok(data)).client() as rest,
+        pytest.raises(RestError, match=r"one entry of 00005\.HK"),
+    ):
         rest.klines("stock", "00005.HK", "1m", 1)
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("stocks", "A", "1m", 1), ("stock", "A", "3m", 1), ("stock", "A", "1m", 0), ("stock", "A", "1m", 501), ("stock", "A", "1d", 1, 5)],
+    [
+        ("stocks", "A", "1m", 1),
+        ("stock", "A", "3m", 1),
+        ("stock", "A", "1m", 0),
+        ("stock", "A", "1m", 501),
+        ("stock", "A", "1d", 1, 5),
+    ],
 )
 def test_what_the_vendor_cannot_take_is_not_sent(arguments):
     vendor = Vendor(klines_of(BAR))
@@ -186,7 +229,10 @@ def test_what_the_vendor_cannot_take_is_not_sent(arguments):
 )
 def test_a_refused_key_is_never_asked_for_again(answer):
     vendor = Vendor(answer)
-    with vendor.client() as rest, pytest.raises(RestError, match="the API key was refused") as raised:
+    with (
+        vendor.client() as rest,
+        pytest.raises(RestError, match="the API key was refused") as raised,
+    ):
         rest.package_info()
     assert raised.value.refused
     assert len(vendor.requests) == 1
@@ -239,21 +285,31 @@ def test_what_will_not_pass_is_told_at_once(answer, code):
 
 
 def test_an_address_without_the_endpoint_is_told_apart():
-    with Vendor((404, {"status": 404, "error": "Not Found"})).client() as rest, pytest.raises(RestError) as raised:
+    with (
+        Vendor((404, {"status": 404, "error": "Not Found"})).client() as rest,
+        pytest.raises(RestError) as raised,
+    ):
         rest.package_info()
     assert raised.value.missing
 
 
-@pytest.mark.parametrize("body", ["", "hello", "[]", '{"data": {}}', '{"ret": "200"}', '{"ret": true}'])
+@pytest.mark.parametrize(
+    "body", ["", "hello", "[]", '{"data": {}}', '{"ret": "200"}', '{"ret": true}']
+)
 def test_an_answer_without_the_envelope_says_what_was_found(body):
-    with Vendor((200, body)).client() as rest, pytest.raises(RestError, match=r"with ret .*: expected an integer in a JSON object"):
+    with (
+        Vendor((200, body)).client() as rest,
+        pytest.raises(RestError, match=r"with ret .*: expected an integer in a JSON object"),
+    ):
         rest.package_info()
 
 
 DEEP = "[" * 1010 + "]" * 1010
 
 
-@pytest.mark.parametrize("body", [f'{{"ret":500,"msg":{DEEP}}}', f'{{"ret":{DEEP}}}', f'{{"ret":200,"data":{DEEP}}}'])
+@pytest.mark.parametrize(
+    "body", [f'{{"ret":500,"msg":{DEEP}}}', f'{{"ret":{DEEP}}}', f'{{"ret":200,"data":{DEEP}}}']
+)
 def test_an_answer_nested_too_deep_is_an_error_of_rest_as_any_other(body):
     with Vendor((200, body)).client() as rest, pytest.raises(RestError):
         rest.package_info()
@@ -266,7 +322,9 @@ def test_requests_keep_to_the_packages_pace():
         for _ in range(4):
             rest.klines("stock", "00005.HK", "1m", 1)
     # one a second until the package is known, four a second then
-    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx([0, 1.05, *(1.05 * (1 + at / 4) for at in (1, 2, 3))])
+    assert [at - vendor.asked_at[0] for at in vendor.asked_at] == pytest.approx(
+        [0, 1.05, *(1.05 * (1 + at / 4) for at in (1, 2, 3))]
+    )
 
 
 def test_time_that_passes_without_requests_is_not_saved_up():
@@ -290,7 +348,10 @@ def test_a_request_that_is_repeated_is_paced_too():
     vendor = Vendor((502, ""))
     with vendor.client() as rest, pytest.raises(RestError):
         rest.package_info()
-    assert all(later - earlier >= 0.999 for earlier, later in zip(vendor.asked_at, vendor.asked_at[1:], strict=False))
+    assert all(
+        later - earlier >= 0.999
+        for earlier, later in zip(vendor.asked_at, vendor.asked_at[1:], strict=False)
+    )
 
 
 @pytest.mark.parametrize(
@@ -324,7 +385,16 @@ def test_what_cannot_be_a_key_is_refused_before_any_request_and_not_shown(key):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "data.infoway.io", "ws://host:1", "http://", "https://host?apikey=secret", "https://user:secret@host", "http://h:x"]
+    "url",
+    [
+        "",
+        "data.infoway.io",
+        "ws://host:1",
+        "http://",
+        "https://host?apikey=secret",
+        "https://user:secret@host",
+        "http://h:x",
+    ],
 )
 def test_what_is_no_address_of_rest_says_what_to_write(url):
     with pytest.raises(RestError, match="is no address of REST: write http://HOST:PORT") as raised:

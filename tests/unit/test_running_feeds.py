@@ -25,7 +25,10 @@ from producers.settings import FeedSettings
 from producers.symbols import Feed
 from producers.websocket import Endpoint
 
-SUBSCRIBE, UNSUBSCRIBE = {10000: "trade", 10003: "depth", 10006: "kline"}, {11000: "trade", 11001: "depth", 11002: "kline"}
+SUBSCRIBE, UNSUBSCRIBE = (
+    {10000: "trade", 10003: "depth", 10006: "kline"},
+    {11000: "trade", 11001: "depth", 11002: "kline"},
+)
 RAW = ("infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline")
 
 
@@ -69,7 +72,9 @@ class Vendor:
                 mine[SUBSCRIBE[code]].update(codes)
             elif code in UNSUBSCRIBE and self.answers.is_set():
                 mine[UNSUBSCRIBE[code]].difference_update(codes)
-            self.most_symbols = max(self.most_symbols, sum(len(each["trade"]) for each in self.subscribed.values()))
+            self.most_symbols = max(
+                self.most_symbols, sum(len(each["trade"]) for each in self.subscribed.values())
+            )
         if code in UNSUBSCRIBE:
             self.answers.wait(10)
             with self.lock:
@@ -119,7 +124,10 @@ class Published:
 
 @contextmanager
 def running(vendor, feeds, published, recorder=None, **settings):
-    chosen, stop = FeedSettings("replay" if recorder else "simulated", has_acks=True, **settings), threading.Event()
+    chosen, stop = (
+        FeedSettings("replay" if recorder else "simulated", has_acks=True, **settings),
+        threading.Event(),
+    )
 
     def make(feed, counters):
         if recorder:
@@ -147,7 +155,8 @@ def feed(name, *symbols):
 def begins(symbol, on):
     """The begin of a symbol's klines, which are asked for last."""
     return lambda name, output: (
-        isinstance(output, ControlRecord) and (output.control.kind, output.key, name, output.topic) == ("begin", symbol, on, RAW[2])
+        isinstance(output, ControlRecord)
+        and (output.control.kind, output.key, name, output.topic) == ("begin", symbol, on, RAW[2])
     )
 
 
@@ -160,8 +169,16 @@ def is_status(state, on, reason=None):
 
 
 def controls(outputs, symbol=None, topic="infoway.raw.trade"):
-    found = [output for _, output in outputs if isinstance(output, ControlRecord) and output.topic == topic]
-    return [(each.control.kind, each.control.feed, each.key) for each in found if each.key and symbol in (None, each.key)]
+    found = [
+        output
+        for _, output in outputs
+        if isinstance(output, ControlRecord) and output.topic == topic
+    ]
+    return [
+        (each.control.kind, each.control.feed, each.key)
+        for each in found
+        if each.key and symbol in (None, each.key)
+    ]
 
 
 def test_only_the_difference_is_asked_for_and_the_connections_stay():
@@ -173,8 +190,12 @@ def test_only_the_difference_is_asked_for_and_the_connections_stay():
     assert vendor.connections == 2
     assert controls(published.rest(), "A") == [("begin", "stock-1", "A"), ("end", "stock-1", "A")]
     assert controls(published.seen, "X") == [("begin", "crypto-1", "X"), ("end", "crypto-1", "X")]
-    changed = [(code, codes) for business, code, codes in vendor.requests if codes in (["B"], ["C"])]
-    assert sorted(changed) == sorted([*((code, ["B"]) for code in UNSUBSCRIBE), *((code, ["C"]) for code in SUBSCRIBE)])
+    changed = [
+        (code, codes) for business, code, codes in vendor.requests if codes in (["B"], ["C"])
+    ]
+    assert sorted(changed) == sorted(
+        [*((code, ["B"]) for code in UNSUBSCRIBE), *((code, ["C"]) for code in SUBSCRIBE)]
+    )
 
 
 def test_a_feed_no_longer_needed_ends_in_order_before_a_new_one_begins():
@@ -187,7 +208,9 @@ def test_a_feed_no_longer_needed_ends_in_order_before_a_new_one_begins():
         assert [each.feed for each in feeds.counters] == ["stock-1", "crypto-1", "common-1"]
     assert vendor.most_connections == 2
     assert controls(published.rest(), "X") == [("begin", "crypto-1", "X"), ("end", "crypto-1", "X")]
-    order = [(name, output.fields[3]) for name, output in published.seen if output.topic == FEED_STATUS]
+    order = [
+        (name, output.fields[3]) for name, output in published.seen if output.topic == FEED_STATUS
+    ]
     assert order.index(("crypto-1", "ended")) < order.index(("common-1", "connecting"))
 
 
@@ -205,13 +228,17 @@ def test_a_new_connection_waits_until_the_vendor_may_have_released_the_old_one(m
 
 def test_nothing_is_subscribed_until_the_vendor_has_answered_what_others_let_go():
     vendor, published = Vendor(), Published()
-    with running(vendor, [feed("stock-1", "A", "B", "C"), feed("stock-2", "D")], published) as feeds:
+    with running(
+        vendor, [feed("stock-1", "A", "B", "C"), feed("stock-2", "D")], published
+    ) as feeds:
         published.wait_for(begins("C", "stock-1"), begins("D", "stock-2"))
         vendor.answers.clear()
         feeds.change([feed("stock-1", "A"), feed("stock-2", "D", "E", "F")])
         published.wait_for(is_status("healthy", "stock-1", "other symbols"))
         time.sleep(0.5)  # a wrong subscription would come within this
-        assert not [codes for _, code, codes in vendor.requests if code in SUBSCRIBE and "E" in codes]
+        assert not [
+            codes for _, code, codes in vendor.requests if code in SUBSCRIBE and "E" in codes
+        ]
         vendor.answers.set()
         published.wait_for(begins("F", "stock-2"))
     assert vendor.most_symbols == 4
@@ -219,7 +246,12 @@ def test_nothing_is_subscribed_until_the_vendor_has_answered_what_others_let_go(
 
 def test_a_moved_symbol_ends_begins_and_has_a_gap_between_and_its_last_trade_is_a_repeat():
     vendor, published, unseen = Vendor(), Published(), []
-    with running(vendor, [feed("stock-1", "A"), feed("stock-2", "B", "C")], published, unseen=lambda *told: unseen.append(told)) as feeds:
+    with running(
+        vendor,
+        [feed("stock-1", "A"), feed("stock-2", "B", "C")],
+        published,
+        unseen=lambda *told: unseen.append(told),
+    ) as feeds:
         published.wait_for(begins("A", "stock-1"), begins("C", "stock-2"))
         feeds.change([feed("stock-1", "A", "B", "C")])
         published.wait_for(begins("C", "stock-1"))
@@ -227,9 +259,21 @@ def test_a_moved_symbol_ends_begins_and_has_a_gap_between_and_its_last_trade_is_
         assert controls(published.rest(), "B", topic) == [
             ("begin", "stock-2", "B"), ("end", "stock-2", "B"), ("begin", "stock-1", "B"), ("gap", "stock-1", "B"), ("end", "stock-1", "B"),
         ]  # fmt: skip
-    of_b = [(name, output) for name, output in published.seen if (output.topic, output.key) == (RAW[0], "B")]
-    by_kind = {(name, output.control.kind): output.control for name, output in of_b if isinstance(output, ControlRecord)}
-    ended, begun, gap = by_kind["stock-2", "end"], by_kind["stock-1", "begin"], by_kind["stock-1", "gap"]
+    of_b = [
+        (name, output)
+        for name, output in published.seen
+        if (output.topic, output.key) == (RAW[0], "B")
+    ]
+    by_kind = {
+        (name, output.control.kind): output.control
+        for name, output in of_b
+        if isinstance(output, ControlRecord)
+    }
+    ended, begun, gap = (
+        by_kind["stock-2", "end"],
+        by_kind["stock-1", "begin"],
+        by_kind["stock-1", "gap"],
+    )
     assert (gap.ts_from, gap.ts) == (ended.ts - LATENCY, begun.ts)
     trades = [(name, output.fields[7]) for name, output in of_b if isinstance(output, Record)]
     assert trades == [("stock-2", False), ("stock-1", True)]
@@ -251,7 +295,10 @@ def test_agents_take_a_move_for_a_gap_and_nothing_for_one_on_what_stays():
         if isinstance(output, ControlRecord) and output.topic == RAW[0] and output.key:
             offset += 1
             # the ends of all, at last, may be in the same millisecond as the begin that is asked about
-            if output.control.kind != "end" or (output.key, output.control.feed) == ("B", "stock-2"):
+            if output.control.kind != "end" or (output.key, output.control.feed) == (
+                "B",
+                "stock-2",
+            ):
                 state.control(records.ControlRecord(offset, output.key, output.control))
             marked[output.control.kind, output.control.feed, output.key] = output.control.ts
     moved, back = marked["end", "stock-2", "B"], marked["begin", "stock-1", "B"]
@@ -259,19 +306,26 @@ def test_agents_take_a_move_for_a_gap_and_nothing_for_one_on_what_stays():
     assert state.completeness("B", moved - LATENCY - 100, moved - LATENCY) != "gap"
     assert state.completeness("B", back, back + 1) == "complete"
     for stayed, name in (("A", "stock-1"), ("C", "stock-2")):
-        assert state.completeness(stayed, marked["begin", name, stayed], marked["end", name, stayed]) == "complete"
+        assert (
+            state.completeness(stayed, marked["begin", name, stayed], marked["end", name, stayed])
+            == "complete"
+        )
 
 
 def test_a_symbol_that_comes_back_later_is_no_gap_and_heals_nothing():
     vendor, published, unseen = Vendor(), Published(), []
-    with running(vendor, [feed("stock-1", "A", "B")], published, unseen=lambda *told: unseen.append(told)) as feeds:
+    with running(
+        vendor, [feed("stock-1", "A", "B")], published, unseen=lambda *told: unseen.append(told)
+    ) as feeds:
         published.wait_for(begins("B", "stock-1"))
         feeds.change([feed("stock-1", "A")])
         published.wait_for(is_status("healthy", "stock-1", "other symbols"))
         drained(lambda: not feeds._running["stock-1"].core.left and not feeds._left)
         feeds.change([feed("stock-1", "A", "B", "N")])
         published.wait_for(begins("N", "stock-1"))
-    assert controls(published.rest(), "B") == [("begin", "stock-1", "B"), ("end", "stock-1", "B")] * 2
+    assert (
+        controls(published.rest(), "B") == [("begin", "stock-1", "B"), ("end", "stock-1", "B")] * 2
+    )
     assert sorted(told[0] for told in unseen) == ["A", "B"]
 
 
@@ -313,7 +367,14 @@ def test_symbols_change_while_a_feed_has_no_connection():
     def make(found, counters):
         return FeedProtocol(found, settings, TOPICS, counters, AtOnce(1))
 
-    with RunningFeeds([feed("stock-1", "A")], make, Endpoint("ws://127.0.0.1:9/ws", "k"), published, stop, Later(1)) as feeds:
+    with RunningFeeds(
+        [feed("stock-1", "A")],
+        make,
+        Endpoint("ws://127.0.0.1:9/ws", "k"),
+        published,
+        stop,
+        Later(1),
+    ) as feeds:
         published.wait_for(is_status("down", "stock-1"))
         feeds.change([feed("stock-1", "B"), feed("crypto-1", "X")])
         published.wait_for(is_status("down", "crypto-1"))
@@ -323,12 +384,16 @@ def test_symbols_change_while_a_feed_has_no_connection():
 def test_what_is_recorded_of_changes_plays_alike(tmp_path):
     vendor, published = Vendor(), Published()
     with Recorder(tmp_path, rotate_mib=0.002) as recorder:
-        with running(vendor, [feed("stock-1", "A", "B"), feed("stock-2", "C", "D")], published, recorder) as feeds:
+        with running(
+            vendor, [feed("stock-1", "A", "B"), feed("stock-2", "C", "D")], published, recorder
+        ) as feeds:
             published.wait_for(begins("B", "stock-1"), begins("D", "stock-2"))
             feeds.change([feed("stock-1", "A", "C", "N"), feed("crypto-1", "X")])
             published.wait_for(begins("X", "crypto-1"), begins("N", "stock-1"))
             vendor.drop()
-            published.wait_for(*(is_status("healthy", name, "subscribed") for name in ("stock-1", "crypto-1")))
+            published.wait_for(
+                *(is_status("healthy", name, "subscribed") for name in ("stock-1", "crypto-1"))
+            )
             feeds.change([feed("stock-1", "A"), feed("stock-2", "C", "B")])
             published.wait_for(begins("B", "stock-2"))
     recording = read_recordings(sorted(tmp_path.iterdir()))

@@ -23,7 +23,13 @@ SPELLINGS = (
 
 
 @pytest.mark.parametrize(
-    ("key", "written"), [("00000u", r"00000\u0075"), ("00000%", "00000%25"), ("00000%", "00000%2525"), ("00000\\", r"00000\\")]
+    ("key", "written"),
+    [
+        ("00000u", r"00000\u0075"),
+        ("00000%", "00000%25"),
+        ("00000%", "00000%2525"),
+        ("00000\\", r"00000\\"),
+    ],
 )
 def test_a_spelling_that_begins_with_the_character_itself_is_taken_out_whole(key, written):
     assert Secret(key).scrub(f"<{written}>") == "<***>"

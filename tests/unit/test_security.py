@@ -13,7 +13,11 @@ from schemas.registry import Registry
 from schemas.security import VARIABLES, Security, SecurityError, client, security_of, without
 
 ROOT = Path(__file__).parents[2]
-SASL = {"INFOWAY_SECURITY_PROTOCOL": "SASL_SSL", "INFOWAY_SASL_USERNAME": "me", "INFOWAY_SASL_PASSWORD": "s3cret"}
+SASL = {
+    "INFOWAY_SECURITY_PROTOCOL": "SASL_SSL",
+    "INFOWAY_SASL_USERNAME": "me",
+    "INFOWAY_SASL_PASSWORD": "s3cret",
+}
 
 
 def test_librdkafka_and_aiokafka_get_the_same():
@@ -26,9 +30,19 @@ def test_librdkafka_and_aiokafka_get_the_same():
     }
     found = _credentials(security)
     assert isinstance(found, SASLCredentials)
-    assert (found.protocol.value, found.mechanism.value, found.username, found.password) == ("SASL_SSL", "SCRAM-SHA-256", "me", "s3cret")
+    assert (found.protocol.value, found.mechanism.value, found.username, found.password) == (
+        "SASL_SSL",
+        "SCRAM-SHA-256",
+        "me",
+        "s3cret",
+    )
     assert found.ssl_context.check_hostname
-    assert _credentials(Security.from_environment({**SASL, "INFOWAY_SECURITY_PROTOCOL": "SASL_PLAINTEXT"})).ssl_context is None
+    assert (
+        _credentials(
+            Security.from_environment({**SASL, "INFOWAY_SECURITY_PROTOCOL": "SASL_PLAINTEXT"})
+        ).ssl_context
+        is None
+    )
     assert isinstance(_credentials(Security("SSL")), SSLCredentials)
     assert Security("SSL").kafka() == {"security.protocol": "SSL"}
     assert (_credentials(Security()), Security().kafka()) == (None, {})
@@ -38,7 +52,10 @@ def test_a_secret_comes_from_a_file_too(tmp_path):
     secret = tmp_path / "password"
     secret.write_text("s3cret \n")
     settings = {name: value for name, value in SASL.items() if name != "INFOWAY_SASL_PASSWORD"}
-    assert Security.from_environment({**settings, "INFOWAY_SASL_PASSWORD_FILE": str(secret)}).password == "s3cret "
+    assert (
+        Security.from_environment({**settings, "INFOWAY_SASL_PASSWORD_FILE": str(secret)}).password
+        == "s3cret "
+    )
 
 
 def test_every_mistake_is_told_at_once_and_no_secret(tmp_path):
@@ -55,11 +72,19 @@ def test_every_mistake_is_told_at_once_and_no_secret(tmp_path):
     with pytest.raises(SecurityError) as refused:
         Security.from_environment(settings)
     said = str(refused.value)
-    for name in ("SECURITY_PROTOCOL='SASL-SSL'", "SASL_MECHANISM='GSSAPI'", "both INFOWAY_REGISTRY_TOKEN", "PASSWORD_FILE=", "empty.pem"):
+    for name in (
+        "SECURITY_PROTOCOL='SASL-SSL'",
+        "SASL_MECHANISM='GSSAPI'",
+        "both INFOWAY_REGISTRY_TOKEN",
+        "PASSWORD_FILE=",
+        "empty.pem",
+    ):
         assert name in said
     assert "s3cret" not in said
     assert "t0ken" not in said
-    with pytest.raises(SecurityError, match=r"INFOWAY_SASL_USERNAME is not set.*INFOWAY_SASL_PASSWORD is not set"):
+    with pytest.raises(
+        SecurityError, match=r"INFOWAY_SASL_USERNAME is not set.*INFOWAY_SASL_PASSWORD is not set"
+    ):
         Security.from_environment({"INFOWAY_SECURITY_PROTOCOL": "SASL_SSL"})
     with pytest.raises(SecurityError, match="would not use it"):
         Security.from_environment({"INFOWAY_SASL_PASSWORD": "s3cret"})
@@ -79,20 +104,29 @@ def test_an_embedded_broker_beside_the_named_one_gets_no_credentials(monkeypatch
         monkeypatch.setenv(name, value)
     assert client("127.0.0.1:1").keys() == {"bootstrap.servers", "error_cb"}
     assert client("kafka.example:9093")["sasl.username"] == "me"
-    every = dict.fromkeys(VARIABLES, "x") | {"INFOWAY_SASL_PASSWORD_FILE": "x", "INFOWAY_PREFIX": "x"}
+    every = dict.fromkeys(VARIABLES, "x") | {
+        "INFOWAY_SASL_PASSWORD_FILE": "x",
+        "INFOWAY_PREFIX": "x",
+    }
     assert without(every) == {"INFOWAY_PREFIX": "x"}
 
 
 @pytest.mark.parametrize(
     ("settings", "header"),
     [
-        ({"INFOWAY_REGISTRY_USERNAME": "me", "INFOWAY_REGISTRY_PASSWORD": "s3cret"}, "Basic bWU6czNjcmV0"),
+        (
+            {"INFOWAY_REGISTRY_USERNAME": "me", "INFOWAY_REGISTRY_PASSWORD": "s3cret"},
+            "Basic bWU6czNjcmV0",
+        ),
         ({"INFOWAY_REGISTRY_TOKEN": "t0ken"}, "Bearer t0ken"),
         ({}, None),
     ],
 )
 def test_the_registry_is_shown_what_it_asks_for(monkeypatch, settings, header):
-    for name, value in {**settings, "INFOWAY_REGISTRY": "http://registry.example/apis/ccompat/v7/"}.items():
+    for name, value in {
+        **settings,
+        "INFOWAY_REGISTRY": "http://registry.example/apis/ccompat/v7/",
+    }.items():
         monkeypatch.setenv(name, value)
     seen = []
 
@@ -101,7 +135,11 @@ def test_the_registry_is_shown_what_it_asks_for(monkeypatch, settings, header):
         return httpx.Response(200, json={"schema": "{}"})
 
     made = httpx.Client
-    monkeypatch.setattr(registry_module.httpx, "Client", lambda **settings: made(**settings, transport=httpx.MockTransport(answer)))
+    monkeypatch.setattr(
+        registry_module.httpx,
+        "Client",
+        lambda **settings: made(**settings, transport=httpx.MockTransport(answer)),
+    )
     Registry("http://registry.example/apis/ccompat/v7").schema(1)
     Registry("http://127.0.0.1:1/apis/ccompat/v7").schema(1)
     assert seen == [header, None]
@@ -109,7 +147,17 @@ def test_the_registry_is_shown_what_it_asks_for(monkeypatch, settings, header):
 
 def test_no_client_of_kafka_is_made_without_these_settings():
     exempt = {"processors/engine/group.py", "infra/embedded/stack.py", "schemas/security.py"}
-    for path in [path for package in ("schemas", "producers", "processors", "infra") for path in (ROOT / package).rglob("*.py")]:
+    for path in [
+        path
+        for package in ("schemas", "producers", "processors", "infra")
+        for path in (ROOT / package).rglob("*.py")
+    ]:
         name = path.relative_to(ROOT).as_posix()
-        written = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
-        assert name in exempt or "bootstrap.servers" not in written, f"{name}: begin with schemas.security.client()"
+        written = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant)
+        ]
+        assert name in exempt or "bootstrap.servers" not in written, (
+            f"{name}: begin with schemas.security.client()"
+        )

@@ -12,7 +12,9 @@ from infra.embedded.process import Server, ServerFailed
 
 
 def group_members(group):
-    return subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=False).stdout.split()
+    return subprocess.run(
+        ["pgrep", "-g", str(group)], capture_output=True, text=True, check=False
+    ).stdout.split()
 
 
 def gone(group, within):
@@ -37,7 +39,12 @@ def test_a_server_ends_with_a_parent_that_is_killed(tmp_path):
         "import sys, pathlib\nfrom infra.embedded.process import Server\n"
         "print(Server('sleeper', ['sleep', '1000'], pathlib.Path(sys.argv[1])).process_group, flush=True)\nsys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
         group = int(parent.stdout.readline())
         assert group_members(group)
         os.kill(parent.pid, signal.SIGKILL)
@@ -50,7 +57,10 @@ def test_a_server_that_ends_at_its_start_is_quoted_without_stack_frames(tmp_path
     server = Server("failing", ["sh", "-c", said], tmp_path)
     with pytest.raises(ServerFailed) as raised:
         server.wait_ready(lambda: False, 30)
-    assert str(raised.value) == f"failing ended at its start; the end of {tmp_path}/logs/failing.log:\nFatal error: port taken"
+    assert (
+        str(raised.value)
+        == f"failing ended at its start; the end of {tmp_path}/logs/failing.log:\nFatal error: port taken"
+    )
     server.stop()
 
 

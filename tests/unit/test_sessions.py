@@ -52,7 +52,10 @@ def trade_date(calendars, market, local):
 
 def sessions_of(calendars, market, first, last):
     business, symbol, _ = MARKETS[market]
-    found = [calendars.session_on(business, symbol, day) for day in range(days(str(first)), days(str(last)) + 1)]
+    found = [
+        calendars.session_on(business, symbol, day)
+        for day in range(days(str(first)), days(str(last)) + 1)
+    ]
     return [session for session in found if session is not None]
 
 
@@ -106,14 +109,20 @@ def sessions_of(calendars, market, first, last):
 )
 def test_a_holiday_has_no_session(calendars, market, day):
     business, symbol, _ = MARKETS[market]
-    assert [trade_date(calendars, market, f"{day}T{clock}") for clock in ("09:35", "11:00", "13:10", "15:00")] == [None] * 4
+    assert [
+        trade_date(calendars, market, f"{day}T{clock}")
+        for clock in ("09:35", "11:00", "13:10", "15:00")
+    ] == [None] * 4
     assert calendars.session_on(business, symbol, days(day)) is None
 
 
 @pytest.mark.parametrize(
     ("market", "day"),
     [
-        ("HK", "2024-11-14"),  # typhoon Toraji: since September 2024 the exchange trades through storms
+        (
+            "HK",
+            "2024-11-14",
+        ),  # typhoon Toraji: since September 2024 the exchange trades through storms
         ("US", "2024-10-14"),  # Columbus Day closes banks and bonds, not the exchange
         ("US", "2025-12-26"),  # federal offices closed by executive order, the exchange open
         ("SH", "2025-06-03"),  # the day after the Dragon Boat Festival
@@ -136,16 +145,31 @@ def test_a_day_that_looks_like_a_holiday_and_is_none_has_a_session(calendars, ma
         ("HK", "2024-12-24", "09:00:00", "12:10:59"),  # Christmas Eve
         ("HK", "2024-02-09", "09:00:00", "12:10:59"),  # Lunar New Year's Eve
         ("HK", "2024-12-31", "09:00:00", "12:10:59"),  # New Year's Eve
-        ("US", "2025-07-18", "09:30:00", "16:00:59"),  # the closing cross prints seconds after 16:00
+        (
+            "US",
+            "2025-07-18",
+            "09:30:00",
+            "16:00:59",
+        ),  # the closing cross prints seconds after 16:00
         ("US", "2024-11-29", "09:30:00", "13:00:59"),  # the day after Thanksgiving
         ("US", "2024-07-03", "09:30:00", "13:00:59"),  # the day before Independence Day
         ("US", "2024-12-24", "09:30:00", "13:00:59"),  # Christmas Eve
-        ("SH", "2023-02-01", "09:15:00", "15:04:59"),  # opening auction 09:25:00, closing prints from 15:00:01
+        (
+            "SH",
+            "2023-02-01",
+            "09:15:00",
+            "15:04:59",
+        ),  # opening auction 09:25:00, closing prints from 15:00:01
         ("SZ", "2025-12-31", "09:15:00", "15:04:59"),
         ("JP", "2024-11-01", "09:00:00", "15:00:59"),
         ("JP", "2024-11-05", "09:00:00", "15:30:59"),  # the close moved by half an hour
         ("KR", "2025-11-12", "09:00:00", "15:34:59"),
-        ("KR", "2016-07-29", "09:00:00", "15:04:59"),  # the close moved by half an hour on 1 August 2016
+        (
+            "KR",
+            "2016-07-29",
+            "09:00:00",
+            "15:04:59",
+        ),  # the close moved by half an hour on 1 August 2016
         ("KR", "2025-01-02", "10:00:00", "15:34:59"),  # the year's first day opens at 10:00
         ("KR", "2020-12-03", "10:00:00", "16:34:59"),  # university entrance exam
         ("KR", "2023-11-16", "10:00:00", "16:34:59"),  # university entrance exam
@@ -162,18 +186,29 @@ def test_a_day_that_looks_like_a_holiday_and_is_none_has_a_session(calendars, ma
     ],
 )
 def test_auctions_half_days_and_special_sessions(calendars, market, day, first, last):
-    assert trade_date(calendars, market, f"{day}T{first}") == trade_date(calendars, market, f"{day}T{last}.999") == day
+    assert (
+        trade_date(calendars, market, f"{day}T{first}")
+        == trade_date(calendars, market, f"{day}T{last}.999")
+        == day
+    )
     session = session_of(calendars, market, f"{day}T{first}")
-    assert (session.start, session.end) == (ms(f"{day}T{first}", MARKETS[market][2]), ms(f"{day}T{last}", MARKETS[market][2]) + 1000)
+    assert (session.start, session.end) == (
+        ms(f"{day}T{first}", MARKETS[market][2]),
+        ms(f"{day}T{last}", MARKETS[market][2]) + 1000,
+    )
     business, symbol, _ = MARKETS[market]
     assert calendars.session_of(business, symbol, session.start - 1) is None
     assert calendars.session_of(business, symbol, session.end) is None
     assert calendars.session_on(business, symbol, session.trade_date) == session
 
 
-@pytest.mark.parametrize(("market", "noon"), [("HK", "12:30"), ("SH", "12:00"), ("SZ", "11:30"), ("JP", "12:00")])
+@pytest.mark.parametrize(
+    ("market", "noon"), [("HK", "12:30"), ("SH", "12:00"), ("SZ", "11:30"), ("JP", "12:00")]
+)
 def test_lunch_does_not_split_the_session(calendars, market, noon):
-    morning, lunch, afternoon = (session_of(calendars, market, f"2025-07-18T{clock}") for clock in ("10:00", noon, "14:00"))
+    morning, lunch, afternoon = (
+        session_of(calendars, market, f"2025-07-18T{clock}") for clock in ("10:00", noon, "14:00")
+    )
     assert morning == lunch == afternoon is not None
 
 
@@ -184,7 +219,13 @@ def test_the_sample_trade_of_the_vendor_lies_in_the_closing_auction(calendars):
 
 
 @pytest.mark.parametrize(
-    ("day", "open_utc"), [("2025-03-07", "14:30"), ("2025-03-10", "13:30"), ("2025-10-31", "13:30"), ("2025-11-03", "14:30")]
+    ("day", "open_utc"),
+    [
+        ("2025-03-07", "14:30"),
+        ("2025-03-10", "13:30"),
+        ("2025-10-31", "13:30"),
+        ("2025-11-03", "14:30"),
+    ],
 )
 def test_daylight_saving_moves_the_us_open(calendars, day, open_utc):
     opens = ms(f"{day}T{open_utc}")
@@ -206,9 +247,15 @@ def test_a_year_has_as_many_sessions_as_the_exchange_reported(calendars, market,
 
 def test_crypto_days_are_utc_days(calendars):
     midnight = ms("2024-08-09T00:00")
-    before, after = (calendars.session_of("crypto", "BTCUSDT", ts) for ts in (midnight - 1, midnight))
+    before, after = (
+        calendars.session_of("crypto", "BTCUSDT", ts) for ts in (midnight - 1, midnight)
+    )
     assert (before.trade_date, before.end) == (days("2024-08-08"), midnight)
-    assert (after.trade_date, after.start, after.end) == (days("2024-08-09"), midnight, midnight + 86_400_000)
+    assert (after.trade_date, after.start, after.end) == (
+        days("2024-08-09"),
+        midnight,
+        midnight + 86_400_000,
+    )
 
 
 @pytest.mark.parametrize(("local", "expected"), [
@@ -224,9 +271,14 @@ def test_forex_and_futures_turn_over_at_17_new_york(calendars, local, expected):
 
 @pytest.mark.parametrize(
     ("friday", "before", "monday", "after"),
-    [("2024-03-08", "22:00", "2024-03-11", "21:00"), ("2024-11-01", "21:00", "2024-11-04", "22:00")],
+    [
+        ("2024-03-08", "22:00", "2024-03-11", "21:00"),
+        ("2024-11-01", "21:00", "2024-11-04", "22:00"),
+    ],
 )
-def test_17_new_york_moves_in_utc_over_the_weekend_that_changes_the_clocks(calendars, friday, before, monday, after):
+def test_17_new_york_moves_in_utc_over_the_weekend_that_changes_the_clocks(
+    calendars, friday, before, monday, after
+):
     old, new = (calendars.session_on("common", "USDJPY", days(day)) for day in (friday, monday))
     assert old.start == ms(f"{friday}T{before}") - 86_400_000
     assert old.end == ms(f"{friday}T{before}")
@@ -235,11 +287,20 @@ def test_17_new_york_moves_in_utc_over_the_weekend_that_changes_the_clocks(calen
 
 
 def test_what_follows_a_suffix_other_than_the_markets_first_is_found_by_the_business(calendars):
-    assert calendars.session_of("korea", "035720.KQ", ms("2025-07-18T10:00", "Asia/Seoul")).trade_date == days("2025-07-18")
+    assert calendars.session_of(
+        "korea", "035720.KQ", ms("2025-07-18T10:00", "Asia/Seoul")
+    ).trade_date == days("2025-07-18")
 
 
 @pytest.mark.parametrize(
-    ("business", "symbol"), [("stock", "ABC.XX"), ("stock", "ABC"), ("stock", ""), ("stock", "7203.JP"), ("bonds", "AAPL.US")]
+    ("business", "symbol"),
+    [
+        ("stock", "ABC.XX"),
+        ("stock", "ABC"),
+        ("stock", ""),
+        ("stock", "7203.JP"),
+        ("bonds", "AAPL.US"),
+    ],
 )
 def test_a_symbol_of_no_known_market_has_no_session(calendars, business, symbol):
     assert calendars.session_of(business, symbol, ms("2024-07-03T15:00")) is None
@@ -266,9 +327,16 @@ def test_a_time_beyond_the_calendar_is_an_error_and_not_no_session(calendars, ma
     for within in (begin, end - 1):
         calendars.session_of(business, symbol, within)
     for beyond in (begin - 1, end, 0, -1, 10**18):
-        with pytest.raises(BeyondCalendar, match=rf"beyond the calendar of \w+ \({first} to {last}\): correct the time, or bring") as error:
+        with pytest.raises(
+            BeyondCalendar,
+            match=rf"beyond the calendar of \w+ \({first} to {last}\): correct the time, or bring",
+        ) as error:
             calendars.session_of(business, symbol, beyond)
-        assert (error.value.ts_ms, str(error.value.first), str(error.value.last)) == (beyond, first, last)
+        assert (error.value.ts_ms, str(error.value.first), str(error.value.last)) == (
+            beyond,
+            first,
+            last,
+        )
     for beyond in (days(first) - 1, days(last) + 1):
         with pytest.raises(BeyondCalendar):
             calendars.session_on(business, symbol, beyond)
@@ -285,7 +353,9 @@ def test_narrower_bounds_change_no_session_within_them(calendars):
     first, last = date(2023, 10, 1), date(2025, 1, 31)
     narrow = Calendars(first, last)
     for market in MARKETS:
-        assert sessions_of(narrow, market, first, last) == sessions_of(calendars, market, first, last)
+        assert sessions_of(narrow, market, first, last) == sessions_of(
+            calendars, market, first, last
+        )
     with pytest.raises(BeyondCalendar, match=r"TW \(2023-10-01 to 2025-01-31\)"):
         session_of(narrow, "TW", "2025-02-03T10:00")
 
@@ -297,20 +367,33 @@ def test_bounds_outside_of_what_a_market_knows_leave_it_without_a_date():
 
 def test_the_package_has_not_caught_up_with_an_override(calendars, monkeypatch):
     rules = read_rules(YAML)
-    monkeypatch.setattr(sessions, "read_rules", lambda document: {name: replace(rule, overrides=()) for name, rule in rules.items()})
+    monkeypatch.setattr(
+        sessions,
+        "read_rules",
+        lambda document: {name: replace(rule, overrides=()) for name, rule in rules.items()},
+    )
     package, superfluous, count = Calendars(), [], 0
     for name, rule in rules.items():
         business, symbol, _ = MARKETS["SH" if name == "CN" else name]
         for override in rule.overrides:
             day, count = days(str(override.date)), count + 1
-            if package.session_on(business, symbol, day) == calendars.session_on(business, symbol, day):
+            if package.session_on(business, symbol, day) == calendars.session_on(
+                business, symbol, day
+            ):
                 superfluous.append((name, override.date))
     assert count > 20
     assert superfluous == [], "these can be taken out of sessions.yaml"
 
 
 def test_every_mistake_in_the_rules_is_reported_at_once():
-    hong_kong = {"calendar": "XHKG", "before": -1, "after": True, "closing_auction": 0, "first": date(2020, 1, 1), "last": date(2021, 1, 1)}
+    hong_kong = {
+        "calendar": "XHKG",
+        "before": -1,
+        "after": True,
+        "closing_auction": 0,
+        "first": date(2020, 1, 1),
+        "last": date(2021, 1, 1),
+    }
     hong_kong["overrides"] = [
         {"date": date(2020, 5, 1), "closed": True},
         {"date": date(2020, 5, 2), "closed": False, "source": ""},
@@ -322,7 +405,15 @@ def test_every_mistake_in_the_rules_is_reported_at_once():
     tokyo = {**hong_kong, "calendar": None, "first": "2020", "overrides": []}
     with pytest.raises(BadSessions) as error:
         read_rules(
-            {"markets": {**YAML["markets"], "HK": hong_kong, "JP": tokyo, "XX": {}, "TW": {**YAML["markets"]["TW"], "overrides": None}}}
+            {
+                "markets": {
+                    **YAML["markets"],
+                    "HK": hong_kong,
+                    "JP": tokyo,
+                    "XX": {},
+                    "TW": {**YAML["markets"]["TW"], "overrides": None},
+                }
+            }
         )
     mistakes = "\n".join(error.value.mistakes)
     for mistake in (
@@ -353,4 +444,6 @@ def test_rules_without_markets_are_refused(document):
 
 def test_a_market_left_out_is_named():
     with pytest.raises(BadSessions, match="CN: no such entry"):
-        read_rules({"markets": {name: entry for name, entry in YAML["markets"].items() if name != "CN"}})
+        read_rules(
+            {"markets": {name: entry for name, entry in YAML["markets"].items() if name != "CN"}}
+        )

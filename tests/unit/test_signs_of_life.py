@@ -32,7 +32,10 @@ def raising(error):
 
 
 def test_a_record_and_a_mark_tell_when_their_feed_lived():
-    assert _sign_of_life(Message(b"x"), lambda value: ({}, {"feed": "crypto-1", "ts_recv": 5})) == ("crypto-1", 5)
+    assert _sign_of_life(Message(b"x"), lambda value: ({}, {"feed": "crypto-1", "ts_recv": 5})) == (
+        "crypto-1",
+        5,
+    )
     assert _sign_of_life(Message(None, control("mark")), None) == ("crypto-1", 7_000)
 
 
@@ -42,7 +45,11 @@ def test_a_heal_is_no_sign_of_the_feed():
 
 @pytest.mark.parametrize(
     "read",
-    [raising(UnknownSchema("denied")), raising(UnreadableValue("torn")), lambda value: ({}, {"other": 1})],
+    [
+        raising(UnknownSchema("denied")),
+        raising(UnreadableValue("torn")),
+        lambda value: ({}, {"other": 1}),
+    ],
     ids=["id", "bytes", "fields"],
 )
 def test_what_cannot_be_read_tells_nothing_and_stops_nobody(read):

@@ -16,26 +16,49 @@ PARTITIONS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline
 
 def protocol(source="simulated", **settings):
     feed = Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT"))
-    core = FeedProtocol(feed, FeedSettings(source, **settings), PARTITIONS, FeedCounters(feed.name), random.Random(1))
+    core = FeedProtocol(
+        feed,
+        FeedSettings(source, **settings),
+        PARTITIONS,
+        FeedCounters(feed.name),
+        random.Random(1),
+    )
     core.connected(START)
     return core
 
 
 def ack(core, now=START):
-    return [output for code in (10001, 10004, 10007) for output in core.receive(b'{"code":%d,"trace":"x"}' % code, now)]
+    return [
+        output
+        for code in (10001, 10004, 10007)
+        for output in core.receive(b'{"code":%d,"trace":"x"}' % code, now)
+    ]
 
 
 def trade(symbol):
-    return json.dumps({"code": 10002, "data": {"s": symbol, "t": START // 1000, "p": "1", "v": "1", "vw": "1", "td": 1}}).encode()
+    return json.dumps(
+        {
+            "code": 10002,
+            "data": {"s": symbol, "t": START // 1000, "p": "1", "v": "1", "vw": "1", "td": 1},
+        }
+    ).encode()
 
 
 def statuses(outputs):
-    found = [output.fields for output in outputs if isinstance(output, Record) and output.topic == FEED_STATUS]
+    found = [
+        output.fields
+        for output in outputs
+        if isinstance(output, Record) and output.topic == FEED_STATUS
+    ]
     return [(fields[3], fields[7]) for fields in found]
 
 
 def live(core, first, last):
-    return [status for second in range(first, last + 1) for status in statuses(core.pong(START + second * SECOND))]
+    return [
+        status
+        for second in range(first, last + 1)
+        for status in statuses(core.pong(START + second * SECOND))
+    ]
 
 
 def test_symbol_acked_and_silent_is_reported_once_and_again_when_its_data_comes():
@@ -45,7 +68,9 @@ def test_symbol_acked_and_silent_is_reported_once_and_again_when_its_data_comes(
     assert live(core, 2, 59) == []
     assert live(core, 60, 400) == [("degraded", ["ETHUSDT"])]
     assert core.counters.silent == 1
-    assert statuses(core.receive(trade("ETHUSDT"), START + 401 * SECOND)) == [("healthy", ["ETHUSDT"])]
+    assert statuses(core.receive(trade("ETHUSDT"), START + 401 * SECOND)) == [
+        ("healthy", ["ETHUSDT"])
+    ]
     assert core.counters.silent == 0
     assert live(core, 402, 900) == []
 
@@ -65,7 +90,10 @@ def test_reason_says_what_to_check():
     core = protocol(silence_ms=1000)
     ack(core)
     (report,) = core.pong(START + 2 * SECOND)
-    assert report.fields[4] == "acked, but no data for 1 s of market hours: check the symbol and its business"
+    assert (
+        report.fields[4]
+        == "acked, but no data for 1 s of market hours: check the symbol and its business"
+    )
 
 
 def test_data_before_the_ack_is_data():
@@ -82,7 +110,10 @@ def test_without_an_ack_nothing_is_silent():
 
 def test_time_in_which_the_market_is_closed_does_not_count():
     opens = START + 100 * SECOND
-    core = protocol(silence_ms=60_000, is_open=lambda business, symbol, now: symbol == "ETHUSDT" and now >= opens)
+    core = protocol(
+        silence_ms=60_000,
+        is_open=lambda business, symbol, now: symbol == "ETHUSDT" and now >= opens,
+    )
     ack(core)
     assert live(core, 1, 150) == []
     assert live(core, 151, 170) == [("degraded", ["ETHUSDT"])]
@@ -110,7 +141,10 @@ def test_replay_reports_no_silence_even_where_the_recording_has_acks():
 
 def test_ack_is_of_the_request_with_its_trace_and_of_its_code_where_the_trace_is_unknown():
     core = protocol()
-    requests = {request["code"]: request for request in (json.loads(send.payload) for send in core.frames_to_send(START))}
+    requests = {
+        request["code"]: request
+        for request in (json.loads(send.payload) for send in core.frames_to_send(START))
+    }
 
     def begun(code, trace):
         outputs = core.receive(json.dumps({"code": code, "trace": trace}).encode(), START)

@@ -35,7 +35,9 @@ def test_a_stall_holds_up_no_later_step_and_no_later_connection():
 
 
 def test_on_a_stalled_connection_nothing_is_read_and_pushes_are_lost_until_the_longest_stall_is_over():
-    with running_simulator(rate=50, script=[Fault(0.5, "stall", seconds=1.5), Fault(0.6, "stall", seconds=0.1)]) as simulator:
+    with running_simulator(
+        rate=50, script=[Fault(0.5, "stall", seconds=1.5), Fault(0.6, "stall", seconds=0.1)]
+    ) as simulator:
         with connect(simulator) as socket:
             subscribed(socket)
             wait_until(lambda: len(simulator._faults._lasting) == 2)
@@ -50,7 +52,9 @@ def test_on_a_stalled_connection_nothing_is_read_and_pushes_are_lost_until_the_l
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault(0.4, "burst", seconds=1.0), Fault(0.4, "slow", seconds=1.0, delay=0.1)], ids=lambda fault: fault.do
+    "fault",
+    [Fault(0.4, "burst", seconds=1.0), Fault(0.4, "slow", seconds=1.0, delay=0.1)],
+    ids=lambda fault: fault.do,
 )
 def test_pushes_that_come_late_come_all_and_in_order(fault):
     with running_simulator(rate=50, script=[fault]) as simulator, connect(simulator) as socket:
@@ -63,7 +67,9 @@ def test_pushes_that_come_late_come_all_and_in_order(fault):
 
 
 def test_pushes_of_a_burst_wait_and_a_step_within_it_does_not():
-    with running_simulator(rate=50, script=[Fault(0.4, "burst", seconds=1.0), Fault(0.8, "error", code=500)]) as simulator:
+    with running_simulator(
+        rate=50, script=[Fault(0.4, "burst", seconds=1.0), Fault(0.8, "error", code=500)]
+    ) as simulator:
         with connect(simulator) as socket:
             subscribed(socket)
             until(socket, 500)
@@ -73,9 +79,14 @@ def test_pushes_of_a_burst_wait_and_a_step_within_it_does_not():
 
 
 def test_a_market_goes_on_while_its_pushes_are_slow():
-    with running_simulator(rate=50, script=[Fault(0, "slow", seconds=60, delay=60)]) as simulator, connect(simulator) as socket:
+    with (
+        running_simulator(rate=50, script=[Fault(0, "slow", seconds=60, delay=60)]) as simulator,
+        connect(simulator) as socket,
+    ):
         subscribed(socket)
-        with httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}, trust_env=False) as http:
+        with httpx.Client(
+            base_url=simulator.rest_url, headers={"apiKey": "k"}, trust_env=False
+        ) as http:
 
             def last():
                 answer = http.get("/crypto/batch_trade/BTCUSDT").json()
@@ -92,7 +103,11 @@ def test_a_client_that_does_not_read_takes_no_push_from_the_others(monkeypatch):
 
     monkeypatch.setattr("infra.simulator.server.Market", VastMarket)
     monkeypatch.setattr("infra.simulator.server.GOODBYE", 0.2)
-    with running_simulator(rate=100) as simulator, connect(simulator) as stuck, connect(simulator) as reader:
+    with (
+        running_simulator(rate=100) as simulator,
+        connect(simulator) as stuck,
+        connect(simulator) as reader,
+    ):
         stuck.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
         subscribed(stuck)
         subscribed(reader)
@@ -101,7 +116,10 @@ def test_a_client_that_does_not_read_takes_no_push_from_the_others(monkeypatch):
 
 def test_what_waits_for_a_client_that_does_not_read_is_bounded(monkeypatch, caplog):
     monkeypatch.setattr("infra.simulator.outbox.MOST", 20)
-    with running_simulator(rate=200, script=[Fault(0, "slow", seconds=60, delay=60)]) as simulator, connect(simulator) as socket:
+    with (
+        running_simulator(rate=200, script=[Fault(0, "slow", seconds=60, delay=60)]) as simulator,
+        connect(simulator) as socket,
+    ):
         subscribed(socket)
         wait_until(lambda: "reads too slowly: with 20 pushes waiting" in caplog.text)
         (client,) = simulator._clients.values()
@@ -109,7 +127,10 @@ def test_what_waits_for_a_client_that_does_not_read_is_bounded(monkeypatch, capl
 
 
 def test_a_client_that_takes_no_goodbye_holds_up_no_other_heartbeat_check(vast, monkeypatch):
-    with running_simulator([vast], speed=0, limits=Limits(heartbeat=0.5)) as simulator, connect(simulator) as stuck:
+    with (
+        running_simulator([vast], speed=0, limits=Limits(heartbeat=0.5)) as simulator,
+        connect(simulator) as stuck,
+    ):
         with monkeypatch.context() as patient:
             patient.setattr("infra.simulator.server.GOODBYE", 60.0)
             stop_reading(stuck)

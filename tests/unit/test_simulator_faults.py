@@ -23,8 +23,14 @@ from producers.websocket import Endpoint, FeedRefused
 
 def test_a_script_is_read_in_the_order_of_its_times(tmp_path):
     path = tmp_path / "faults.yaml"
-    path.write_text("- {at: 5, do: stall, seconds: 2.5}\n- {at: 1, do: error, code: 513}\n- {at: 7, do: reset}\n")
-    assert read_script(path) == [Fault(1, "error", code=513), Fault(5, "stall", seconds=2.5), Fault(7, "reset")]
+    path.write_text(
+        "- {at: 5, do: stall, seconds: 2.5}\n- {at: 1, do: error, code: 513}\n- {at: 7, do: reset}\n"
+    )
+    assert read_script(path) == [
+        Fault(1, "error", code=513),
+        Fault(5, "stall", seconds=2.5),
+        Fault(7, "reset"),
+    ]
 
 
 def test_every_mistake_of_a_script_is_told_at_once(tmp_path):
@@ -36,7 +42,13 @@ def test_every_mistake_of_a_script_is_told_at_once(tmp_path):
     with pytest.raises(BadScript) as refused:
         read_script(path)
     said = str(refused.value)
-    for part in ("'explode' is none of error", "at: -1 is no number", "stall takes at, do, seconds, not at, do", "status: 200", "7 is no"):
+    for part in (
+        "'explode' is none of error",
+        "at: -1 is no number",
+        "stall takes at, do, seconds, not at, do",
+        "status: 200",
+        "7 is no",
+    ):
         assert part in said
     assert "code: 5.5 is no whole number" in said
     assert "line 7: reset takes at, do" in said
@@ -54,16 +66,24 @@ def fed(published, *script, limits=None, **settings):
     with running_simulator(rate=100, limits=limits, script=script) as simulator:
 
         def make(feed, counters):
-            return FeedProtocol(feed, FeedSettings("simulated", **settings), TOPICS, counters, AtOnce(1))
+            return FeedProtocol(
+                feed, FeedSettings("simulated", **settings), TOPICS, counters, AtOnce(1)
+            )
 
         endpoint = Endpoint(simulator.url, "key")
-        with RunningFeeds([feed("crypto-1", "BTCUSDT")], make, endpoint, published, threading.Event(), AtOnce(1)) as found:
+        with RunningFeeds(
+            [feed("crypto-1", "BTCUSDT")], make, endpoint, published, threading.Event(), AtOnce(1)
+        ) as found:
             yield found
 
 
 def unseen(published):
     """The begins that say since when their symbol was not seen: the gap of a connection that was lost."""
-    begins = [output for _, output in published.rest() if isinstance(output, ControlRecord) and output.control.kind == "begin"]
+    begins = [
+        output
+        for _, output in published.rest()
+        if isinstance(output, ControlRecord) and output.control.kind == "begin"
+    ]
     return [output for output in begins if output.control.ts_from is not None]
 
 
@@ -85,7 +105,9 @@ def test_a_connection_that_is_cut_is_made_anew_and_the_loss_is_a_gap(monkeypatch
         published.wait_for(is_status("healthy", "crypto-1"))
         published.wait_for(is_status("healthy", "crypto-1"))
         assert feeds.counters[0].losses >= 1
-    assert {"infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline"} == {output.topic for output in unseen(published)}
+    assert {"infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline"} == {
+        output.topic for output in unseen(published)
+    }
 
 
 @pytest.mark.parametrize("code", [429, 501, 503, 504, 505, 506, 507, 515, 516])
@@ -110,7 +132,9 @@ def test_an_error_that_no_retry_mends_ends_the_feed_by_name(code):
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault(0.5, "burst", seconds=1.0), Fault(0.5, "slow", seconds=1.0, delay=0.1)], ids=lambda fault: fault.do
+    "fault",
+    [Fault(0.5, "burst", seconds=1.0), Fault(0.5, "slow", seconds=1.0, delay=0.1)],
+    ids=lambda fault: fault.do,
 )
 def test_pushes_that_come_late_are_no_loss(fault):
     published = Published()
@@ -134,11 +158,20 @@ def test_rest_fails_by_script():
         Fault(1, "rest_truncated", seconds=0.5),
     ]
     seen = []
-    with running_simulator(script=script) as simulator, httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}) as http:
+    with (
+        running_simulator(script=script) as simulator,
+        httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}) as http,
+    ):
         while len(seen) < 4:
             answer = http.get("/package/info")
             kind = "truncated" if answer.is_success and not answer.text.endswith("}") else "status"
-            what = answer.json()["ret"] if answer.is_success and kind == "status" else answer.status_code if kind == "status" else kind
+            what = (
+                answer.json()["ret"]
+                if answer.is_success and kind == "status"
+                else answer.status_code
+                if kind == "status"
+                else kind
+            )
             seen += [what] if what not in seen[-1:] and what != 501 else []
             time.sleep(0.06)  # a package has 20 requests a second
     assert seen == [500, 502, "truncated", 200]

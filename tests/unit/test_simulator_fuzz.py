@@ -20,13 +20,27 @@ from infra.simulator.synthetic import Market
 
 UNLIMITED = Limits(frames=None, requests=1_000_000, connections=1_000_000)
 CODES = st.sampled_from([10000, 10003, 10006, 10010, 11000, 11001, 11002, 10002, -1, 2**70, 1e400])
-NAMES = st.sampled_from(["code", "trace", "data", "codes", "arr", "type", "klineTypes", "includeTy"])
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | CODES | st.sampled_from(["BTCUSDT", "AAPL.US,,", "1,2"])
+NAMES = st.sampled_from(
+    ["code", "trace", "data", "codes", "arr", "type", "klineTypes", "includeTy"]
 )
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=10)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | CODES
+    | st.sampled_from(["BTCUSDT", "AAPL.US,,", "1,2"])
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=10,
+)
 REQUESTS = st.fixed_dictionaries({"code": CODES}, optional={"trace": JSON, "data": JSON})
-FRAMES = st.text(max_size=30) | st.binary(max_size=30) | JSON.map(json.dumps) | REQUESTS.map(json.dumps)
+FRAMES = (
+    st.text(max_size=30) | st.binary(max_size=30) | JSON.map(json.dumps) | REQUESTS.map(json.dumps)
+)
 DEEP_TRACE = '{"code":10000,"data":{"codes":"A"},"trace":' + "[" * 300 + "]" * 300 + "}"
 HANDSHAKE = (
     b"GET /ws?business=crypto&apikey=a-key HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -37,7 +51,13 @@ HANDSHAKE = (
 @settings(max_examples=400)
 @given(st.lists(FRAMES, min_size=1, max_size=5), st.sampled_from(["stock", "crypto"]))
 @example(
-    [DEEP_TRACE, "[" * 100_000, '{"code":10006,"data":{"arr":[[]]}}', '{"code":11002,"data":{"codes":"A","klineTypes":"²"}}'], "crypto"
+    [
+        DEEP_TRACE,
+        "[" * 100_000,
+        '{"code":10006,"data":{"arr":[[]]}}',
+        '{"code":11002,"data":{"codes":"A","klineTypes":"²"}}',
+    ],
+    "crypto",
 )
 def test_every_frame_has_replies_with_a_code_or_none(frames, business):
     session = Session(business, 0.0, UNLIMITED)
@@ -52,11 +72,14 @@ PATHS = st.sampled_from([
     "/crypto/batch_trade/BTCUSDT,x", "/crypto/batch_depth/ ", "//",
 ])  # fmt: skip
 QUERIES = st.dictionaries(
-    st.sampled_from(["type", "market", "beginDay", "endDay", "symbols"]), st.text(max_size=9) | st.sampled_from(["HK", "FOREX"])
+    st.sampled_from(["type", "market", "beginDay", "endDay", "symbols"]),
+    st.text(max_size=9) | st.sampled_from(["HK", "FOREX"]),
 )
 BODIES = st.binary(max_size=30) | JSON.map(json.dumps).map(str.encode)
 BODIES |= (
-    st.fixed_dictionaries({"codes": JSON, "klineType": JSON, "klineNum": JSON}, optional={"timestamp": JSON})
+    st.fixed_dictionaries(
+        {"codes": JSON, "klineType": JSON, "klineNum": JSON}, optional={"timestamp": JSON}
+    )
     .map(json.dumps)
     .map(str.encode)
 )
@@ -64,12 +87,19 @@ TRADING_DAYS = "market=HK&beginDay=20260101&endDay=202601"
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(["GET", "POST"]), PATHS, QUERIES.map(lambda query: "&".join(f"{k}={v}" for k, v in query.items())), BODIES)
+@given(
+    st.sampled_from(["GET", "POST"]),
+    PATHS,
+    QUERIES.map(lambda query: "&".join(f"{k}={v}" for k, v in query.items())),
+    BODIES,
+)
 @example("GET", "/common/basic/markets/trading_days", TRADING_DAYS + "9" * 40, b"")
 @example("GET", "/common/basic/markets/trading_days", TRADING_DAYS, b"")
 def test_every_request_of_rest_has_an_answer(method, path, query, body):
     service = RestService(MadeUp(Market), (), UNLIMITED)
-    status, answer = service.answer(PlainRequest(method, path, query, {"apikey": "k"}, body), 1_752_826_123_000)
+    status, answer = service.answer(
+        PlainRequest(method, path, query, {"apikey": "k"}, body), 1_752_826_123_000
+    )
     assert status in (200, 400, 404)
     assert json.loads(answer)
 
@@ -80,7 +110,9 @@ def server():
 
     def note(record):
         # websockets itself asserts, where a client that it refuses has closed its side in that very moment
-        trace = record.exc_info[2] if record.exc_info and record.exc_info[0] is AssertionError else None
+        trace = (
+            record.exc_info[2] if record.exc_info and record.exc_info[0] is AssertionError else None
+        )
         if not trace or traceback.extract_tb(trace)[-1].name != "send_eof":
             errors.append(logging.Formatter().format(record))
 
@@ -100,7 +132,9 @@ def opened(server):
     simulator, errors = server
     with sockets.create_connection(("127.0.0.1", simulator.port), timeout=10) as socket:
         yield socket
-    assert exchanged(simulator.port, b"GET /package/info HTTP/1.1\r\napiKey: k\r\n\r\n").startswith(b"HTTP/1.1 200")
+    assert exchanged(simulator.port, b"GET /package/info HTTP/1.1\r\napiKey: k\r\n\r\n").startswith(
+        b"HTTP/1.1 200"
+    )
     assert errors == []
 
 
@@ -125,15 +159,24 @@ def to_end(socket, sent, after=b""):
     return reply
 
 
-TARGETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12) | st.sampled_from(
-    ["//[", "//[::1", "/%zz", "*", "http://[/"]
+TARGETS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12
+) | st.sampled_from(["//[", "//[::1", "/%zz", "*", "http://[/"])
+LINES = st.builds(
+    lambda method, target: f"{method} {target} HTTP/1.1".encode(),
+    st.sampled_from(["GET", "POST", "get", ""]),
+    TARGETS,
 )
-LINES = st.builds(lambda method, target: f"{method} {target} HTTP/1.1".encode(), st.sampled_from(["GET", "POST", "get", ""]), TARGETS)
 HEADERS = st.lists(st.sampled_from([
     b"apiKey: k", b"Content-Length: 3", b"Content-Length: -3", b"Content-Length: 1_0", b"Transfer-Encoding: chunked", b"Upgrade: websocket",
     b"Connection: Upgrade", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b": :", b"\xff",
 ]), max_size=6)  # fmt: skip
-HEADS = st.builds(lambda line, headers, body: b"\r\n".join([line, *headers, b"", body]), LINES, HEADERS, st.binary(max_size=5))
+HEADS = st.builds(
+    lambda line, headers, body: b"\r\n".join([line, *headers, b"", body]),
+    LINES,
+    HEADERS,
+    st.binary(max_size=5),
+)
 
 
 @settings(max_examples=150)
@@ -145,7 +188,14 @@ def test_whatever_stands_for_a_request_the_server_serves_on(server, sent):
         assert reply == b"" or reply.startswith(b"HTTP/1.1 ")
 
 
-@pytest.mark.parametrize("line", ["GET //[ HTTP/1.1", "POST //[::1 HTTP/1.1", "GET /package/info HTTP/1.1\r\nContent-Length: -1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET //[ HTTP/1.1",
+        "POST //[::1 HTTP/1.1",
+        "GET /package/info HTTP/1.1\r\nContent-Length: -1",
+    ],
+)
 def test_a_request_that_cannot_be_read_is_400(server, line):
     with opened(server) as socket:
         assert to_end(socket, f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 400")
@@ -167,7 +217,9 @@ def test_what_a_client_sends_with_its_handshake_is_400(server, handshake):
         assert socket.recv(65536).startswith(b"HTTP/1.1 400")
 
 
-def test_what_a_client_sends_before_the_answer_to_its_handshake_ends_the_connection(server, monkeypatch):
+def test_what_a_client_sends_before_the_answer_to_its_handshake_ends_the_connection(
+    server, monkeypatch
+):
     entered, arrived = threading.Event(), threading.Event()
 
     def is_upgrade(head):
@@ -187,8 +239,12 @@ def framed(opcode, payload):
     return bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload  # masked by zeros
 
 
-PAYLOADS = st.binary(max_size=60) | REQUESTS.map(json.dumps).map(str.encode).filter(lambda text: len(text) < 126)
-SENT = st.lists(st.builds(framed, st.integers(0, 15), PAYLOADS) | st.binary(max_size=20), min_size=1, max_size=4).map(b"".join)
+PAYLOADS = st.binary(max_size=60) | REQUESTS.map(json.dumps).map(str.encode).filter(
+    lambda text: len(text) < 126
+)
+SENT = st.lists(
+    st.builds(framed, st.integers(0, 15), PAYLOADS) | st.binary(max_size=20), min_size=1, max_size=4
+).map(b"".join)
 
 
 @settings(max_examples=150)

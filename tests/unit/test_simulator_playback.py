@@ -10,17 +10,29 @@ from infra.simulator.playback import TURN, addressed, paced
 
 
 def frames(*documents):
-    return [RecordedFrame(number, json.dumps(document).encode()) for number, document in enumerate(documents, 1)]
+    return [
+        RecordedFrame(number, json.dumps(document).encode())
+        for number, document in enumerate(documents, 1)
+    ]
 
 
-@pytest.mark.parametrize(("code", "channel"), [(10002, "trade"), (10005, "depth"), (10008, "kline")])
+@pytest.mark.parametrize(
+    ("code", "channel"), [(10002, "trade"), (10005, "depth"), (10008, "kline")]
+)
 def test_a_push_is_for_the_subscribers_of_its_channel_and_symbol(code, channel):
     (frame,) = addressed(frames({"code": code, "data": {"s": "A"}}))
     assert (frame.channel, frame.symbol) == (channel, "A")
 
 
 @pytest.mark.parametrize(
-    "document", [{}, {"code": 10002}, {"code": 10002, "data": []}, {"code": [], "data": {"s": "A"}}, {"code": 200, "data": {"s": "A"}}]
+    "document",
+    [
+        {},
+        {"code": 10002},
+        {"code": 10002, "data": []},
+        {"code": [], "data": {"s": "A"}},
+        {"code": 200, "data": {"s": "A"}},
+    ],
 )
 def test_a_frame_that_names_no_channel_or_symbol_is_for_everybody(document):
     assert addressed(frames(document))[0].channel is None

@@ -10,7 +10,10 @@ HEARTBEAT = '{"code":10010,"trace":"h"}'
 
 
 def ask(session, code, data, trace="t-1", now=0.0):
-    return [json.loads(reply) for reply in session.receive(json.dumps({"code": code, "trace": trace, "data": data}), now)]
+    return [
+        json.loads(reply)
+        for reply in session.receive(json.dumps({"code": code, "trace": trace, "data": data}), now)
+    ]
 
 
 def answer(session, text, now=0.0):
@@ -29,7 +32,9 @@ def test_stock_greets_in_plain_text_before_the_welcome():
 
 
 def test_other_businesses_greet_with_the_welcome_alone():
-    assert [json.loads(text) for text in crypto().greeting()] == [{"code": 200, "msg": "ws connect success"}]
+    assert [json.loads(text) for text in crypto().greeting()] == [
+        {"code": 200, "msg": "ws connect success"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +45,15 @@ def test_other_businesses_greet_with_the_welcome_alone():
         (10006, {"arr": [{"type": 1, "codes": "BTCUSDT"}]}, 10007, "kline"),
     ],
 )
-def test_a_subscription_is_acked_with_its_trace_and_opens_its_channel_alone(code, data, ack, channel):
+def test_a_subscription_is_acked_with_its_trace_and_opens_its_channel_alone(
+    code, data, ack, channel
+):
     session = crypto()
     (reply,) = ask(session, code, data, trace="abc")
     assert (reply["code"], reply["trace"]) == (ack, "abc")
-    assert [each for each in ("trade", "depth", "kline") if session.wants(each, "BTCUSDT")] == [channel]
+    assert [each for each in ("trade", "depth", "kline") if session.wants(each, "BTCUSDT")] == [
+        channel
+    ]
 
 
 def test_codes_are_joined_by_commas_and_a_second_subscription_adds_to_the_first():
@@ -66,7 +75,9 @@ def test_the_trade_type_is_added_only_where_it_was_asked_for():
     assert session.with_type == {"TSLA.US"}
 
 
-@pytest.mark.parametrize(("code", "channel", "subscribe"), [(11000, "trade", 10000), (11001, "depth", 10003)])
+@pytest.mark.parametrize(
+    ("code", "channel", "subscribe"), [(11000, "trade", 10000), (11001, "depth", 10003)]
+)
 def test_an_unsubscription_is_acked_and_takes_the_named_codes_alone(code, channel, subscribe):
     session = crypto()
     ask(session, subscribe, {"codes": "BTCUSDT,ETHUSDT"})
@@ -79,7 +90,12 @@ def test_an_unsubscription_is_acked_and_takes_the_named_codes_alone(code, channe
 def test_a_kline_unsubscription_without_types_takes_every_interval(types, left):
     session = crypto()
     ask(session, 10006, {"arr": [{"type": number, "codes": "BTCUSDT"} for number in (1, 2, 3)]})
-    assert ask(session, 11002, {"codes": "BTCUSDT"} | ({"klineTypes": types} if types else {}))[0]["code"] == 11010
+    assert (
+        ask(session, 11002, {"codes": "BTCUSDT"} | ({"klineTypes": types} if types else {}))[0][
+            "code"
+        ]
+        == 11010
+    )
     assert {number for _, number in session.klines} == left
 
 

@@ -22,7 +22,10 @@ def session(**quotas):
 
 def subscribe(session, code, codes):
     data = {"arr": [{"type": 1, "codes": codes}]} if code == 10006 else {"codes": codes}
-    return [json.loads(reply)["code"] for reply in session.receive(json.dumps({"code": code, "trace": "t", "data": data}), 1.0)]
+    return [
+        json.loads(reply)["code"]
+        for reply in session.receive(json.dumps({"code": code, "trace": "t", "data": data}), 1.0)
+    ]
 
 
 def test_symbols_over_the_connections_quota_are_refused_whole():
@@ -31,14 +34,24 @@ def test_symbols_over_the_connections_quota_are_refused_whole():
     assert subscribe(one, 10003, "A,B") == [10004]
     assert subscribe(one, 10003, "A,C") == [505]
     assert one.symbols() == {"A", "B"}
-    assert one.receive(json.dumps({"code": 10006, "data": {"arr": [{"type": 1, "codes": "A,B"}, {"type": 2, "codes": "A"}]}}), 1.0) == [
-        '{"code":503,"msg":"more than 2 klines on a connection"}'
-    ]
+    assert one.receive(
+        json.dumps(
+            {
+                "code": 10006,
+                "data": {"arr": [{"type": 1, "codes": "A,B"}, {"type": 2, "codes": "A"}]},
+            }
+        ),
+        1.0,
+    ) == ['{"code":503,"msg":"more than 2 klines on a connection"}']
 
 
 def test_symbols_over_the_accounts_quota_are_516_and_connections_512():
     limits = Limits(connections=2, symbols=2)
-    with running_simulator(limits=limits) as simulator, connect(simulator) as one, connect(simulator) as two:
+    with (
+        running_simulator(limits=limits) as simulator,
+        connect(simulator) as one,
+        connect(simulator) as two,
+    ):
         ask(one, 10000, {"codes": "BTCUSDT"})
         until(one, 10001)
         ask(two, 10000, {"codes": "ETHUSDT"})
@@ -57,7 +70,11 @@ def test_more_requests_than_the_package_has_are_501():
         running_simulator(limits=PACKAGES["free"]) as simulator,
         httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}) as http,
     ):
-        assert [http.get(f"{simulator.rest_url}/package/info").json()["ret"] for _ in range(3)] == [200, 501, 501]
+        assert [http.get(f"{simulator.rest_url}/package/info").json()["ret"] for _ in range(3)] == [
+            200,
+            501,
+            501,
+        ]
 
 
 def test_symbols_count_against_the_connections_quota_on_klines_too():
@@ -88,13 +105,23 @@ def test_a_symbol_that_another_channel_still_has_is_not_freed():
 
 def test_stock_has_words_before_its_quota_errors():
     one = Session("stock", 0.0, Limits(a_connection=2, symbols=1))
-    refused = [one.receive(json.dumps({"code": 10000, "trace": "t", "data": {"codes": codes}}), 1.0)[0] for codes in ("A,B,C", "A,B")]
+    refused = [
+        one.receive(json.dumps({"code": 10000, "trace": "t", "data": {"codes": codes}}), 1.0)[0]
+        for codes in ("A,B,C", "A,B")
+    ]
     assert [reply.partition("{")[0] for reply in refused] == ["Subscribe fail: "] * 2
-    assert [json.loads(reply.removeprefix("Subscribe fail: "))["code"] for reply in refused] == [505, 516]
+    assert [json.loads(reply.removeprefix("Subscribe fail: "))["code"] for reply in refused] == [
+        505,
+        516,
+    ]
 
 
 def test_the_accounts_quota_is_a_keys_own_and_free_again_with_a_connection_and_an_unsubscription():
-    with running_simulator(limits=Limits(symbols=2)) as simulator, connect(simulator) as one, connect(simulator, key="another") as other:
+    with (
+        running_simulator(limits=Limits(symbols=2)) as simulator,
+        connect(simulator) as one,
+        connect(simulator, key="another") as other,
+    ):
         ask(other, 10000, {"codes": "ADAUSDT,XRPUSDT"})
         until(other, 10001)
         with connect(simulator) as two:
@@ -129,9 +156,19 @@ def test_rest_has_so_many_requests_of_a_key_in_any_second():
     service = RestService(MadeUp(Market), (), Limits(requests=2))
 
     def ret(now_ms, key="one"):
-        return json.loads(service.answer(request("GET", "/package/info", key=key), now_ms)[1])["ret"]
+        return json.loads(service.answer(request("GET", "/package/info", key=key), now_ms)[1])[
+            "ret"
+        ]
 
-    assert [ret(now) for now in (0, 900, 999, 1000, 1500, 1899, 1900)] == [200, 200, 501, 200, 501, 501, 200]
+    assert [ret(now) for now in (0, 900, 999, 1000, 1500, 1899, 1900)] == [
+        200,
+        200,
+        501,
+        200,
+        501,
+        501,
+        200,
+    ]
     assert ret(1900, key="two") == 200
 
 
@@ -155,7 +192,10 @@ def test_a_key_is_banned_once_enough_of_its_connections_were_closed_for_too_many
                 assert flood(socket) == [200, 501], number
         assert to_end(quiet) == [511]
         for key in ("a-key", "another"):
-            with pytest.raises(websocket.WebSocketBadStatusException) as refused, connect(simulator, key=key):
+            with (
+                pytest.raises(websocket.WebSocketBadStatusException) as refused,
+                connect(simulator, key=key),
+            ):
                 pass
             assert refused.value.status_code == 401
         ask(third, 10000, {"codes": "BTCUSDT"})

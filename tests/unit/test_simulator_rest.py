@@ -27,7 +27,13 @@ MINUTE = NOW // 60_000 * 60
 
 def request(method, target, body=None, key="a-key"):
     path, _, query = target.partition("?")
-    return PlainRequest(method, path, query, {"apikey": key} if key else {}, b"" if body is None else orjson.dumps(body))
+    return PlainRequest(
+        method,
+        path,
+        query,
+        {"apikey": key} if key else {},
+        b"" if body is None else orjson.dumps(body),
+    )
 
 
 class Asked:
@@ -53,18 +59,31 @@ def ask():
 
 
 def klines(codes, number=1, count=3, **more):
-    return "POST", "/crypto/v2/batch_kline", {"codes": codes, "klineType": number, "klineNum": count, **more}
+    return (
+        "POST",
+        "/crypto/v2/batch_kline",
+        {"codes": codes, "klineType": number, "klineNum": count, **more},
+    )
 
 
-@pytest.mark.parametrize(("key", "text"), [("", "apiKey is required"), ("bad-key", "Apikey not exists")])
+@pytest.mark.parametrize(
+    ("key", "text"), [("", "apiKey is required"), ("bad-key", "Apikey not exists")]
+)
 def test_a_missing_or_wrong_key_is_ret_500_in_the_vendors_words(ask, key, text):
     assert ask("GET", "/package/info", key=key) == (500, text)
 
 
 def test_the_package_tells_the_limits():
-    ret, data = Asked(MadeUp(Market), Limits(requests=1, connections=2, a_connection=3, symbols=4))("GET", "/package/info")
+    ret, data = Asked(MadeUp(Market), Limits(requests=1, connections=2, a_connection=3, symbols=4))(
+        "GET", "/package/info"
+    )
     assert ret == 200
-    assert [data[name] for name in ("apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum")] == [1, 2, 3, 4]
+    assert [data[name] for name in ("apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum")] == [
+        1,
+        2,
+        3,
+        4,
+    ]
     assert data["expireTime"] > NOW
 
 
@@ -122,13 +141,26 @@ def test_klines_that_cannot_be_had_have_the_vendors_code(ask, body, ret):
 
 
 def test_the_older_form_of_klines_tells_the_same(ask):
-    assert ask("GET", "/crypto/batch_kline/5/4/BTCUSDT") == ask(*klines("BTCUSDT", number=5, count=4))
+    assert ask("GET", "/crypto/batch_kline/5/4/BTCUSDT") == ask(
+        *klines("BTCUSDT", number=5, count=4)
+    )
     _, data = ask("GET", "/stock/batch_kline/1/2/00285.HK,002594.SZ,TSLA.US")
-    assert [(entry["s"], len(entry["respList"])) for entry in data] == [("00285.HK", 2), ("002594.SZ", 2), ("TSLA.US", 2)]
+    assert [(entry["s"], len(entry["respList"])) for entry in data] == [
+        ("00285.HK", 2),
+        ("002594.SZ", 2),
+        ("TSLA.US", 2),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("path", "ret"), [("13/1/BTCUSDT", 506), ("1/x/BTCUSDT", 506), ("1/-1/BTCUSDT", 506), ("1/501/BTCUSDT", 503), ("1/1/AAPL.US", 508)]
+    ("path", "ret"),
+    [
+        ("13/1/BTCUSDT", 506),
+        ("1/x/BTCUSDT", 506),
+        ("1/-1/BTCUSDT", 506),
+        ("1/501/BTCUSDT", 503),
+        ("1/1/AAPL.US", 508),
+    ],
 )
 def test_the_older_form_of_klines_has_the_same_codes(ask, path, ret):
     assert ask("GET", f"/crypto/batch_kline/{path}")[0] == ret
@@ -136,7 +168,10 @@ def test_the_older_form_of_klines_has_the_same_codes(ask, path, ret):
 
 def test_of_several_symbols_the_unknown_ones_are_left_out(ask):
     ret, data = ask(*klines("BTCUSDT,NOPE.US,ETHUSDT", count=2))
-    assert (ret, [(entry["s"], len(entry["respList"])) for entry in data]) == (200, [("BTCUSDT", 2), ("ETHUSDT", 2)])
+    assert (ret, [(entry["s"], len(entry["respList"])) for entry in data]) == (
+        200,
+        [("BTCUSDT", 2), ("ETHUSDT", 2)],
+    )
 
 
 def test_trades_and_books_are_the_last_ones(ask):
@@ -156,7 +191,10 @@ def test_symbols_of_a_type_and_weekdays_of_a_market(ask):
     assert ask("GET", "/common/basic/symbols?type=METAL") == (200, [])
     assert ask("GET", "/common/basic/symbols?type=US")[0] == 506
     days = "/common/basic/markets/trading_days?market=HK&beginDay={}&endDay={}"
-    assert ask("GET", days.format("20260206", "20260210"))[1] == {"trade_days": ["20260206", "20260209", "20260210"], "half_trade_days": []}
+    assert ask("GET", days.format("20260206", "20260210"))[1] == {
+        "trade_days": ["20260206", "20260209", "20260210"],
+        "half_trade_days": [],
+    }
     assert ask("GET", days.format("20260210", "20260206"))[0] == 506
     assert ask("GET", days.format("2026", "20260206"))[0] == 506
 
@@ -165,12 +203,20 @@ def test_hours_of_markets_leave_out_closing_auctions(ask):
     _, rows = ask("GET", "/common/basic/markets")
     ends = {row["market"]: row["trade_schedules"][-1]["end_time"] for row in rows}
     assert ends == {"CN": "14:57:00", "HK": "16:00:00", "US": "16:00:00"}
-    assert rows[1]["trade_schedules"][0] == {"begin_time": "09:30:00", "end_time": "12:00:00", "type": "NormalTrade"}
+    assert rows[1]["trade_schedules"][0] == {
+        "begin_time": "09:30:00",
+        "end_time": "12:00:00",
+        "type": "NormalTrade",
+    }
 
 
 def test_schedules_are_those_of_what_is_no_stock_and_the_market_is_ignored(ask):
     _, (row,) = ask("GET", "/common/basic/markets/trading_schedule?market=US")
-    assert (row["symbol"], row["type"], row["trading_hours"]["segments"][0]["native"]["start"]) == ("USDJPY", "FOREX", "17:00")
+    assert (row["symbol"], row["type"], row["trading_hours"]["segments"][0]["native"]["start"]) == (
+        "USDJPY",
+        "FOREX",
+        "17:00",
+    )
     assert ask("GET", "/common/basic/markets/trading_schedule?type=FOREX") == (200, [row])
     assert ask("GET", "/common/basic/markets/trading_schedule?type=METAL") == (200, [])
 
@@ -200,7 +246,11 @@ def test_a_recording_tells_what_has_been_played_of_it():
         (10002, {"s": "ESH4", "t": NOW + 60_000, "p": "9", "v": "1", "td": 0}),
         (10002, {"s": "OTHER", "t": NOW, "p": "1", "v": "1", "td": 0}),
     ]
-    history = Played(addressed([RecordedFrame(1, orjson.dumps({"code": code, "data": data})) for code, data in pushes]))
+    history = Played(
+        addressed(
+            [RecordedFrame(1, orjson.dumps({"code": code, "data": data})) for code, data in pushes]
+        )
+    )
     assert history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW) == []
     history.played = 4
     (kline,) = history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW)
@@ -208,8 +258,12 @@ def test_a_recording_tells_what_has_been_played_of_it():
         "t": str(MINUTE), "o": "10.5", "h": "12", "l": "10.5", "c": "12", "v": "3", "vw": "33.0", "pc": "14.29%", "pca": "1.5",
     }  # fmt: skip
     history.played = len(pushes)
-    assert [kline.start for kline in history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW)] == [MINUTE + 60, MINUTE]
-    assert [kline.start for kline in history.klines("common", "ESH4", 1, 500, MINUTE, NOW)] == [MINUTE]
+    assert [
+        kline.start for kline in history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW)
+    ] == [MINUTE + 60, MINUTE]
+    assert [kline.start for kline in history.klines("common", "ESH4", 1, 500, MINUTE, NOW)] == [
+        MINUTE
+    ]
     assert history.klines("common", "ESH4", 12, 500, MINUTE + 600, NOW) == []
     assert history.trade("common", "ESH4", NOW)["p"] == "9"
     assert history.book("common", "ESH4", NOW)["t"] == NOW + 2
@@ -227,22 +281,31 @@ def test_our_client_reads_the_package_and_klines(simulator):
         assert rest.package_info() == Package("Simulator", 20, 9, 600, 5000, 4_102_444_800_000)
         bars = rest.klines("stock", "00700.HK", "5m", 100)
         assert len(bars) == 100
-        assert all(later.ts_start - earlier.ts_start == 300_000 for earlier, later in pairwise(bars))
+        assert all(
+            later.ts_start - earlier.ts_start == 300_000 for earlier, later in pairwise(bars)
+        )
         with pytest.raises(RestError) as raised:
             rest.klines("stock", "BTCUSDT", "1m", 1)
         assert raised.value.code == 508
-    with Rest(simulator.rest_url, "bad-key") as rest, pytest.raises(RestError, match="refused") as raised:
+    with (
+        Rest(simulator.rest_url, "bad-key") as rest,
+        pytest.raises(RestError, match="refused") as raised,
+    ):
         rest.package_info()
     assert raised.value.refused
 
 
 def test_a_subscriber_and_rest_see_the_same_market(simulator):
-    socket = websocket.create_connection(f"{simulator.url}?business=crypto&apikey=a-key", timeout=10)
+    socket = websocket.create_connection(
+        f"{simulator.url}?business=crypto&apikey=a-key", timeout=10
+    )
     try:
         socket.send(json.dumps({"code": 10000, "trace": "t", "data": {"codes": "SOLUSDT"}}))
         while (push := json.loads(socket.recv()))["code"] != 10002:
             pass
-        with httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "a-key"}, trust_env=False) as client:
+        with httpx.Client(
+            base_url=simulator.rest_url, headers={"apiKey": "a-key"}, trust_env=False
+        ) as client:
             (trade,) = client.get("/crypto/batch_trade/SOLUSDT").json()["data"]
         assert trade["t"] >= push["data"]["t"]
     finally:
@@ -252,7 +315,14 @@ def test_a_subscriber_and_rest_see_the_same_market(simulator):
 @pytest.mark.parametrize(
     ("parts", "begins"),
     [
-        ([b"POST /crypto/v2/batch_kline HTTP/1.1\r\napiKey: a-key\r\nContent-Le", b"ngth: 2\r\n\r\n[", b"]"], b"HTTP/1.1 400"),
+        (
+            [
+                b"POST /crypto/v2/batch_kline HTTP/1.1\r\napiKey: a-key\r\nContent-Le",
+                b"ngth: 2\r\n\r\n[",
+                b"]",
+            ],
+            b"HTTP/1.1 400",
+        ),
         ([b"GET /package/info HTTP/1.1\r\nAPIKEY: a-key\r\n\r\n"], b"HTTP/1.1 200"),
         ([b"nonsense\r\n\r\n"], b"HTTP/1.1 400"),
         ([b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"], b"HTTP/1.1 413"),

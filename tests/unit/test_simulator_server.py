@@ -21,7 +21,9 @@ def simulator():
 
 @contextmanager
 def connect(simulator, business="crypto", key="a-key"):
-    socket = websocket.create_connection(f"{simulator.url}?business={business}&apikey={key}", timeout=10)
+    socket = websocket.create_connection(
+        f"{simulator.url}?business={business}&apikey={key}", timeout=10
+    )
     try:
         yield socket
     finally:
@@ -57,19 +59,36 @@ def to_end(socket):
 
 
 def recorded(path, frames):
-    path.write_text("".join(json.dumps({"recv_ms": received, "frame": frame}) + "\n" for received, frame in frames))
+    path.write_text(
+        "".join(
+            json.dumps({"recv_ms": received, "frame": frame}) + "\n" for received, frame in frames
+        )
+    )
     return path
 
 
 def trade(symbol, number):
-    return {"code": 10002, "data": {"s": symbol, "t": number, "p": "98.150", "v": "1", "vw": "98.150", "td": 0, "unknown": [number]}}
+    return {
+        "code": 10002,
+        "data": {
+            "s": symbol,
+            "t": number,
+            "p": "98.150",
+            "v": "1",
+            "vw": "98.150",
+            "td": 0,
+            "unknown": [number],
+        },
+    }
 
 
 def book(symbol, number):
     return {"code": 10005, "data": {"s": symbol, "t": number, "a": None, "b": [["98.10"], ["5"]]}}
 
 
-@pytest.mark.parametrize("query", ["business=crypto&apikey=bad-key", "business=crypto&apikey=", "business=crypto"])
+@pytest.mark.parametrize(
+    "query", ["business=crypto&apikey=bad-key", "business=crypto&apikey=", "business=crypto"]
+)
 def test_a_refused_or_missing_key_is_http_401_at_the_handshake(simulator, query):
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         websocket.create_connection(f"{simulator.url}?{query}", timeout=10)
@@ -77,7 +96,10 @@ def test_a_refused_or_missing_key_is_http_401_at_the_handshake(simulator, query)
 
 
 def test_an_unknown_business_is_refused_at_the_handshake(simulator):
-    with pytest.raises(websocket.WebSocketBadStatusException) as refused, connect(simulator, "stocks"):
+    with (
+        pytest.raises(websocket.WebSocketBadStatusException) as refused,
+        connect(simulator, "stocks"),
+    ):
         pass
     assert refused.value.status_code == 400
 
@@ -90,10 +112,20 @@ def test_stock_greets_in_plain_text_first(simulator):
 
 @pytest.mark.parametrize(
     ("business", "symbol"),
-    [("stock", "00700.HK"), ("stock", "002594.SZ"), ("crypto", "BTCUSDT"), ("common", "USDJPY"), ("japan", "7203.JP")],
+    [
+        ("stock", "00700.HK"),
+        ("stock", "002594.SZ"),
+        ("crypto", "BTCUSDT"),
+        ("common", "USDJPY"),
+        ("japan", "7203.JP"),
+    ],
 )
 def test_every_channel_is_acked_with_its_trace_and_pushed(simulator, business, symbol):
-    requests = {10000: {"codes": symbol}, 10003: {"codes": symbol}, 10006: {"arr": [{"type": 1, "codes": symbol}]}}
+    requests = {
+        10000: {"codes": symbol},
+        10003: {"codes": symbol},
+        10006: {"arr": [{"type": 1, "codes": symbol}]},
+    }
     with connect(simulator, business) as socket:
         if business == "stock":
             socket.recv()
@@ -169,7 +201,10 @@ def test_a_client_that_sends_too_much_is_told_501_and_closed():
 
 
 def test_a_recording_is_played_from_its_first_frame_in_order_and_unchanged(tmp_path):
-    frames = [(1000 + number // 3, (trade, book)[number % 2]("AAPL.US", number + 1)) for number in range(500)]
+    frames = [
+        (1000 + number // 3, (trade, book)[number % 2]("AAPL.US", number + 1))
+        for number in range(500)
+    ]
     path = recorded(tmp_path / "a.jsonl", frames)
     with running_simulator([path], speed=0) as simulator, connect(simulator, "stock") as socket:
         socket.recv(), socket.recv()
@@ -186,7 +221,11 @@ def test_a_recording_is_played_from_its_first_frame_in_order_and_unchanged(tmp_p
 def test_several_files_and_connections_share_one_playback(tmp_path):
     coins = recorded(tmp_path / "coins.jsonl", [(1, trade("BTCUSDT", 1)), (3, trade("BTCUSDT", 3))])
     pairs = recorded(tmp_path / "pairs.jsonl", [(2, trade("USDJPY", 2)), (4, trade("USDJPY", 4))])
-    with running_simulator([coins, pairs], speed=0) as simulator, connect(simulator) as one, connect(simulator, "common") as other:
+    with (
+        running_simulator([coins, pairs], speed=0) as simulator,
+        connect(simulator) as one,
+        connect(simulator, "common") as other,
+    ):
         ask(one, 10000, {"codes": "BTCUSDT"})
         ask(other, 10000, {"codes": "USDJPY"})
         assert [until(one, 10002)["data"]["t"] for _ in range(2)] == [1, 3]
@@ -194,7 +233,9 @@ def test_several_files_and_connections_share_one_playback(tmp_path):
 
 
 def test_a_speed_stretches_the_recorded_times(tmp_path):
-    path = recorded(tmp_path / "a.jsonl", [(1000, trade("BTCUSDT", 1)), (7000, trade("BTCUSDT", 2))])
+    path = recorded(
+        tmp_path / "a.jsonl", [(1000, trade("BTCUSDT", 1)), (7000, trade("BTCUSDT", 2))]
+    )
     with running_simulator([path], speed=20) as simulator, connect(simulator) as socket:
         ask(socket, 10000, {"codes": "BTCUSDT"})
         until(socket, 10002)
@@ -236,7 +277,10 @@ def test_any_text_can_be_sent_to_the_clients():
 @pytest.fixture
 def vast(tmp_path):
     """A recording of one frame that no buffer of a connection holds."""
-    return recorded(tmp_path / "vast.jsonl", [(1, {"code": 10002, "data": {"s": "BTCUSDT", "padding": "x" * 24_000_000}})])
+    return recorded(
+        tmp_path / "vast.jsonl",
+        [(1, {"code": 10002, "data": {"s": "BTCUSDT", "padding": "x" * 24_000_000}})],
+    )
 
 
 def stop_reading(socket):
@@ -248,7 +292,10 @@ def stop_reading(socket):
 
 
 def test_a_client_that_does_not_read_keeps_no_other_from_its_heartbeat_timeout(vast):
-    with running_simulator([vast], speed=0, limits=Limits(heartbeat=0.5)) as simulator, connect(simulator) as stuck:
+    with (
+        running_simulator([vast], speed=0, limits=Limits(heartbeat=0.5)) as simulator,
+        connect(simulator) as stuck,
+    ):
         stop_reading(stuck)
         with connect(simulator) as other:
             assert to_end(other) == [200, 513]
@@ -257,7 +304,9 @@ def test_a_client_that_does_not_read_keeps_no_other_from_its_heartbeat_timeout(v
 def test_a_client_that_does_not_read_does_not_hold_up_the_end(vast, monkeypatch):
     monkeypatch.setattr("infra.simulator.server.GOODBYE", 0.2)
     with running_simulator([vast], speed=0) as simulator:
-        stuck = websocket.create_connection(f"{simulator.url}?business=crypto&apikey=a-key", timeout=10)
+        stuck = websocket.create_connection(
+            f"{simulator.url}?business=crypto&apikey=a-key", timeout=10
+        )
         stop_reading(stuck)
     stuck.shutdown()
 
@@ -265,7 +314,10 @@ def test_a_client_that_does_not_read_does_not_hold_up_the_end(vast, monkeypatch)
 def test_the_refused_keys_can_be_chosen_and_a_missing_one_always_is():
     with running_simulator(refused_keys={"expired"}) as simulator:
         for key in ("expired", ""):
-            with pytest.raises(websocket.WebSocketBadStatusException) as refused, connect(simulator, key=key):
+            with (
+                pytest.raises(websocket.WebSocketBadStatusException) as refused,
+                connect(simulator, key=key),
+            ):
                 pass
             assert refused.value.status_code == 401
         with connect(simulator, key="bad-key") as socket:
@@ -283,7 +335,9 @@ def test_broken_lines_are_reported_by_file_and_number_and_the_rest_is_played(tmp
     first, second = path.read_text().splitlines(keepends=True)
     path.write_text(f"{first}nonsense\n{second}")
     with running_simulator([path], speed=0) as simulator, connect(simulator) as socket:
-        assert [record.getMessage().startswith(f"{path}:2: ") for record in caplog.records] == [True]
+        assert [record.getMessage().startswith(f"{path}:2: ") for record in caplog.records] == [
+            True
+        ]
         ask(socket, 10000, {"codes": "BTCUSDT"})
         assert [until(socket, 10002)["data"]["t"] for _ in range(2)] == [1, 2]
         assert len(simulator.recording.broken) == 1
@@ -293,7 +347,9 @@ def test_the_seed_chooses_the_tape():
     def first_trades(seed):
         with running_simulator(rate=50, seed=seed) as simulator, connect(simulator) as socket:
             ask(socket, 10000, {"codes": "BTCUSDT"})
-            return [[until(socket, 10002)["data"][name] for name in ("p", "v", "td")] for _ in range(5)]
+            return [
+                [until(socket, 10002)["data"][name] for name in ("p", "v", "td")] for _ in range(5)
+            ]
 
     assert first_trades(1) == first_trades(1)
     assert first_trades(1) != first_trades(2)
@@ -305,10 +361,16 @@ def test_a_market_that_fails_is_told_at_the_end(monkeypatch):
             raise ArithmeticError(f"{self.symbol} failed")
 
     monkeypatch.setattr("infra.simulator.server.Market", FailingMarket)
-    with pytest.raises(ArithmeticError, match="BTCUSDT failed"), running_simulator(rate=1000) as simulator, connect(simulator) as socket:
+    with (
+        pytest.raises(ArithmeticError, match="BTCUSDT failed"),
+        running_simulator(rate=1000) as simulator,
+        connect(simulator) as socket,
+    ):
         ask(socket, 10000, {"codes": "BTCUSDT"})
         assert until(socket, 10001)
         # the ack comes before the market is made
-        while not simulator._markets or not all(market.done() for market in simulator._markets.values()):
+        while not simulator._markets or not all(
+            market.done() for market in simulator._markets.values()
+        ):
             socket.ping()
             socket.recv_data_frame(control_frame=True)

@@ -17,7 +17,10 @@ LATEST = START * 2
 
 
 def tape(market, trades=300, step=250):
-    return [(market.trade(START + number * step), market.book(START + number * step), market.kline(1)) for number in range(trades)]
+    return [
+        (market.trade(START + number * step), market.book(START + number * step), market.kline(1))
+        for number in range(trades)
+    ]
 
 
 def sample(symbol, seed=1):
@@ -60,12 +63,17 @@ def test_at_the_lowest_price_every_bid_is_still_positive(symbol, monkeypatch):
         assert min(map(Decimal, book["b"][0])) > 0
 
 
-@pytest.mark.parametrize(("symbol", "directions"), [("BTCUSDT", {1, 2}), ("002594.SZ", {1, 2}), ("00700.HK", {0}), ("AAPL.US", {0})])
+@pytest.mark.parametrize(
+    ("symbol", "directions"),
+    [("BTCUSDT", {1, 2}), ("002594.SZ", {1, 2}), ("00700.HK", {0}), ("AAPL.US", {0})],
+)
 def test_hong_kong_and_us_trades_have_no_direction(symbol, directions):
     assert {trade["td"] for trade, _, _ in tape(sample(symbol))} == directions
 
 
-@pytest.mark.parametrize(("symbol", "levels"), [("002594.SZ", 5), ("600519.SH", 5), ("00700.HK", 10), ("BTCUSDT", 10)])
+@pytest.mark.parametrize(
+    ("symbol", "levels"), [("002594.SZ", 5), ("600519.SH", 5), ("00700.HK", 10), ("BTCUSDT", 10)]
+)
 def test_asks_rise_bids_fall_and_do_not_cross(symbol, levels):
     for _, book, _ in tape(sample(symbol), trades=50):
         asks, bids = ([Decimal(price) for price in book[side][0]] for side in "ab")
@@ -95,19 +103,27 @@ def test_a_kline_is_the_fold_of_the_trades_in_its_interval(number):
     assert last.keys() == trades.keys()
     for start, members in trades.items():
         prices, kline = [Decimal(trade["p"]) for trade in members], last[start]
-        assert [Decimal(kline[name]) for name in "ohlc"] == [prices[0], max(prices), min(prices), prices[-1]]
+        assert [Decimal(kline[name]) for name in "ohlc"] == [
+            prices[0],
+            max(prices),
+            min(prices),
+            prices[-1],
+        ]
         assert Decimal(kline["v"]) == sum(Decimal(trade["v"]) for trade in members)
         assert Decimal(kline["vw"]) == sum(Decimal(trade["vw"]) for trade in members)
         assert kline["ty"] == number
 
 
-@pytest.mark.parametrize("symbol", [*SAMPLE_SYMBOLS, "ETHUSDC", "BTCUSD", "600000.SH", "7203.JP", "2330.TW", "ESH4"])
+@pytest.mark.parametrize(
+    "symbol", [*SAMPLE_SYMBOLS, "ETHUSDC", "BTCUSD", "600000.SH", "7203.JP", "2330.TW", "ESH4"]
+)
 def test_a_symbol_trades_on_its_own_business(symbol):
     assert trades_on(business_of(symbol), symbol)
 
 
 @pytest.mark.parametrize(
-    ("business", "symbol"), [("crypto", "AAPL.US"), ("stock", "BTCUSDT"), ("common", "BTCUSDT"), ("stock", "nonsense")]
+    ("business", "symbol"),
+    [("crypto", "AAPL.US"), ("stock", "BTCUSDT"), ("common", "BTCUSDT"), ("stock", "nonsense")],
 )
 def test_a_symbol_does_not_trade_on_another_business(business, symbol):
     assert not trades_on(business, symbol)

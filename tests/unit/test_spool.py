@@ -12,7 +12,16 @@ LIMIT = 1 << 30
 
 def entry(number, size=10):
     return Entry(
-        "t", "A", b"\n" + bytes([number % 256]) * size, -1, [("control", b"gap")] if number % 3 == 0 else None, "raw", "f-1", "c", number, 5
+        "t",
+        "A",
+        b"\n" + bytes([number % 256]) * size,
+        -1,
+        [("control", b"gap")] if number % 3 == 0 else None,
+        "raw",
+        "f-1",
+        "c",
+        number,
+        5,
     )
 
 
@@ -47,7 +56,12 @@ def test_entries_come_out_in_their_order_and_leave_no_file(opened):
         spool.append(entry(number, 100))
     assert not spool.empty
     assert numbers(spool) == list(range(1_000))
-    assert (spool.empty, spool.size, spool.left, list(spool.folder.glob("*.spool"))) == (True, 0, 0, [])
+    assert (spool.empty, spool.size, spool.left, list(spool.folder.glob("*.spool"))) == (
+        True,
+        0,
+        0,
+        [],
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

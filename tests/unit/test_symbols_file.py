@@ -41,7 +41,9 @@ def test_symbols_stand_by_line_or_comma_with_comments(tmp_path):
         read_symbols(tmp_path / "absent")
 
 
-def test_file_is_taken_up_on_sighup_and_on_change_and_a_bad_one_changes_nothing(tmp_path, monkeypatch, caplog):
+def test_file_is_taken_up_on_sighup_and_on_change_and_a_bad_one_changes_nothing(
+    tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(symbols_file, "PERIOD", 0)
     path, taken = tmp_path / "symbols", []
     path.write_text("BTCUSDT")
@@ -118,7 +120,9 @@ def test_sighup_reads_a_file_at_once_that_stands_as_it_stood(tmp_path):
     assert time.taken == [["A"]]
 
 
-def test_change_is_planned_again_while_rest_fails_for_a_moment_and_not_where_it_refuses(tmp_path, caplog):
+def test_change_is_planned_again_while_rest_fails_for_a_moment_and_not_where_it_refuses(
+    tmp_path, caplog
+):
     path, planned_at = tmp_path / "symbols", []
     failures = [RestError("timed out", retryable=True)] * 6 + [RestError("refused", refused=True)]
     path.write_text("A")
@@ -135,7 +139,10 @@ def test_change_is_planned_again_while_rest_fails_for_a_moment_and_not_where_it_
     delays = [later - earlier for earlier, later in itertools.pairwise(planned_at)]
     assert delays == [5, 10, 20, 40, 60, 60]
     assert [record.message for record in caplog.records] == [
-        *(f"the symbols stay as they are: timed out; planned again in {seconds} s" for seconds in (5, 10, 20, 40, 60, 60)),
+        *(
+            f"the symbols stay as they are: timed out; planned again in {seconds} s"
+            for seconds in (5, 10, 20, 40, 60, 60)
+        ),
         "the symbols stay as they are: refused",
     ]
     failures[:] = [RestError("timed out", retryable=True)]
@@ -150,7 +157,9 @@ def test_sighup_without_a_file_is_answered_in_one_line_and_changes_nothing(caplo
     signal.raise_signal(signal.SIGHUP)
     poll()
     poll()
-    assert [record.message for record in caplog.records] == ["SIGHUP: no --symbols-file to read anew"]
+    assert [record.message for record in caplog.records] == [
+        "SIGHUP: no --symbols-file to read anew"
+    ]
 
 
 def test_transport_takes_up_wanted_symbols_on_the_living_connection():
@@ -172,9 +181,15 @@ def test_record_takes_up_a_changed_file_and_writes_the_change(tmp_path, monkeypa
 
     def drive():
         changed, recording = False, None
-        while recording is None or ("crypto-1", "connected") not in recording or ("common-1", "connected") not in recording:
+        while (
+            recording is None
+            or ("crypto-1", "connected") not in recording
+            or ("common-1", "connected") not in recording
+        ):
             entries = read_recordings(sorted(out.glob("*"))).entries
-            recording = {(entry.feed, entry.event) for entry in entries if isinstance(entry, RecordedEvent)}
+            recording = {
+                (entry.feed, entry.event) for entry in entries if isinstance(entry, RecordedEvent)
+            }
             if not changed and ("crypto-1", "subscribed") in recording:
                 path.write_text("BTCUSDT, ETHUSDT, USDJPY")
                 changed = True
@@ -194,7 +209,9 @@ def test_record_takes_up_a_changed_file_and_writes_the_change(tmp_path, monkeypa
         for number, handler in before:
             signal.signal(number, handler)
     events = [
-        entry for entry in read_recordings(sorted(out.iterdir())).entries if isinstance(entry, RecordedEvent) and entry.event != "pong"
+        entry
+        for entry in read_recordings(sorted(out.iterdir())).entries
+        if isinstance(entry, RecordedEvent) and entry.event != "pong"
     ]
     changes = {event.feed: event.symbols for event in events if event.event == "changed"}
     assert changes == {"crypto-1": ("BTCUSDT", "ETHUSDT"), "common-1": ("USDJPY",)}

@@ -41,7 +41,9 @@ def logical(avro_type, shown):
     if kind == "date":
         return datetime.date.fromisoformat(shown)
     if kind is not None:
-        return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(**{TICKS[kind]: shown})
+        return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
+            **{TICKS[kind]: shown}
+        )
     return physical(avro_type, shown)
 
 
@@ -56,8 +58,12 @@ def test_an_example_goes_through_the_codec_unchanged(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_what_any_avro_library_reads_and_writes(name):
     schema, example = load_schema(name), load_example(name)
-    record = {field["name"]: logical(field["type"], example[field["name"]]) for field in schema["fields"]}
-    value = compile_encoder(schema, 1)(*(physical(field["type"], example[field["name"]]) for field in schema["fields"]))
+    record = {
+        field["name"]: logical(field["type"], example[field["name"]]) for field in schema["fields"]
+    }
+    value = compile_encoder(schema, 1)(
+        *(physical(field["type"], example[field["name"]]) for field in schema["fields"])
+    )
     stream = io.BytesIO()
     fastavro.schemaless_writer(stream, schema, record)
     assert stream.getvalue() == value[5:]
@@ -66,7 +72,9 @@ def test_an_example_is_what_any_avro_library_reads_and_writes(name):
 
 def test_the_examples_figures_are_right():
     bar, depth = load_example("bar"), load_example("depth_imbalance")
-    assert to_units(bar["vwap"]) == round(Fraction(bar["turnover"]) / Fraction(bar["volume"]) * 10**18)
+    assert to_units(bar["vwap"]) == round(
+        Fraction(bar["turnover"]) / Fraction(bar["volume"]) * 10**18
+    )
     assert Fraction(depth["mid"]) == (Fraction(depth["best_bid"]) + Fraction(depth["best_ask"])) / 2
     raw = load_example("raw_trade")
     assert Fraction(raw["price"]) * Fraction(raw["volume"]) == Fraction(raw["turnover"])
@@ -74,25 +82,36 @@ def test_the_examples_figures_are_right():
 
 def test_names_follow_from_the_settings():
     names = {topic.name for topic in Topology("x.", ("1s",), ("30m",)).topics()}
-    assert {"x.infoway.bars.1s", "x.infoway.vwap.30m", "x.infoway.raw.trade", "x.infoway.state.bars"} <= names
+    assert {
+        "x.infoway.bars.1s",
+        "x.infoway.vwap.30m",
+        "x.infoway.raw.trade",
+        "x.infoway.state.bars",
+    } <= names
     assert "x.infoway.bars.1m" not in names
 
 
 def test_raw_and_derived_topics_are_never_compacted_and_state_topics_always():
     for topic in TOPICS:
-        assert topic.config["cleanup.policy"] == ("compact" if topic.name.startswith("infoway.state.") else "delete")
+        assert topic.config["cleanup.policy"] == (
+            "compact" if topic.name.startswith("infoway.state.") else "delete"
+        )
         assert topic.owner
         assert topic.description
 
 
 @pytest.mark.parametrize("kind", ["begin", "end", "mark", "gap", "heal"])
 def test_a_control_record_survives_its_headers(kind):
-    control = Control(kind, "stock-1", "stock", "c", "live", 5, 5000, 1, "why", json.dumps({"a": "ü"}))
+    control = Control(
+        kind, "stock-1", "stock", "c", "live", 5, 5000, 1, "why", json.dumps({"a": "ü"})
+    )
     assert read_control(control.headers()) == control
     assert read_control(dict(control.headers())) == control
 
 
-@pytest.mark.parametrize("headers", [None, [], [("control", b"nonsense")], [("control", b"mark"), ("ts", b"soon")]])
+@pytest.mark.parametrize(
+    "headers", [None, [], [("control", b"nonsense")], [("control", b"mark"), ("ts", b"soon")]]
+)
 def test_headers_that_are_no_control_record_are_refused(headers):
     with pytest.raises(UnreadableControl):
         read_control(headers)

@@ -59,14 +59,37 @@ class Run:
             rows[row["window"]] = row
         return rows
 
-    def trade(self, ts, price=10, volume=1, symbol="A", feed="f", repeat=False, recv=None, source="live"):
+    def trade(
+        self, ts, price=10, volume=1, symbol="A", feed="f", repeat=False, recv=None, source="live"
+    ):
         recv_us = T * 1000 + (self.offset if recv is None else recv)
         units = (to_units(str(price)), to_units(str(volume)))
-        return self.feed(Trade(self.offset, symbol, T + ts, *units, 0, None, repeat, "stock", feed, "c1", recv_us, source))
+        return self.feed(
+            Trade(
+                self.offset,
+                symbol,
+                T + ts,
+                *units,
+                0,
+                None,
+                repeat,
+                "stock",
+                feed,
+                "c1",
+                recv_us,
+                source,
+            )
+        )
 
     def control(self, kind, ts, symbol="A", ts_from=None, recv=0):
         since = None if ts_from is None else T + ts_from
-        return self.feed(ControlRecord(self.offset, symbol, Control(kind, "f", "stock", "c1", "live", T + ts, T * 1000 + recv, since)))
+        return self.feed(
+            ControlRecord(
+                self.offset,
+                symbol,
+                Control(kind, "f", "stock", "c1", "live", T + ts, T * 1000 + recv, since),
+            )
+        )
 
     def write(self):
         changes = list(self.agent.dirty(self.state))
@@ -111,8 +134,16 @@ def test_every_field_of_a_session_row():
     run = Run("session")
     run.trade(0, 10, 3)
     row = run.trade(1000, 12, 1)["session"]
-    assert (row["ts_event"], row["ts_start"], row["trade_date"]) == (T + 1000, T - 30 * MINUTE - 1, 19_676)
-    assert [row[name] for name in FIGURES] == [*map(to_units, ("10.5", "4", "42")), 2, to_units("0.866025403784438647")]
+    assert (row["ts_event"], row["ts_start"], row["trade_date"]) == (
+        T + 1000,
+        T - 30 * MINUTE - 1,
+        19_676,
+    )
+    assert [row[name] for name in FIGURES] == [
+        *map(to_units, ("10.5", "4", "42")),
+        2,
+        to_units("0.866025403784438647"),
+    ]
 
 
 def test_window_excludes_its_start_and_includes_its_end():
@@ -149,7 +180,11 @@ def test_late_trade_is_inserted_in_its_place():
     run.trade(0, 10)
     run.trade(90_000, 20)
     late = run.trade(40_000, 30)  # inside of both
-    assert (late["1m"]["ts_event"], late["1m"]["trade_count"], late["5m"]["trade_count"]) == (T + 90_000, 2, 3)
+    assert (late["1m"]["ts_event"], late["1m"]["trade_count"], late["5m"]["trade_count"]) == (
+        T + 90_000,
+        2,
+        3,
+    )
     late = run.trade(20_000, 40)  # before the minute
     assert (late["1m"]["trade_count"], late["5m"]["trade_count"]) == (2, 4)
     moved = run.trade(100_001, 50)  # the late trade of 40 s leaves with its second
@@ -161,7 +196,12 @@ def test_late_trade_before_every_window_changes_nothing_but_gives_its_rows():
     run = Run("1m")
     run.trade(0, 10)
     row = run.trade(-MINUTE, 99, recv=50)["1m"]
-    assert (row["ts_event"], row["trade_count"], row["vwap"], row["source_offset"]) == (T, 1, to_units("10"), 1)
+    assert (row["ts_event"], row["trade_count"], row["vwap"], row["source_offset"]) == (
+        T,
+        1,
+        to_units("10"),
+        1,
+    )
     assert row["ts_recv"] == T * 1000 + 50
 
 
@@ -184,7 +224,11 @@ def test_session_restarts_and_late_trades_still_reach_the_one_before():
     run = Run("5m", "session")
     run.trade(359 * MINUTE, 10)
     first = run.trade(DAY - 30 * MINUTE, 20)["session"]
-    assert (first["trade_date"], first["trade_count"], first["ts_start"]) == (19_677, 1, T + DAY - 30 * MINUTE - 1)
+    assert (first["trade_date"], first["trade_count"], first["ts_start"]) == (
+        19_677,
+        1,
+        T + DAY - 30 * MINUTE - 1,
+    )
     run = Run("5m", "session", revision_horizon_ms=DAY)
     run.trade(359 * MINUTE, 10)
     run.trade(DAY - 30 * MINUTE, 20)
@@ -192,7 +236,10 @@ def test_session_restarts_and_late_trades_still_reach_the_one_before():
     late = run.trade(358 * MINUTE, 30)
     assert late["5m"]["ts_event"] == T + DAY - 30 * MINUTE
     assert (late["session"]["trade_date"], late["session"]["trade_count"]) == (19_676, 2)
-    assert (late["session"]["ts_event"], late["session"]["turnover"]) == (T + 359 * MINUTE, to_units("40"))
+    assert (late["session"]["ts_event"], late["session"]["turnover"]) == (
+        T + 359 * MINUTE,
+        to_units("40"),
+    )
     assert run.trade(DAY, 20)["session"]["trade_count"] == 2
 
 
@@ -243,7 +290,11 @@ def test_grid_shows_each_window_as_it_stood_at_the_last_trade_before_the_line():
     rows = run.trade(25_000, 99, recv=77)
     for window in ("1m", "session"):
         row = rows[window]
-        assert (row["ts_event"], row["trade_count"], row["turnover"]) == (T + 9_999, 3, to_units("60"))
+        assert (row["ts_event"], row["trade_count"], row["turnover"]) == (
+            T + 9_999,
+            3,
+            to_units("60"),
+        )
         assert (row["source_offset"], row["ts_recv"]) == (3, T * 1000 + 77)
     assert run.trade(26_000) == {}
     assert set(run.trade(500 * MINUTE)) == {"1m", "session"}
@@ -268,12 +319,16 @@ def test_state_serves_shorter_windows_and_refuses_what_it_cannot_know():
     run.trade(90 * SECOND)
     run.write()
     shorter = Vwap(["2m"], Market(), EventTime())
-    assert [window.count for window in shorter.load(3, run.entries).symbols["A"].rolling.windows] == [2]
+    assert [
+        window.count for window in shorter.load(3, run.entries).symbols["A"].rolling.windows
+    ] == [2]
     run.agent = Vwap(["1m"], Market(), EventTime())
     run.restart()
     assert run.trade(91 * SECOND)["1m"]["trade_count"] == 2
     run.write()
-    assert run.buckets() == [b"trades:%d:A" % ((T + second * SECOND) // SECOND) for second in (90, 91)]
+    assert run.buckets() == [
+        b"trades:%d:A" % ((T + second * SECOND) // SECOND) for second in (90, 91)
+    ]
     for windows in (["30m"], ["5m"], ["1m", "session"]):
         with pytest.raises(WindowsChanged, match="fresh prefix"):
             Vwap(windows, Market(), EventTime()).load(3, run.entries)
@@ -304,13 +359,34 @@ def test_trade_rewrites_one_second_of_trades_and_expired_ones_are_removed():
     run.trade(300 * MINUTE)
     run.write()
     assert len(run.buckets()) == 1
-    assert len(run.entries) == 5  # windows, feeds, the feeds' coverage of the symbol, its head, one bucket
+    assert (
+        len(run.entries) == 5
+    )  # windows, feeds, the feeds' coverage of the symbol, its head, one bucket
 
 
 def test_memory_is_bounded_by_the_longest_window():
     run = Run("1s")
     for place in range(30_000):
-        run.agent.apply(run.state, [Trade(place, "A", T + place, UNIT, UNIT, 0, None, False, "stock", "f", "c1", T * 1000, "live")])
+        run.agent.apply(
+            run.state,
+            [
+                Trade(
+                    place,
+                    "A",
+                    T + place,
+                    UNIT,
+                    UNIT,
+                    0,
+                    None,
+                    False,
+                    "stock",
+                    "f",
+                    "c1",
+                    T * 1000,
+                    "live",
+                )
+            ],
+        )
     assert len(run.state.symbols["A"].rolling._times) < 10_000
 
 
@@ -321,7 +397,16 @@ def test_standard_deviation_is_rounded_half_to_even():
             sums.add(1, price, price * price, 1)
         return figures(sums)[-1]
 
-    assert [deviation(0, step) for step in range(8)] == [0, 0, 1, 2, 2, 2, 3, 4]  # halves of the step
+    assert [deviation(0, step) for step in range(8)] == [
+        0,
+        0,
+        1,
+        2,
+        2,
+        2,
+        3,
+        4,
+    ]  # halves of the step
     assert deviation(0, 0, 1) == 0  # 0.47
     assert deviation(0, 1, 2, 3, 4, 5) == 2  # 1.71
 
@@ -329,22 +414,41 @@ def test_standard_deviation_is_rounded_half_to_even():
 numbers = st.integers(1, 10**24)
 
 
-@given(st.lists(st.tuples(st.one_of(numbers, st.integers(-5, 5)), st.one_of(numbers, st.integers(0, 3))), min_size=1, max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.one_of(numbers, st.integers(-5, 5)), st.one_of(numbers, st.integers(0, 3))),
+        min_size=1,
+        max_size=12,
+    )
+)
 @settings(deadline=None)
 def test_figures_of_any_trades_agree_with_the_reference(chosen):
     sums = Sums()
     for price, volume in chosen:
         sums.add(volume, price * volume, price * price * volume, 1)
-    trades = [Trade(0, "A", 0, price, volume, 0, None, False, "", "", "", 0, "") for price, volume in chosen]
+    trades = [
+        Trade(0, "A", 0, price, volume, 0, None, False, "", "", "", 0, "")
+        for price, volume in chosen
+    ]
     assert dict(zip(FIGURES, figures(sums), strict=True)) == reference.vwap(trades)
 
 
 prices = st.integers(1, 400).map(lambda cents: cents * UNIT // 100)
 volumes = st.one_of(st.integers(0, 5).map(lambda size: size * UNIT), st.integers(1, 10**21))
-steps = st.one_of(st.integers(0, 1), st.integers(0, 1500), st.integers(0, 20_000), st.integers(0, 400_000))
+steps = st.one_of(
+    st.integers(0, 1), st.integers(0, 1500), st.integers(0, 20_000), st.integers(0, 400_000)
+)
 lateness = st.one_of(st.just(0), st.just(0), st.integers(0, 40_000))
 arrivals = st.lists(
-    st.tuples(steps, lateness, prices, volumes, st.sampled_from("AAAB"), st.sampled_from([False] * 9 + [True])), max_size=50
+    st.tuples(
+        steps,
+        lateness,
+        prices,
+        volumes,
+        st.sampled_from("AAAB"),
+        st.sampled_from([False] * 9 + [True]),
+    ),
+    max_size=50,
 )
 
 
@@ -352,7 +456,23 @@ def log_of(arrivals):
     log, clock = [], T
     for offset, (step, late, price, volume, symbol, repeat) in enumerate(arrivals):
         clock += step
-        log.append(Trade(offset, symbol, clock - late, price, volume, 0, None, repeat, "stock", "f", "c1", clock * 1000, "live"))
+        log.append(
+            Trade(
+                offset,
+                symbol,
+                clock - late,
+                price,
+                volume,
+                0,
+                None,
+                repeat,
+                "stock",
+                "f",
+                "c1",
+                clock * 1000,
+                "live",
+            )
+        )
     return log
 
 
@@ -373,7 +493,11 @@ def rows_of(agent, log, cuts):
 @given(arrivals, st.data())
 def test_any_log_agrees_with_the_reference_however_it_is_cut(arrivals, data):
     log = log_of(arrivals)
-    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(log) - 1)), max_size=len(log)))) if len(log) > 1 else []
+    cuts = (
+        sorted(data.draw(st.sets(st.integers(1, max(1, len(log) - 1)), max_size=len(log))))
+        if len(log) > 1
+        else []
+    )
     spans = {"1s": 1_000, "10s": 10_000, "1m": 60_000}
     event_time = EventTime(revision_horizon_ms=20_000)
     agent = Vwap([*spans, "session"], Market(), event_time)
@@ -388,7 +512,11 @@ def test_any_log_agrees_with_the_reference_however_it_is_cut(arrivals, data):
         own = [other for other in taken if other.symbol == trade.symbol]
         for window, span in spans.items():
             row, expected = next(found), reference.rolling_vwap(own, span)
-            assert (row["window"], row["source_offset"], row["symbol"]) == (window, trade.offset, trade.symbol)
+            assert (row["window"], row["source_offset"], row["symbol"]) == (
+                window,
+                trade.offset,
+                trade.symbol,
+            )
             assert {name: row[name] for name in expected} == expected
             if row["vwap"] is not None:
                 inside = [other.price for other in own if row["ts_start"] < other.ts_event]
@@ -411,7 +539,9 @@ def test_grid_rows_are_the_same_however_the_log_is_cut(arrivals, cut):
 
 def trades_of(path, business):
     with gzip.open(path) as lines:
-        for offset, line in enumerate(sorted(map(orjson.loads, lines), key=lambda line: line["recv_ms"])):
+        for offset, line in enumerate(
+            sorted(map(orjson.loads, lines), key=lambda line: line["recv_ms"])
+        ):
             if line["frame"]["code"] == 10002:
                 pushed = line["frame"]["data"]
                 raw = {
@@ -421,14 +551,25 @@ def trades_of(path, business):
                     "volume": pushed["v"],
                     "direction": pushed["td"],
                 }
-                raw |= {"trade_type": None, "repeat": False, "business": business, "feed": "f", "connection": "c"}
-                yield trade_of(offset, raw | {"ts_recv": line["recv_ms"] * 1000, "source": "replay"})
+                raw |= {
+                    "trade_type": None,
+                    "repeat": False,
+                    "business": business,
+                    "feed": "f",
+                    "connection": "c",
+                }
+                yield trade_of(
+                    offset, raw | {"ts_recv": line["recv_ms"] * 1000, "source": "replay"}
+                )
 
 
 def test_session_vwap_of_600519_equals_the_exchanges_own_at_every_snapshot(recordings):
     agent = Vwap(["session"], Calendars(), EventTime())
     log = list(trades_of(recordings / "sh600519_20230201_fullday.jsonl.gz", "stock"))
-    rows = [dict(zip(NAMES, fields, strict=True)) for _, _, fields in agent.apply(agent.load(0, {}), log)]
+    rows = [
+        dict(zip(NAMES, fields, strict=True))
+        for _, _, fields in agent.apply(agent.load(0, {}), log)
+    ]
     assert len(rows) == len(log) == 27_135
     assert [row["trade_count"] for row in rows] == list(range(1, len(log) + 1))
     compared = 0
@@ -439,7 +580,9 @@ def test_session_vwap_of_600519_equals_the_exchanges_own_at_every_snapshot(recor
                 volume, turnover = Fraction(truth["cum_volume"]), Fraction(truth["cum_turnover"])
                 assert (row["volume"], row["turnover"]) == (volume * UNIT, turnover * UNIT)
                 assert row["vwap"] == round(turnover / volume * UNIT)
-                assert abs(Fraction(row["vwap"], UNIT) - Fraction(truth["session_vwap"])) <= Fraction(1, 10**6)  # it has six digits
+                assert abs(
+                    Fraction(row["vwap"], UNIT) - Fraction(truth["session_vwap"])
+                ) <= Fraction(1, 10**6)  # it has six digits
                 compared += 1
     assert compared > 4_900
     assert rows[-1]["trade_count"] == 27_135  # the closing auction's prints of 15:00:01 included
@@ -454,14 +597,21 @@ def test_minute_window_of_btcusdt_equals_the_exchanges_klines(recordings):
     log += [replace(log[0], ts_event=end, volume=0, offset=-end) for end in ends]
     log.sort(key=lambda trade: trade.ts_event)
     agent = Vwap(["1m"], Calendars(), EventTime())
-    rows = {fields[-1]: dict(zip(NAMES, fields, strict=True)) for _, _, fields in agent.apply(agent.load(0, {}), log)}
+    rows = {
+        fields[-1]: dict(zip(NAMES, fields, strict=True))
+        for _, _, fields in agent.apply(agent.load(0, {}), log)
+    }
     bars = reference.bars([trade for trade in log if trade.volume], MINUTE)
     assert len(ends) == 5
     for end, truth in ends.items():
         row, bar = rows[-end], bars[int(truth["open_time_ms"])]
         expected = (to_units(truth["volume"]), to_units(truth["quote_volume"]))
         assert (row["volume"], row["turnover"]) == (bar["volume"], bar["turnover"]) == expected
-        assert row["vwap"] == bar["vwap"] == round(Fraction(truth["quote_volume"]) / Fraction(truth["volume"]) * UNIT)
+        assert (
+            row["vwap"]
+            == bar["vwap"]
+            == round(Fraction(truth["quote_volume"]) / Fraction(truth["volume"]) * UNIT)
+        )
         assert row["trade_count"] - 1 == bar["trade_count"] == int(truth["count"])
 
 
@@ -469,7 +619,10 @@ def test_windows_over_bursts_of_one_millisecond_agree_with_the_reference(recordi
     log = list(trades_of(recordings / "binance_btcusdt_perp_20240808.jsonl.gz", "crypto"))[:6_000]
     spans = {"10s": 10 * SECOND, "1m": MINUTE}
     agent = Vwap(list(spans), Calendars(), EventTime())
-    rows = [dict(zip(NAMES, fields, strict=True)) for _, _, fields in agent.apply(agent.load(0, {}), log)]
+    rows = [
+        dict(zip(NAMES, fields, strict=True))
+        for _, _, fields in agent.apply(agent.load(0, {}), log)
+    ]
     for window, span in spans.items():
         found = [row for row in rows if row["window"] == window]
         for place in range(0, len(log), 599):

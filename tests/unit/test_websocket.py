@@ -104,7 +104,9 @@ class Server:
                 elif answer is not None:
                     connection.send(answer)
                 elif request["code"] in (10000, 10003, 10006):
-                    connection.send(json.dumps({"code": request["code"] + 1, "trace": request["trace"]}))
+                    connection.send(
+                        json.dumps({"code": request["code"] + 1, "trace": request["trace"]})
+                    )
                 if request["code"] == 10000 and answer is None:
                     connection.send(json.dumps({"code": 10002, "data": TRADE}))
         except ConnectionClosed:
@@ -125,7 +127,13 @@ def serving(server):
 
 def protocol(business="stock", n=1):
     feed = Feed(f"{business}-{n}", business, ("BTCUSDT",))
-    return FeedProtocol(feed, FeedSettings("simulated", mark_period_ms=200), TOPICS, FeedCounters(feed.name), AtOnce(1))
+    return FeedProtocol(
+        feed,
+        FeedSettings("simulated", mark_period_ms=200),
+        TOPICS,
+        FeedCounters(feed.name),
+        AtOnce(1),
+    )
 
 
 @contextmanager
@@ -161,7 +169,11 @@ def is_control(kind):
 
 
 def is_state(state):
-    return lambda output: isinstance(output, Record) and output.topic == "infoway.feed.status" and output.fields[3] == state
+    return lambda output: (
+        isinstance(output, Record)
+        and output.topic == "infoway.feed.status"
+        and output.fields[3] == state
+    )
 
 
 def test_feed_subscribes_publishes_and_ends_in_order_within_two_seconds():
@@ -200,18 +212,29 @@ def test_refused_key_is_one_line_and_never_retried(status, caplog):
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
     published.wait_for(is_state("down"))
-    for text in (str(raised.value), caplog.text.replace("GET /ws?business=stock&apikey=s3cret%2Fkey%2B1", "")):
+    for text in (
+        str(raised.value),
+        caplog.text.replace("GET /ws?business=stock&apikey=s3cret%2Fkey%2B1", ""),
+    ):
         assert "s3cret" not in text
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "advice"), [(400, 508, "renew"), (404, 509, "check"), (403, 521, "close"), (401, 502, "tomorrow")]
+    ("status", "code", "advice"),
+    [(400, 508, "renew"), (404, 509, "check"), (403, 521, "close"), (401, 502, "tomorrow")],
 )
 def test_handshake_that_is_answered_with_a_fatal_code_is_never_retried(status, code, advice):
-    server, stop, published = Server(status=status, page=f'{{"code":{code},"msg":"not with\\n{KEY}"}}'), threading.Event(), Published()
+    server, stop, published = (
+        Server(status=status, page=f'{{"code":{code},"msg":"not with\\n{KEY}"}}'),
+        threading.Event(),
+        Published(),
+    )
     with (
         serving(server) as url,
-        pytest.raises(FeedRefused, match=rf"the vendor says {code} not with \*\*\* \(HTTP {status}\): .*{advice}") as raised,
+        pytest.raises(
+            FeedRefused,
+            match=rf"the vendor says {code} not with \*\*\* \(HTTP {status}\): .*{advice}",
+        ) as raised,
     ):
         run_feed(protocol(), Endpoint(url, KEY), published, stop, SecondTry(stop))
     assert len(server.paths) == 1
@@ -253,7 +276,10 @@ def test_reason_of_the_servers_close_is_told_without_the_key():
 
     published = Published()
     with serving(Closing()) as url, running(url, protocol(), published):
-        assert published.wait_for(is_state("down")).fields[4] == "closed by the server 1008 key *** is known elsewhere"
+        assert (
+            published.wait_for(is_state("down")).fields[4]
+            == "closed by the server 1008 key *** is known elsewhere"
+        )
 
 
 def test_lost_connection_is_made_again_and_the_repeat_is_marked():
@@ -269,7 +295,10 @@ def test_lost_connection_is_made_again_and_the_repeat_is_marked():
 
 
 def test_server_error_code_leads_to_a_new_connection():
-    server, published = Server(script={(1, 10003): '{"code":500,"msg":"server error"}'}), Published()
+    server, published = (
+        Server(script={(1, 10003): '{"code":500,"msg":"server error"}'}),
+        Published(),
+    )
     with serving(server) as url, running(url, protocol(), published):
         assert "server error" in published.wait_for(is_state("down")).fields[4]
         published.wait_for(is_state("healthy"))
@@ -277,7 +306,10 @@ def test_server_error_code_leads_to_a_new_connection():
 
 
 def test_fatal_code_stops_the_feed_without_another_try():
-    server, published = Server(script={(1, 10000): f'{{"code":509,"msg":"invalid key {KEY}"}}'}), Published()
+    server, published = (
+        Server(script={(1, 10000): f'{{"code":509,"msg":"invalid key {KEY}"}}'}),
+        Published(),
+    )
     with serving(server) as url, pytest.raises(FeedRefused, match="check the API key") as raised:
         run_feed(protocol(), Endpoint(url, KEY), published, threading.Event(), AtOnce(1))
     assert server.connections == 1
@@ -321,11 +353,17 @@ def test_redirect_is_not_followed_with_the_key():
 
 
 def test_first_failure_of_a_feed_ends_all_of_them():
-    server, published, stop = Server(script={(2, 10000): '{"code":502,"msg":"daily limit"}'}), Published(), threading.Event()
+    server, published, stop = (
+        Server(script={(2, 10000): '{"code":502,"msg":"daily limit"}'}),
+        Published(),
+        threading.Event(),
+    )
     cores = {core.feed.name: core for core in (protocol("stock", 1), protocol("stock", 2))}
     feeds = [core.feed for core in cores.values()]
     with serving(server) as url:
-        with RunningFeeds(feeds, lambda feed, _: cores[feed.name], Endpoint(url, KEY), published, stop, AtOnce(1)) as running:
+        with RunningFeeds(
+            feeds, lambda feed, _: cores[feed.name], Endpoint(url, KEY), published, stop, AtOnce(1)
+        ) as running:
             assert stop.wait(10)
         with pytest.raises(FeedRefused, match="daily limit"):
             running.check()
@@ -361,10 +399,15 @@ def frame_of(payload, first=0x81):
 @pytest.mark.parametrize("seed", range(8))
 def test_every_message_comes_whole_and_in_order_however_the_bytes_are_cut(seed):
     chance = random.Random(seed)
-    sizes = [0, 1, 2, 3, 125, 126, 127, 65_535, 65_536, 300_000] + [chance.randrange(400) for _ in range(300)]
+    sizes = [0, 1, 2, 3, 125, 126, 127, 65_535, 65_536, 300_000] + [
+        chance.randrange(400) for _ in range(300)
+    ]
     chance.shuffle(sizes)
     # what looks like a frame inside of a frame is none
-    sent = [(b"%d|" % number + frame_of(b"inner") * (size // 7 + 1))[:size] for number, size in enumerate(sizes)]
+    sent = [
+        (b"%d|" % number + frame_of(b"inner") * (size // 7 + 1))[:size]
+        for number, size in enumerate(sizes)
+    ]
     stream = b""
     for payload in sent:
         if chance.random() < 0.2:
@@ -397,7 +440,14 @@ def test_every_message_comes_whole_and_in_order_however_the_bytes_are_cut(seed):
         thread.start()
         try:
             with running(f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws", core, published):
-                letters = [published.wait_for(lambda each: isinstance(each, Record) and each.topic == "infoway.dead-letter") for _ in sent]
+                letters = [
+                    published.wait_for(
+                        lambda each: (
+                            isinstance(each, Record) and each.topic == "infoway.dead-letter"
+                        )
+                    )
+                    for _ in sent
+                ]
         finally:
             server.shutdown()
             thread.join()

@@ -71,7 +71,10 @@ def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
         closed.set()
 
     with listening(converse) as port:
-        feed = threading.Thread(target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), Published(), stop, AtOnce(1)))
+        feed = threading.Thread(
+            target=run_feed,
+            args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), Published(), stop, AtOnce(1)),
+        )
         feed.start()
         assert made.wait(10)
         stop.set()

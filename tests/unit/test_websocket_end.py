@@ -9,7 +9,17 @@ import threading
 import time
 
 import pytest
-from unit.test_websocket import KEY, TRADE, AtOnce, Published, frame_of, is_control, is_trade, protocol, running
+from unit.test_websocket import (
+    KEY,
+    TRADE,
+    AtOnce,
+    Published,
+    frame_of,
+    is_control,
+    is_trade,
+    protocol,
+    running,
+)
 from unit.test_websocket_failures import listening, shake_hands
 
 from producers.protocol import State
@@ -19,7 +29,9 @@ from producers.websocket import Endpoint, FeedRefused, run_feed
 
 
 def trade_frame(number):
-    return frame_of(json.dumps({"code": 10002, "data": TRADE | {"t": TRADE["t"] + number}}).encode())
+    return frame_of(
+        json.dumps({"code": 10002, "data": TRADE | {"t": TRADE["t"] + number}}).encode()
+    )
 
 
 def received_by_the_kernel(connection):
@@ -62,7 +74,12 @@ def test_everything_that_was_received_before_the_stop_is_published_before_the_en
         # a message in two frames, a sign of life between them, and one that is cut
         first, rest = next(numbers), next(numbers)
         payload = trade_frame(first)[2:]
-        connection.sendall(frame_of(payload[:30], 0x01) + frame_of(b"", 0x8A) + frame_of(payload[30:], 0x80) + trade_frame(rest)[:cut])
+        connection.sendall(
+            frame_of(payload[:30], 0x01)
+            + frame_of(b"", 0x8A)
+            + frame_of(payload[30:], 0x80)
+            + trade_frame(rest)[:cut]
+        )
         received_by_the_kernel(connection)
         sent.append(first)
         stop.set()
@@ -73,16 +90,27 @@ def test_everything_that_was_received_before_the_stop_is_published_before_the_en
 
     stop = threading.Event()
     with listening(converse) as port:
-        feed = threading.Thread(target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), published, stop, AtOnce(1)))
+        feed = threading.Thread(
+            target=run_feed,
+            args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), published, stop, AtOnce(1)),
+        )
         feed.start()
         feed.join(20)
         assert not feed.is_alive()
         assert closed.wait(5)
     outputs = list(published.queue)
-    trades = [(place, output.fields[1] - TRADE["t"]) for place, output in enumerate(outputs) if is_trade(output)]
+    trades = [
+        (place, output.fields[1] - TRADE["t"])
+        for place, output in enumerate(outputs)
+        if is_trade(output)
+    ]
     assert [number for _, number in trades] == sent
-    assert trades[-1][0] < next(place for place, output in enumerate(outputs) if is_control("end")(output))
-    assert not any(isinstance(output, Record) and output.topic == "infoway.dead-letter" for output in outputs)
+    assert trades[-1][0] < next(
+        place for place, output in enumerate(outputs) if is_control("end")(output)
+    )
+    assert not any(
+        isinstance(output, Record) and output.topic == "infoway.dead-letter" for output in outputs
+    )
     assert core.state is State.ENDED
     assert core.counters.losses == 0
 
@@ -137,7 +165,9 @@ def test_what_a_late_read_brings_before_a_loss_does_not_shorten_the_gap():
     published, core, lost, stuck_at = Held(), protocol("crypto"), threading.Event(), []
 
     def fresh():
-        return frame_of(json.dumps({"code": 10002, "data": TRADE | {"t": time.time_ns() // 1_000_000}}).encode())
+        return frame_of(
+            json.dumps({"code": 10002, "data": TRADE | {"t": time.time_ns() // 1_000_000}}).encode()
+        )
 
     def converse(connection, over):
         shake_hands(connection)
@@ -155,7 +185,10 @@ def test_what_a_late_read_brings_before_a_loss_does_not_shorten_the_gap():
 
     with listening(converse) as port:
         stop = threading.Event()
-        feed = threading.Thread(target=run_feed, args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), published, stop, AtOnce(1)))
+        feed = threading.Thread(
+            target=run_feed,
+            args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), published, stop, AtOnce(1)),
+        )
         feed.start()
         assert lost.wait(10)
         published.go.set()
@@ -170,8 +203,12 @@ def test_what_a_late_read_brings_before_a_loss_does_not_shorten_the_gap():
 def test_a_feed_that_has_to_wait_waits(monkeypatch, pause, least, most):
     core, stop, waited = protocol("crypto"), threading.Event(), []
     core.pause = pause
-    monkeypatch.setattr("producers.websocket._connect_and_converse", lambda *_: ("too many connections", None))
-    monkeypatch.setattr("producers.websocket._pause", lambda seconds, *_: (waited.append(seconds), stop.set()))
+    monkeypatch.setattr(
+        "producers.websocket._connect_and_converse", lambda *_: ("too many connections", None)
+    )
+    monkeypatch.setattr(
+        "producers.websocket._pause", lambda seconds, *_: (waited.append(seconds), stop.set())
+    )
     run_feed(core, Endpoint("ws://127.0.0.1:1/ws", KEY), Published(), stop, random.Random(1))
     assert least <= waited[0] <= most
 

@@ -12,7 +12,18 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
-from unit.test_websocket import KEY, TRADE, AtOnce, Published, Server, is_state, is_trade, protocol, running, serving
+from unit.test_websocket import (
+    KEY,
+    TRADE,
+    AtOnce,
+    Published,
+    Server,
+    is_state,
+    is_trade,
+    protocol,
+    running,
+    serving,
+)
 from websockets.exceptions import ConnectionClosed
 
 from infra.signals import stop_on_signals
@@ -63,7 +74,11 @@ def headers(connection):
 
 
 def shake_hands(connection):
-    nonce = next(line for line in headers(connection).split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+    nonce = next(
+        line
+        for line in headers(connection).split(b"\r\n")
+        if line.lower().startswith(b"sec-websocket-key")
+    )
     digest = hashlib.sha1(nonce.split(b": ")[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     connection.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -198,7 +213,9 @@ def test_what_was_received_before_a_signal_is_published_before_the_end(number):
     stop, published, core = stop_on_signals(), Published(), protocol()
     try:
         with serving(Flooding()) as url:
-            feed = threading.Thread(target=run_feed, args=(core, Endpoint(url, KEY), published, stop, AtOnce(1)))
+            feed = threading.Thread(
+                target=run_feed, args=(core, Endpoint(url, KEY), published, stop, AtOnce(1))
+            )
             feed.start()
             first = published.wait_for(is_trade)
             time.sleep(0.3)

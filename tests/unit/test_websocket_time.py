@@ -5,7 +5,16 @@ import threading
 import time
 
 import pytest
-from unit.test_websocket import KEY, AtOnce, Published, Server, is_state, is_trade, protocol, serving
+from unit.test_websocket import (
+    KEY,
+    AtOnce,
+    Published,
+    Server,
+    is_state,
+    is_trade,
+    protocol,
+    serving,
+)
 
 from producers.codes import HEARTBEAT
 from producers.feed_time import FeedTime
@@ -35,7 +44,15 @@ class Feed:
 
     def __init__(self, url, published, clocks, chance=None):
         self.stop = threading.Event()
-        arguments = (protocol("crypto"), Endpoint(url, KEY), published, self.stop, chance or AtOnce(1), clocks.wall, clocks.steady)
+        arguments = (
+            protocol("crypto"),
+            Endpoint(url, KEY),
+            published,
+            self.stop,
+            chance or AtOnce(1),
+            clocks.wall,
+            clocks.steady,
+        )
         self.thread = threading.Thread(target=run_feed, args=arguments)
 
     def __enter__(self):

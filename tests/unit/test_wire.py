@@ -63,7 +63,9 @@ def logical_value(avro_type, value):
     if logical == "date":
         return datetime.date(1970, 1, 1) + datetime.timedelta(days=value)
     return (
-        EPOCH + datetime.timedelta(milliseconds=value) if logical == "timestamp-millis" else EPOCH + datetime.timedelta(microseconds=value)
+        EPOCH + datetime.timedelta(milliseconds=value)
+        if logical == "timestamp-millis"
+        else EPOCH + datetime.timedelta(microseconds=value)
     )
 
 
@@ -76,7 +78,10 @@ def test_an_encoder_writes_what_fastavro_writes_and_the_decoder_reads_it(name, d
     fastavro.schemaless_writer(
         stream,
         fastavro.parse_schema(schema),
-        {field["name"]: logical_value(field["type"], record[field["name"]]) for field in schema["fields"]},
+        {
+            field["name"]: logical_value(field["type"], record[field["name"]])
+            for field in schema["fields"]
+        },
     )
     value = compile_encoder(schema, 77)(*record.values())
     assert value == header(77) + stream.getvalue()
@@ -85,14 +90,22 @@ def test_an_encoder_writes_what_fastavro_writes_and_the_decoder_reads_it(name, d
 
 
 def test_a_number_that_38_digits_cannot_hold_is_never_cut():
-    encode = compile_encoder({"name": "One", "fields": [{"name": "x", "type": load_schema("vwap")["fields"][6]["type"]}]}, 1)
+    encode = compile_encoder(
+        {
+            "name": "One",
+            "fields": [{"name": "x", "type": load_schema("vwap")["fields"][6]["type"]}],
+        },
+        1,
+    )
     assert encode(LIMIT - 1)
     for units in (LIMIT, -LIMIT):
         with pytest.raises(DecimalOverflow, match="does not fit"):
             encode(units)
 
 
-@pytest.mark.parametrize("value", [b"", b"\0\0\0", b"\1\0\0\0\1x", b"\0\0\0\0\1", b"\0\0\0\0\1\xff\xff\xff", None])
+@pytest.mark.parametrize(
+    "value", [b"", b"\0\0\0", b"\1\0\0\0\1x", b"\0\0\0\0\1", b"\0\0\0\0\1\xff\xff\xff", None]
+)
 def test_bytes_that_are_no_record_are_refused(value):
     decode = compile_decoder(load_schema("raw_trade"))
     with pytest.raises(UnreadableValue):
@@ -108,7 +121,23 @@ def test_bytes_left_over_are_refused():
 
 def test_json_shows_decimals_as_strings_and_times_as_integers():
     schema = load_schema("vwap")
-    fields = ("BTCUSDT", "session", 1000, 0, 19_000, 15 * 10**17, 2 * 10**18, 3 * 10**18, 2, None, "complete", "live", 1_000_000, 0, 5)
+    fields = (
+        "BTCUSDT",
+        "session",
+        1000,
+        0,
+        19_000,
+        15 * 10**17,
+        2 * 10**18,
+        3 * 10**18,
+        2,
+        None,
+        "complete",
+        "live",
+        1_000_000,
+        0,
+        5,
+    )
     shown = to_json(schema, compile_decoder(schema)(compile_encoder(schema, 1)(*fields)))
     assert shown["vwap"] == to_text(15 * 10**17) == "1.5"
     assert (shown["ts_event"], shown["trade_date"], shown["stdev"]) == (1000, "2022-01-08", None)

@@ -49,7 +49,9 @@ def thresholds(names: Sequence[str]) -> tuple[Threshold, ...]:
             mistakes.append(f"{name!r} (the same as {found[kind, value].name!r})")
         else:
             limit = {"tick": value // UNIT, "volume": value, "turnover": value * UNIT}[kind]
-            found[kind, value] = Threshold(name, kind, value, limit, attrgetter("count" if kind == "tick" else kind))
+            found[kind, value] = Threshold(
+                name, kind, value, limit, attrgetter("count" if kind == "tick" else kind)
+            )
     if mistakes:
         raise ActivityBarsWrong(
             f"activity bars: {', '.join(mistakes)}; allowed, each once: tick-<trades>, volume-<volume> and turnover-<turnover>, a plain "
@@ -64,13 +66,21 @@ class ActivityBars:
 
     name = "activity"
 
-    def __init__(self, bars: Sequence[str], calendars: SessionFinder, event_time: EventTime, update_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        bars: Sequence[str],
+        calendars: SessionFinder,
+        event_time: EventTime,
+        update_ms: int | None = None,
+    ) -> None:
         """Raise ValueError, for names ActivityBarsWrong.
 
         With `update_ms` open bars that changed are published whenever the feed's event time reaches a multiple of it.
         """
         if update_ms is not None and update_ms <= 0:
-            raise ValueError(f"update_ms={update_ms}: expected milliseconds above 0, or None for no updates")
+            raise ValueError(
+                f"update_ms={update_ms}: expected milliseconds above 0, or None for no updates"
+            )
         self._thresholds = thresholds(bars)
         self._calendars = calendars
         self._event_time = event_time
@@ -80,7 +90,9 @@ class ActivityBars:
     def load(self, partition: int, entries: Mapping[bytes, bytes]) -> ActivityState:
         """Return the state that `dirty` yielded; raises BarSettingsChanged."""
         feeds = Feeds(self._event_time, partition, _LONGEST_SESSION_MS, entries)
-        state = ActivityState(partition, feeds, [threshold.name for threshold in self._thresholds], entries)
+        state = ActivityState(
+            partition, feeds, [threshold.name for threshold in self._thresholds], entries
+        )
         for known in state.symbols.values():
             for day in known.days.values():
                 self._schedule(known.clock, day)
@@ -108,7 +120,11 @@ class ActivityBars:
         if not state.feeds.accept(trade):
             return
         known = state.symbols.get(trade.symbol)
-        if known is not None and known.start <= trade.ts_event < known.end and trade.business == known.business:
+        if (
+            known is not None
+            and known.start <= trade.ts_event < known.end
+            and trade.business == known.business
+        ):
             day = known.today
         else:
             day = self._day_of(state, trade)
@@ -126,7 +142,12 @@ class ActivityBars:
             return None
         day = state.day(trade.symbol, session.trade_date)
         known = state.symbols[trade.symbol]
-        known.business, known.start, known.end, known.today = trade.business, session.start, session.end, day
+        known.business, known.start, known.end, known.today = (
+            trade.business,
+            session.start,
+            session.end,
+            day,
+        )
         # a new day, or one that ends later by a corrected calendar
         if session.end > day.end:
             day.end = session.end
@@ -177,7 +198,11 @@ class ActivityBars:
         self._wind(clock)
 
     def _wind(self, clock: Clock) -> None:
-        clock.tick = FOREVER if self._update_ms is None else (clock.feed.event // self._update_ms + 1) * self._update_ms
+        clock.tick = (
+            FOREVER
+            if self._update_ms is None
+            else (clock.feed.event // self._update_ms + 1) * self._update_ms
+        )
         clock.due = min(clock.tick, clock.days[0][0] + self._tolerance if clock.days else FOREVER)
 
     def _schedule(self, clock: Clock, day: Day) -> None:

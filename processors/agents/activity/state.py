@@ -104,7 +104,9 @@ class SymbolDays:
 class ActivityState:
     """The open bars of one partition, and the record at hand."""
 
-    def __init__(self, partition: int, feeds: Feeds, names: Sequence[str], entries: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self, partition: int, feeds: Feeds, names: Sequence[str], entries: Mapping[bytes, bytes]
+    ) -> None:
         """Restore what `dirty` yielded, but for the clocks' days; raises BarSettingsChanged."""
         self.partition = partition
         self.feeds = feeds
@@ -140,7 +142,9 @@ class ActivityState:
             known = self.symbols[symbol] = SymbolDays(self.clock(self.feeds.feed_of(symbol)))
         day = known.days.get(trade_date)
         if day is None:
-            day = known.days[trade_date] = Day(symbol, trade_date, [ActivityBar(0) for _ in self._names])
+            day = known.days[trade_date] = Day(
+                symbol, trade_date, [ActivityBar(0) for _ in self._names]
+            )
         return day
 
     def waiting(self, clock: Clock, entry: tuple[int, str, int]) -> Day | None:
@@ -183,7 +187,19 @@ def dump(end: int, bar: ActivityBar) -> bytes:
     if bar.count == 0:
         return orjson.dumps((end, bar.index))
     exact = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell)
-    return orjson.dumps((end, bar.index, bar.revision, bar.published, bar.count, bar.ts_recv, bar.ts_first, bar.ts_last, *map(str, exact)))
+    return orjson.dumps(
+        (
+            end,
+            bar.index,
+            bar.revision,
+            bar.published,
+            bar.count,
+            bar.ts_recv,
+            bar.ts_first,
+            bar.ts_last,
+            *map(str, exact),
+        )
+    )
 
 
 def restore(value: bytes) -> tuple[int, ActivityBar]:

@@ -119,7 +119,13 @@ class Bar:
         self.provenance = "mixed"
 
     def fields(
-        self, interval: str, cause: str, source: str | None, ts_recv: int, partition: int, offset: int
+        self,
+        interval: str,
+        cause: str,
+        source: str | None,
+        ts_recv: int,
+        partition: int,
+        offset: int,
     ) -> tuple[str | int | bool | None, ...]:
         """Return the fields of `bar.avsc`, caused by the raw record received at `ts_recv` (microseconds)."""
         # a kline knows neither sides nor trades
@@ -158,7 +164,18 @@ def dump(bar: Bar) -> bytes:
     """Return all of a bar but its interval, symbol and start; big integers as texts, since orjson has 64 bits."""
     exact = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell)
     flags = (bar.closed, bar.folded, bar.revision, bar.published, bar.completeness, bar.provenance)
-    return orjson.dumps((bar.end, bar.trade_date, flags, bar.count, bar.ts_recv, bar.ts_first, bar.ts_last, tuple(map(str, exact))))
+    return orjson.dumps(
+        (
+            bar.end,
+            bar.trade_date,
+            flags,
+            bar.count,
+            bar.ts_recv,
+            bar.ts_first,
+            bar.ts_last,
+            tuple(map(str, exact)),
+        )
+    )
 
 
 def restore(place: int, symbol: str, start: int, value: bytes) -> Bar:
@@ -166,5 +183,7 @@ def restore(place: int, symbol: str, start: int, value: bytes) -> Bar:
     end, trade_date, flags, count, ts_recv, ts_first, ts_last, exact = orjson.loads(value)
     bar = Bar(place, symbol, start, end, trade_date, *flags)
     bar.count, bar.ts_recv, bar.ts_first, bar.ts_last = count, ts_recv, ts_first, ts_last
-    bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell = map(int, exact)
+    bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell = map(
+        int, exact
+    )
     return bar

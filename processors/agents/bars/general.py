@@ -44,19 +44,29 @@ class Bars:
 
     name = "bars"
 
-    def __init__(self, intervals: Sequence[str], calendars: SessionFinder, event_time: EventTime, update_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        intervals: Sequence[str],
+        calendars: SessionFinder,
+        event_time: EventTime,
+        update_ms: int | None = None,
+    ) -> None:
         """Raise ValueError for wrong intervals.
 
         With `update_ms` open bars that changed are published whenever the feed's event time reaches a multiple of it; then
         every interval takes each trade, since a coarse bar must be whole while it is open.
         """
         if update_ms is not None and update_ms <= 0:
-            raise ValueError(f"update_ms={update_ms}: expected milliseconds above 0, or None for no updates")
+            raise ValueError(
+                f"update_ms={update_ms}: expected milliseconds above 0, or None for no updates"
+            )
         self._ladder = ladder(intervals, folded=update_ms is None)
         finest, coarsest = self._ladder.intervals[0], self._ladder.intervals[-1]
         self._grid = MINUTE if finest.is_session else finest.length
         # bars are dropped when the watermark crosses the grid, so one may outlive the horizon by as much
-        self._reach = _HEALABLE + (_LONGEST_SESSION if coarsest.is_session else coarsest.length) + self._grid
+        self._reach = (
+            _HEALABLE + (_LONGEST_SESSION if coarsest.is_session else coarsest.length) + self._grid
+        )
         self._above = ladder(intervals).coarser
         self._names = [interval.name for interval in self._ladder.intervals]
         self._places = {name: place for place, name in enumerate(self._names)}
@@ -134,8 +144,13 @@ class Bars:
         if bar.provenance != "mixed":
             return bar.provenance == "klines"
         finer = (place for place, coarser in enumerate(self._above) if bar.place in coarser)
-        pieces = (symbol_bars.bars.get((place, event - event % self._ladder.intervals[place].length)) for place in finer)
-        return any(piece is not None and self._is_in_kline(symbol_bars, piece, event) for piece in pieces)
+        pieces = (
+            symbol_bars.bars.get((place, event - event % self._ladder.intervals[place].length))
+            for place in finer
+        )
+        return any(
+            piece is not None and self._is_in_kline(symbol_bars, piece, event) for piece in pieces
+        )
 
     def _heal(self, state: BarsState, heal: Heal) -> None:
         place, feeds = self._places.get(heal.interval), state.feeds
@@ -144,20 +159,39 @@ class Bars:
         oldest = feeds.watermark_of(heal.symbol) - self._event_time.revision_horizon_ms - _HEALABLE
         traded = heal.volume or heal.turnover or min(heal.prices) != max(heal.prices)
         # the trades are the better truth where all were seen; older than that is not remembered
-        if not traded or heal.ts_end <= oldest or feeds.completeness(heal.symbol, heal.ts_start, heal.ts_end) == "complete":
+        if (
+            not traded
+            or heal.ts_end <= oldest
+            or feeds.completeness(heal.symbol, heal.ts_start, heal.ts_end) == "complete"
+        ):
             return
         symbol_bars = state.of(heal.symbol)
         bar = self._bar_at(state, symbol_bars, heal.symbol, place, heal.ts_start)
         assert bar is not None  # only a session interval has times without a bar, and no heal
         figures = (*heal.prices, heal.volume, heal.turnover * UNIT)
-        if bar.provenance == "klines" and figures == (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover):
+        if bar.provenance == "klines" and figures == (
+            bar.open,
+            bar.high,
+            bar.low,
+            bar.close,
+            bar.volume,
+            bar.turnover,
+        ):
             return
         grown = bar.replace(heal)
         self._show_healed(state, symbol_bars, bar)
         if bar.folded or self._update_ms is not None:
             self._correct(state, symbol_bars, bar, bar.place, *grown)
 
-    def _correct(self, state: BarsState, symbol_bars: SymbolBars, healed: Bar, place: int, volume: int, turnover: int) -> None:
+    def _correct(
+        self,
+        state: BarsState,
+        symbol_bars: SymbolBars,
+        healed: Bar,
+        place: int,
+        volume: int,
+        turnover: int,
+    ) -> None:
         for coarser in self._above[place]:
             bar = self._bar_at(state, symbol_bars, healed.symbol, coarser, healed.start)
             if bar is None or bar.provenance == "klines":
@@ -255,7 +289,13 @@ class Bars:
 
     def _progress(self, state: BarsState, clock: Clock) -> None:
         name = clock.feed.name
-        state.rows.append(("infoway.progress", name, (state.partition, name, clock.feed.event - self._delay, state.offset)))
+        state.rows.append(
+            (
+                "infoway.progress",
+                name,
+                (state.partition, name, clock.feed.event - self._delay, state.offset),
+            )
+        )
 
     def _close(self, state: BarsState, bar: Bar) -> None:
         symbol_bars = state.symbols[bar.symbol]
@@ -266,7 +306,9 @@ class Bars:
         if not bar.folded:
             bar.folded = True
             for place in self._ladder.coarser[bar.place]:
-                coarse = self._bar_at(state, symbol_bars, bar.symbol, place, bar.start, open_anyway=True)
+                coarse = self._bar_at(
+                    state, symbol_bars, bar.symbol, place, bar.start, open_anyway=True
+                )
                 if coarse is not None:
                     self._fold(state, symbol_bars, coarse, bar)
         self._publish(state, bar, "healed" if bar.provenance == "klines" else "close")
@@ -286,7 +328,13 @@ class Bars:
                     self._fold(state, symbol_bars, coarse, piece)
 
     def _bar_at(
-        self, state: BarsState, symbol_bars: SymbolBars, symbol: str, place: int, event: int, open_anyway: bool = False
+        self,
+        state: BarsState,
+        symbol_bars: SymbolBars,
+        symbol: str,
+        place: int,
+        event: int,
+        open_anyway: bool = False,
     ) -> Bar | None:
         """Return the bar of an event time, made where there is none; None outside of the market's sessions.
 
@@ -306,8 +354,12 @@ class Bars:
             end = start + interval.length
         bar = symbol_bars.bars.get((place, start))
         if bar is None:
-            closed = not open_anyway and (end <= state.feeds.watermark_of(symbol) or state.feeds.ended(symbol))
-            bar = symbol_bars.bars[place, start] = Bar(place, symbol, start, end, trade_date, closed, folded=closed)
+            closed = not open_anyway and (
+                end <= state.feeds.watermark_of(symbol) or state.feeds.ended(symbol)
+            )
+            bar = symbol_bars.bars[place, start] = Bar(
+                place, symbol, start, end, trade_date, closed, folded=closed
+            )
             self._schedule(state, symbol_bars.clock, bar)
         return bar
 
@@ -321,7 +373,14 @@ class Bars:
         bar.published = bar.count
         bar.completeness = state.feeds.completeness(bar.symbol, bar.start, bar.end)
         state.touch(bar)
-        fields = bar.fields(self._names[bar.place], cause, state.feeds.source, state.ts_recv, state.partition, state.offset)
+        fields = bar.fields(
+            self._names[bar.place],
+            cause,
+            state.feeds.source,
+            state.ts_recv,
+            state.partition,
+            state.offset,
+        )
         state.rows.append((self._topics[bar.place], bar.symbol, fields))
 
 

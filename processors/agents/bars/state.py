@@ -59,7 +59,10 @@ class SymbolBars:
 
     def matching(self, closed: bool) -> list[Bar]:
         """Return the closed or the open bars in the order in which bars close."""
-        return sorted((bar for bar in self.bars.values() if bar.closed == closed), key=lambda bar: (bar.end, bar.place))
+        return sorted(
+            (bar for bar in self.bars.values() if bar.closed == closed),
+            key=lambda bar: (bar.end, bar.place),
+        )
 
 
 NO_BAR = Bar(0, "", 0, 0)
@@ -70,7 +73,12 @@ class BarsState:
     """The bars of one partition, and the record at hand."""
 
     def __init__(
-        self, partition: int, feeds: Feeds, intervals: Sequence[str], roots: Sequence[int], entries: Mapping[bytes, bytes]
+        self,
+        partition: int,
+        feeds: Feeds,
+        intervals: Sequence[str],
+        roots: Sequence[int],
+        entries: Mapping[bytes, bytes],
     ) -> None:
         """Restore what `dirty` yielded; `roots` are the places of the intervals that take each trade. Raises BarSettingsChanged."""
         self.partition = partition
@@ -104,7 +112,10 @@ class BarsState:
 
     def schedule(self, clock: Clock, bar: Bar, longer: int = 0) -> None:
         """Let the bar wait for the feed's event time: to close, or to be dropped, `longer` milliseconds after its end."""
-        heappush(clock.closed if bar.closed else clock.open, (bar.end + longer, bar.place, bar.symbol, bar.start))
+        heappush(
+            clock.closed if bar.closed else clock.open,
+            (bar.end + longer, bar.place, bar.symbol, bar.start),
+        )
 
     def pop(self, clock: Clock, closed: bool, until: int) -> Iterator[Bar]:
         """Take the open or closed bars that end at or before `until` off the clock, those that join meanwhile included."""
@@ -138,7 +149,12 @@ class BarsState:
             self._settings_written = True
         yield from self.feeds.dirty()
         for (place, symbol, start), bar in self._changed.items():
-            key = b"%b%b:%d:%b" % (_BAR_KEY, self._intervals[place].encode(), start, symbol.encode())
+            key = b"%b%b:%d:%b" % (
+                _BAR_KEY,
+                self._intervals[place].encode(),
+                start,
+                symbol.encode(),
+            )
             if bar is None:
                 yield key, None
             else:

@@ -49,8 +49,14 @@ class Depths:
         for key, value in entries.items():
             if key.startswith(_BOOK_KEY):
                 connection, evidence, is_reversed, best = orjson.loads(value)
-                known = None if best is None else (int(best[0]), int(best[1]), int(best[2]), int(best[3]))
-                self.books[key.removeprefix(_BOOK_KEY).decode()] = SymbolBook(connection, evidence, is_reversed, known)
+                known = (
+                    None
+                    if best is None
+                    else (int(best[0]), int(best[1]), int(best[2]), int(best[3]))
+                )
+                self.books[key.removeprefix(_BOOK_KEY).decode()] = SymbolBook(
+                    connection, evidence, is_reversed, known
+                )
 
     def forget_best(self, symbols: Sequence[str]) -> None:
         """Let the order flow of these symbols start anew."""
@@ -89,7 +95,10 @@ class Imbalance:
         for symbol in sorted(state.changed):
             known = state.books[symbol]
             best = None if known.best is None else [str(units) for units in known.best]
-            yield _BOOK_KEY + symbol.encode(), orjson.dumps([known.connection, known.evidence, known.reversed, best])
+            yield (
+                _BOOK_KEY + symbol.encode(),
+                orjson.dumps([known.connection, known.evidence, known.reversed, best]),
+            )
         state.changed.clear()
 
     def _row(self, state: Depths, book: Book) -> Row:
@@ -101,12 +110,25 @@ class Imbalance:
             known.connection, known.evidence, known.reversed = book.connection, 0, False
         bids, asks = sides(book, known)
         best = (*bids[0], *asks[0]) if bids and asks else None
-        ofi = order_flow_imbalance(known.best, best) if known.best is not None and best is not None else None
+        ofi = (
+            order_flow_imbalance(known.best, best)
+            if known.best is not None and best is not None
+            else None
+        )
         known.best = best
         state.changed.add(book.symbol)
         figures = book_figures(bids, asks)
         origin = (book.source, book.ts_recv, state.partition, book.offset)
-        fields = (book.symbol, book.ts_event, *figures, ofi, len(bids), len(asks), book_state(bids, asks), *origin)
+        fields = (
+            book.symbol,
+            book.ts_event,
+            *figures,
+            ofi,
+            len(bids),
+            len(asks),
+            book_state(bids, asks),
+            *origin,
+        )
         return TOPIC, book.symbol, fields
 
 

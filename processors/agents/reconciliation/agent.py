@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from processors.comparison import Figures, Market, compare, session_of_day, touches_auction
 from processors.feeds import FOREVER, EventTime, Feeds
 from processors.intervals import DAY, MINUTE, ladder
-from processors.reconciliation_state import BarSide, Day, KlineSide, Pair, ReconciliationState, Stream
+from processors.reconciliation_state import (
+    BarSide,
+    Day,
+    KlineSide,
+    Pair,
+    ReconciliationState,
+    Stream,
+)
 from processors.records import BarRevision, ControlRecord, Kline, Record, Row, SourcesMixed
 from processors.rolling import span_ms
 from processors.sessions import BeyondCalendar, Calendars, Session
@@ -29,7 +36,9 @@ class Reconciliation:
 
     name = "reconciliation"
 
-    def __init__(self, intervals: Sequence[str], calendars: Calendars, event_time: EventTime) -> None:
+    def __init__(
+        self, intervals: Sequence[str], calendars: Calendars, event_time: EventTime
+    ) -> None:
         self._lengths = {interval.name: interval.length for interval in ladder(intervals).intervals}
         self._names = {length: name for name, length in self._lengths.items()}
         self._calendars = calendars
@@ -37,7 +46,9 @@ class Reconciliation:
 
     def load(self, partition: int, entries: Mapping[bytes, bytes]) -> ReconciliationState:
         """Return the state that `dirty` yielded."""
-        return ReconciliationState(partition, Feeds(self._event_time, partition, 2 * DAY, entries), entries)
+        return ReconciliationState(
+            partition, Feeds(self._event_time, partition, 2 * DAY, entries), entries
+        )
 
     def apply(self, state: ReconciliationState, records: Sequence[Record]) -> list[Row]:
         """Fold records of one partition of the klines or of a bar topic, in log order. Raises SourcesMixed."""
@@ -69,7 +80,12 @@ class Reconciliation:
             for early in [known for known in stream.pairs if known < start]:
                 state.drop(stream, stream.pairs[early])
         stream.first = min(stream.first, start)
-        side = KlineSide(Figures(kline.prices, kline.volume, kline.turnover), kline.turnover_step, kline.offset, kline.ts_recv)
+        side = KlineSide(
+            Figures(kline.prices, kline.volume, kline.turnover),
+            kline.turnover_step,
+            kline.offset,
+            kline.ts_recv,
+        )
         pair = stream.pairs.get(start)
         if pair is None:
             pair = state.pair(stream, start, end)
@@ -88,7 +104,11 @@ class Reconciliation:
         start, length = kline.ts_start, self._lengths[interval]
         if interval == "1d":
             session = session_of_day(self._calendars, kline.business, kline.symbol, start)
-            return (start, start + length, False) if session is None else (session.start, session.end, True)
+            return (
+                (start, start + length, False)
+                if session is None
+                else (session.start, session.end, True)
+            )
         return start, start + length, start % length == 0
 
     def _take_bar(self, state: ReconciliationState, bar: BarRevision) -> None:
@@ -111,13 +131,20 @@ class Reconciliation:
     def _settle(self, state: ReconciliationState, stream: Stream, source: str) -> None:
         """Judge klines whose bar can no longer come, and forget the pairs that no revision can change any more."""
         settled = self._settled(stream)
-        for pair in sorted((pair for pair in stream.pairs.values() if pair.end <= settled), key=lambda pair: pair.start):
+        for pair in sorted(
+            (pair for pair in stream.pairs.values() if pair.end <= settled),
+            key=lambda pair: pair.start,
+        ):
             if pair.kline is not None and pair.bar is None and pair.start < stream.newest:
                 self._judge(state, stream, pair, source)
             if pair.status is not None:
                 stream.expired = max(stream.expired, pair.end)
                 state.drop(stream, pair)
-        waiting = BEHIND if stream.business else max(UNPAIRED, min(60, 60 * MINUTE // self._lengths[stream.interval]))
+        waiting = (
+            BEHIND
+            if stream.business
+            else max(UNPAIRED, min(60, 60 * MINUTE // self._lengths[stream.interval]))
+        )
         alone = [start for start, pair in stream.pairs.items() if pair.kline is None]
         for start in sorted(alone)[: max(len(alone) - waiting, 0)]:
             stream.expired = max(stream.expired, stream.pairs[start].end)
@@ -132,20 +159,37 @@ class Reconciliation:
         if not stream.first <= pair.start < stream.newest:
             return  # the kline is not final, or there never was one so early
         expired = pair.end <= stream.expired
-        if pair.bar is None and pair.aligned and not expired and pair.end > self._settled(stream) and pair.kline is not None:
+        if (
+            pair.bar is None
+            and pair.aligned
+            and not expired
+            and pair.end > self._settled(stream)
+            and pair.kline is not None
+        ):
             return  # a late trade may yet make the bar
         session = self._session(stream, pair)
-        ours, theirs = pair.bar.figures if pair.bar else None, pair.kline.figures if pair.kline else None
+        ours, theirs = (
+            pair.bar.figures if pair.bar else None,
+            pair.kline.figures if pair.kline else None,
+        )
         step = pair.kline.turnover_step if pair.kline else 0
         if pair.aligned:
             healthy = (pair.bar is None or pair.bar.completeness == "complete") and (
-                (pair.bar is not None and pair.kline is not None) or state.observed(stream.symbol, pair.start, pair.end)
+                (pair.bar is not None and pair.kline is not None)
+                or state.observed(stream.symbol, pair.start, pair.end)
             )
             auctions = touches_auction(session, pair.start, pair.end)
-            status, reason = compare(ours, theirs, step, Market(healthy, auctions, stream.interval == "1d", expired))
+            status, reason = compare(
+                ours, theirs, step, Market(healthy, auctions, stream.interval == "1d", expired)
+            )
         else:
             status, reason = "not_comparable", "alignment"
-        shown = [status, reason, pair.bar.revision if pair.bar else None, theirs.texts() if theirs else None]
+        shown = [
+            status,
+            reason,
+            pair.bar.revision if pair.bar else None,
+            theirs.texts() if theirs else None,
+        ]
         if shown == pair.shown:
             return
         day = stream.day(session.trade_date if session else pair.start // DAY)
@@ -153,15 +197,25 @@ class Reconciliation:
             day.count(pair.status, -1)
             day.add(-pair.counted[0], -pair.counted[1])
         pair.shown, pair.status = shown, status
-        pair.counted = (ours.volume if ours else 0, theirs.volume if theirs else 0) if pair.aligned else (0, 0)
+        pair.counted = (
+            (ours.volume if ours else 0, theirs.volume if theirs else 0) if pair.aligned else (0, 0)
+        )
         pair.revision += 1
         day.count(status, 1)
         day.add(*pair.counted)
         state.touch(stream, pair)
-        state.rows.append((TOPIC, stream.symbol, self._fields(state, stream, pair, day, session, source)))
+        state.rows.append(
+            (TOPIC, stream.symbol, self._fields(state, stream, pair, day, session, source))
+        )
 
     def _fields(
-        self, state: ReconciliationState, stream: Stream, pair: Pair, day: Day, session: Session | None, source: str
+        self,
+        state: ReconciliationState,
+        stream: Stream,
+        pair: Pair,
+        day: Day,
+        session: Session | None,
+        source: str,
     ) -> tuple[object, ...]:
         bar, kline = pair.bar, pair.kline
         return (

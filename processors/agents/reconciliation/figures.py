@@ -41,7 +41,9 @@ class Market:
     expired: bool = False
 
 
-def compare(ours: Figures | None, theirs: Figures | None, turnover_step: int, market: Market) -> Verdict:
+def compare(
+    ours: Figures | None, theirs: Figures | None, turnover_step: int, market: Market
+) -> Verdict:
     """Judge a bar of ours and a final kline, one of them at least; `turnover_step` is the kline's last written digit.
 
     A kline that says that nothing was traded equals no bar. Turnover is equal where it differs by less than the step,

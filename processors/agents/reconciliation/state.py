@@ -60,7 +60,9 @@ class Day:
 
     ours: int = 0
     theirs: int = 0
-    counts: dict[Status, int] = field(default_factory=lambda: {"equal": 0, "differs": 0, "not_comparable": 0})
+    counts: dict[Status, int] = field(
+        default_factory=lambda: {"equal": 0, "differs": 0, "not_comparable": 0}
+    )
 
     def count(self, status: Status, by: int) -> None:
         """Count a comparison, or take one back."""
@@ -142,18 +144,36 @@ class ReconciliationState:
 
     def observed(self, symbol: str, start: int, end: int) -> bool:
         """Return whether the klines' subscription was healthy for the whole time."""
-        return self.feeds.knows(symbol) and self.feeds.completeness(symbol, start, end) == "complete"
+        return (
+            self.feeds.knows(symbol) and self.feeds.completeness(symbol, start, end) == "complete"
+        )
 
     def dirty(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Yield the keys that changed since the last call."""
         yield from self.feeds.dirty()
         for stream in self._changed.values():
-            days = [[date, str(day.ours), str(day.theirs), day.counts] for date, day in sorted(stream.days.items())]
-            value = [stream.business, stream.first, stream.newest, stream.closed, stream.expired, days]
-            yield b"%b%b:%b" % (_STREAM_KEY, stream.interval.encode(), stream.symbol.encode()), orjson.dumps(value)
+            days = [
+                [date, str(day.ours), str(day.theirs), day.counts]
+                for date, day in sorted(stream.days.items())
+            ]
+            value = [
+                stream.business,
+                stream.first,
+                stream.newest,
+                stream.closed,
+                stream.expired,
+                days,
+            ]
+            yield (
+                b"%b%b:%b" % (_STREAM_KEY, stream.interval.encode(), stream.symbol.encode()),
+                orjson.dumps(value),
+            )
         self._changed.clear()
         for (interval, symbol, start), pair in self._changed_pairs.items():
-            yield b"%b%b:%d:%b" % (_PAIR_KEY, interval.encode(), start, symbol.encode()), None if pair is None else _dump(pair)
+            yield (
+                b"%b%b:%d:%b" % (_PAIR_KEY, interval.encode(), start, symbol.encode()),
+                None if pair is None else _dump(pair),
+            )
         self._changed_pairs.clear()
 
     def _load(self, entries: Mapping[bytes, bytes]) -> None:
@@ -161,8 +181,12 @@ class ReconciliationState:
             if key.startswith(_STREAM_KEY):
                 _, interval, symbol = key.decode().split(":", 2)
                 business, first, newest, closed, expired, days = orjson.loads(value)
-                totals = {date: Day(int(ours), int(theirs), counts) for date, ours, theirs, counts in days}
-                self._streams[symbol, interval] = Stream(symbol, interval, business, first, newest, closed, expired, totals)
+                totals = {
+                    date: Day(int(ours), int(theirs), counts) for date, ours, theirs, counts in days
+                }
+                self._streams[symbol, interval] = Stream(
+                    symbol, interval, business, first, newest, closed, expired, totals
+                )
         for key, value in sorted(entries.items()):
             if key.startswith(_PAIR_KEY):
                 _, interval, start, symbol = key.decode().split(":", 3)
@@ -174,7 +198,8 @@ def _dump(pair: Pair) -> bytes:
     return orjson.dumps(
         [
             pair.end,
-            kline and [kline.figures.texts(), str(kline.turnover_step), kline.offset, kline.ts_recv],
+            kline
+            and [kline.figures.texts(), str(kline.turnover_step), kline.offset, kline.ts_recv],
             bar and [bar.figures.texts(), bar.revision, bar.completeness, bar.offset, bar.ts_recv],
             pair.aligned,
             pair.revision,
@@ -189,7 +214,17 @@ def _restore(start: int, value: bytes) -> Pair:
     end, kline, bar, aligned, revision, status, shown, counted = orjson.loads(value)
     kline_side = kline and KlineSide(_figures(kline[0]), int(kline[1]), *kline[2:])
     bar_side = bar and BarSide(_figures(bar[0]), *bar[1:])
-    return Pair(start, end, kline_side, bar_side, aligned, revision, status, shown, (int(counted[0]), int(counted[1])))
+    return Pair(
+        start,
+        end,
+        kline_side,
+        bar_side,
+        aligned,
+        revision,
+        status,
+        shown,
+        (int(counted[0]), int(counted[1])),
+    )
 
 
 def _figures(texts: list[str]) -> Figures:

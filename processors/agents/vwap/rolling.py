@@ -109,7 +109,9 @@ class Rolling:
         self.now = now
         for bucket, value in sorted(buckets):
             times, counts, *sums = orjson.loads(value)
-            volumes, turnovers, squares = ([int(unit) * int(number) for number in numbers] for unit, *numbers in sums)
+            volumes, turnovers, squares = (
+                [int(unit) * int(number) for number in numbers] for unit, *numbers in sums
+            )
             self._times += times
             self._entries += zip(volumes, turnovers, squares, counts, strict=True)
             if times[-1] <= now - self._longest.span:
@@ -136,7 +138,9 @@ class Rolling:
         if longest.left > expired_from:
             kept = (times[longest.left] if longest.left < end else now) // BUCKET_MS
             if times[expired_from] // BUCKET_MS != kept:
-                self._changed.update({ts // BUCKET_MS for ts in times[expired_from : longest.left]} - {kept})
+                self._changed.update(
+                    {ts // BUCKET_MS for ts in times[expired_from : longest.left]} - {kept}
+                )
             if longest.left > _TRIM and longest.left * 4 > end:
                 self._trim(longest.left)
 
@@ -145,7 +149,12 @@ class Rolling:
         place = len(times) - 1 if ts == self.now else bisect_left(times, ts, self._longest.left)
         if times[place] == ts:
             known = entries[place]
-            entries[place] = (known[0] + volume, known[1] + turnover, known[2] + square, known[3] + 1)
+            entries[place] = (
+                known[0] + volume,
+                known[1] + turnover,
+                known[2] + square,
+                known[3] + 1,
+            )
             return
         times.insert(place, ts)
         entries.insert(place, (volume, turnover, square, 1))
@@ -160,7 +169,15 @@ class Rolling:
 
     def _pack(self, first: int, after: int) -> bytes:
         volumes, turnovers, squares, counts = zip(*self._entries[first:after], strict=True)
-        return orjson.dumps([self._times[first:after], counts, _in_unit(volumes), _in_unit(turnovers), _in_unit(squares)])
+        return orjson.dumps(
+            [
+                self._times[first:after],
+                counts,
+                _in_unit(volumes),
+                _in_unit(turnovers),
+                _in_unit(squares),
+            ]
+        )
 
 
 def _in_unit(numbers: tuple[int, ...]) -> list[str]:

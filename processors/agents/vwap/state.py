@@ -65,7 +65,14 @@ class SymbolWindows:
 class VwapState:
     """The state of one partition: its feeds and each symbol's windows."""
 
-    def __init__(self, partition: int, feeds: Feeds, windows: Sequence[str], spans: Sequence[int], entries: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        feeds: Feeds,
+        windows: Sequence[str],
+        spans: Sequence[int],
+        entries: Mapping[bytes, bytes],
+    ) -> None:
         self.partition = partition
         self.feeds = feeds
         self.symbols: dict[str, SymbolWindows] = {}
@@ -92,9 +99,22 @@ class VwapState:
         for name in sorted(self.changed):
             known = self.symbols[name]
             sessions = [
-                [s.trade_date, s.start, s.end, s.latest, str(s.volume), str(s.turnover), str(s.square), s.count] for s in known.sessions
+                [
+                    s.trade_date,
+                    s.start,
+                    s.end,
+                    s.latest,
+                    str(s.volume),
+                    str(s.turnover),
+                    str(s.square),
+                    s.count,
+                ]
+                for s in known.sessions
             ]
-            yield _HEAD_KEY + name.encode(), orjson.dumps([known.rolling.now, known.ts_recv, sessions])
+            yield (
+                _HEAD_KEY + name.encode(),
+                orjson.dumps([known.rolling.now, known.ts_recv, sessions]),
+            )
             for bucket, value in known.rolling.dirty():
                 yield _BUCKET_KEY + b"%d:" % bucket + name.encode(), value
         self.changed.clear()
@@ -122,7 +142,9 @@ class VwapState:
 
     def _check_windows(self, built_for: list[str]) -> None:
         longest = max(span_ms(window) or 0 for window in built_for)
-        if max(self._spans, default=0) > longest or (SESSION in self._windows and SESSION not in built_for):
+        if max(self._spans, default=0) > longest or (
+            SESSION in self._windows and SESSION not in built_for
+        ):
             raise WindowsChanged(built_for, self._windows)
         self._windows_written = list(self._windows) == built_for
 
@@ -132,7 +154,13 @@ class Vwap:
 
     name = "vwap"
 
-    def __init__(self, windows: Sequence[str], calendars: Calendars, event_time: EventTime, emit_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        windows: Sequence[str],
+        calendars: Calendars,
+        event_time: EventTime,
+        emit_ms: int | None = None,
+    ) -> None:
         """Take the names of the windows, lengths from '1s' to '24h' or 'session'; raises WindowsWrong.
 
         With `emit_ms` rows come only when a symbol's event time crosses a multiple of it: each window as it stood at the
@@ -140,12 +168,16 @@ class Vwap:
         """
         spans = {window: span_ms(window) for window in windows if window != SESSION}
         mistakes = [
-            f"{window!r}: expected 'session' or a length from 1s to 24h, as 30s, 5m or 1h" for window, span in spans.items() if not span
+            f"{window!r}: expected 'session' or a length from 1s to 24h, as 30s, 5m or 1h"
+            for window, span in spans.items()
+            if not span
         ]
         if not windows or len(set(windows)) < len(windows):
             mistakes.append(f"{', '.join(windows) or 'none'}: expected at least one, each once")
         if emit_ms is not None and emit_ms <= 0:
-            mistakes.append(f"emit_ms={emit_ms}: expected milliseconds above 0, or None for a row per trade")
+            mistakes.append(
+                f"emit_ms={emit_ms}: expected milliseconds above 0, or None for a row per trade"
+            )
         if mistakes:
             raise WindowsWrong("VWAP windows: " + "; ".join(mistakes))
         self._windows = list(windows)
@@ -159,7 +191,13 @@ class Vwap:
     def load(self, partition: int, entries: Mapping[bytes, bytes]) -> VwapState:
         """Return the state of a partition from the live entries of the state topic; raises WindowsChanged."""
         reach = max([*self._spans, _LONGEST_SESSION_MS if self._session_topic else 0])
-        return VwapState(partition, Feeds(self._event_time, partition, reach, entries), self._windows, self._spans, entries)
+        return VwapState(
+            partition,
+            Feeds(self._event_time, partition, reach, entries),
+            self._windows,
+            self._spans,
+            entries,
+        )
 
     def apply(self, state: VwapState, records: Sequence[Record]) -> list[Row]:
         """Fold records in log order; return the rows of each accepted trade, in the order of the windows, session last."""
@@ -188,7 +226,11 @@ class Vwap:
             cell = rolling.now // self._emit_ms
             if ts // self._emit_ms > cell:
                 newest = symbol.sessions[-1] if symbol.sessions else None
-                shown = newest if newest is not None and newest.latest // self._emit_ms == cell else None
+                shown = (
+                    newest
+                    if newest is not None and newest.latest // self._emit_ms == cell
+                    else None
+                )
                 self._emit(state, symbol, shown, trade, rows)
         turnover = trade.price * trade.volume
         square = trade.price * turnover
@@ -211,17 +253,47 @@ class Vwap:
         if found is None or (len(sessions) == _SESSIONS_KEPT and found.end <= sessions[0].start):
             return None
         made = SessionSums(trade_date=found.trade_date, start=found.start, end=found.end)
-        symbol.sessions = sorted([*sessions, made], key=lambda session: session.start)[-_SESSIONS_KEPT:]
+        symbol.sessions = sorted([*sessions, made], key=lambda session: session.start)[
+            -_SESSIONS_KEPT:
+        ]
         return made
 
-    def _emit(self, state: VwapState, symbol: SymbolWindows, session: SessionSums | None, cause: Trade, rows: list[Row]) -> None:
+    def _emit(
+        self,
+        state: VwapState,
+        symbol: SymbolWindows,
+        session: SessionSums | None,
+        cause: Trade,
+        rows: list[Row],
+    ) -> None:
         name, now, completeness = cause.symbol, symbol.rolling.now, state.feeds.completeness
-        source, ts_recv, partition, offset = cause.source, symbol.ts_recv, state.partition, cause.offset
+        source, ts_recv, partition, offset = (
+            cause.source,
+            symbol.ts_recv,
+            state.partition,
+            cause.offset,
+        )
         for (window, topic), sums in zip(self._rolling, symbol.rolling.windows, strict=True):
             start = now - sums.span
             vwap, volume, turnover, count, stdev = figures(sums)
             known = completeness(name, start + 1, now + 1)
-            figured = (name, window, now, start, None, vwap, volume, turnover, count, stdev, known, source, ts_recv, partition, offset)
+            figured = (
+                name,
+                window,
+                now,
+                start,
+                None,
+                vwap,
+                volume,
+                turnover,
+                count,
+                stdev,
+                known,
+                source,
+                ts_recv,
+                partition,
+                offset,
+            )
             rows.append((topic, name, figured))
         if session is not None and self._session_topic is not None:
             start, latest, date = session.start, session.latest, session.trade_date
@@ -229,7 +301,23 @@ class Vwap:
             known = completeness(name, start, latest + 1)
             place = (name, SESSION, latest, start - 1, date)
             rows.append(
-                (self._session_topic, name, (*place, vwap, volume, turnover, count, stdev, known, source, ts_recv, partition, offset))
+                (
+                    self._session_topic,
+                    name,
+                    (
+                        *place,
+                        vwap,
+                        volume,
+                        turnover,
+                        count,
+                        stdev,
+                        known,
+                        source,
+                        ts_recv,
+                        partition,
+                        offset,
+                    ),
+                )
             )
 
 
@@ -256,6 +344,9 @@ def figures(sums: Sums) -> tuple[Any, ...]:
     stdev = isqrt(variance)
     over = variance - stdev * stdev
     # (stdev + 1/2)^2 lies a quarter above stdev^2 + stdev; the exact variance is rest / squared_volume above the whole one
-    if over > stdev or (over == stdev and ((quarters := 4 * rest) > squared_volume or (quarters == squared_volume and stdev & 1))):
+    if over > stdev or (
+        over == stdev
+        and ((quarters := 4 * rest) > squared_volume or (quarters == squared_volume and stdev & 1))
+    ):
         stdev += 1
     return vwap, volume, rounded, sums.count, stdev

@@ -18,7 +18,14 @@ REQUEST_TIMEOUT = 10.0
 MAX_POLL_INTERVAL = 60.0
 
 
-def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch_records: int, datadir: str, **conf: Any) -> EngineApp:
+def create_app(
+    group: str,
+    engine: Engine,
+    decoders: Mapping[str, Decode],
+    batch_records: int,
+    datadir: str,
+    **conf: Any,
+) -> EngineApp:
     """Return the Faust app of the engine's agents; `decoders` has one entry per source topic, a batch at most `batch_records`.
 
     `conf` goes to Faust: the tests shorten `broker_max_poll_interval` with it.
@@ -46,7 +53,9 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch
     app.decoders = dict(decoders)
     app.batch_records = batch_records
     for agent in engine.agents:
-        topic = BatchTopic(app, topics=list(agent.sources), key_serializer="raw", value_serializer="raw")
+        topic = BatchTopic(
+            app, topics=list(agent.sources), key_serializer="raw", value_serializer="raw"
+        )
         app.agent(topic, name=agent.name)(_agent_function(engine, agent))
     return app
 
@@ -54,7 +63,12 @@ def create_app(group: str, engine: Engine, decoders: Mapping[str, Decode], batch
 def _credentials(security: Security) -> Credentials | None:
     tls = security.tls() if security.protocol.endswith("SSL") else None
     if security.protocol.startswith("SASL_"):
-        return SASLCredentials(username=security.username, password=security.password, mechanism=security.mechanism, ssl_context=tls)
+        return SASLCredentials(
+            username=security.username,
+            password=security.password,
+            mechanism=security.mechanism,
+            ssl_context=tls,
+        )
     return SSLCredentials(tls) if tls else None
 
 
@@ -73,4 +87,7 @@ async def _handle(engine: Engine, agent: Agent, batch: Batch) -> None:
     except Exception:
         # stock Faust logs, stays alive and does nothing more
         log.exception("agent %s", agent.name)
-        leave(Exit.AGENT_FAILED, f"{agent.name} failed on {batch.place[0]}[{batch.place[1]}] before offset {batch.next_offset}")
+        leave(
+            Exit.AGENT_FAILED,
+            f"{agent.name} failed on {batch.place[0]}[{batch.place[1]}] before offset {batch.next_offset}",
+        )

@@ -33,7 +33,14 @@ STOP_TIMEOUT = 10.0
 OVERRIDDEN = (
     (
         driver.Consumer,
-        ("on_partitions_revoked", "on_partitions_assigned", "_commit_offsets", "_new_offset", "_drain_messages", "verify_event_path"),
+        (
+            "on_partitions_revoked",
+            "on_partitions_assigned",
+            "_commit_offsets",
+            "_new_offset",
+            "_drain_messages",
+            "verify_event_path",
+        ),
     ),
     (GroupCoordinator, ("_do_heartbeat",)),
     (driver.Producer, ("flush",)),
@@ -101,7 +108,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await asyncio.wait_for(asyncio.shield(self.engine.commit()), STOP_TIMEOUT)
         except TimeoutError:
             leave(
-                Exit.BROKER_AWAY, f"the broker has not taken the last transaction for {STOP_TIMEOUT:.0f} s: the next worker does it again"
+                Exit.BROKER_AWAY,
+                f"the broker has not taken the last transaction for {STOP_TIMEOUT:.0f} s: the next worker does it again",
             )
         await super().on_stop()
 
@@ -129,7 +137,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 continue
             outside_since = outside_since or now
             if now - outside_since > allowed:
-                leave(Exit.GROUP_LOST, f"out of the group {self.app.conf.id!r} for more than {allowed:.0f} s")
+                leave(
+                    Exit.GROUP_LOST,
+                    f"out of the group {self.app.conf.id!r} for more than {allowed:.0f} s",
+                )
 
     def _watch_heartbeats(self) -> None:
         """Note when the coordinator last answered: aiokafka keeps a membership for as long as no broker says that it is lost."""
@@ -194,11 +205,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         member = self.member()
         # from the group, not from Faust's active set: that loses a partition whenever a buffer is full
-        places = sorted((tp.topic, tp.partition) for tp in self.assignment() if tp.topic in self.app.decoders)
+        places = sorted(
+            (tp.topic, tp.partition) for tp in self.assignment() if tp.topic in self.app.decoders
+        )
         continues = await self.engine.assign(member, places)
         if not self._still(member):
             return
-        self._fetcher_of_records.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in continues.items()])
+        self._fetcher_of_records.assign(
+            [
+                TopicPartition(topic, partition, offset)
+                for (topic, partition), offset in continues.items()
+            ]
+        )
         while self._still(member) and not (self.should_stop or fetcher.should_stop):
             if self._buffered_partitions:
                 # an agent is behind: wait, and mark life only if some agent has finished a batch meanwhile
@@ -209,21 +227,39 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._mark_life(time.monotonic())
                 await asyncio.sleep(0.1)
                 continue
-            messages = await loop.run_in_executor(None, self._fetcher_of_records.consume, self.app.batch_records, 0.05)
+            messages = await loop.run_in_executor(
+                None, self._fetcher_of_records.consume, self.app.batch_records, 0.05
+            )
             self._mark_life(time.monotonic() if not messages else self.engine.progress_at)
             for place, run in _by_partition(messages).items():
                 if not self._still(member):
                     return
                 await self._hand_out(place, run, member, continues)
 
-    async def _hand_out(self, place: Place, run: list[ck.Message], member: Member, continues: dict[Place, int]) -> None:
+    async def _hand_out(
+        self, place: Place, run: list[ck.Message], member: Member, continues: dict[Place, int]
+    ) -> None:
         decode: Decode = self.app.decoders[place[0]]
         next_offset = cast(int, run[-1].offset()) + 1
-        batch = Batch(place, member, continues[place], [decode(message) for message in run], next_offset)
+        batch = Batch(
+            place, member, continues[place], [decode(message) for message in run], next_offset
+        )
         continues[place] = next_offset
         tp = TP(*place)
         message = ConsumerMessage(
-            place[0], place[1], next_offset - 1, time.time(), 0, None, None, batch, None, 0, 0, tp, generation_id=member.generation
+            place[0],
+            place[1],
+            next_offset - 1,
+            time.time(),
+            0,
+            None,
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=member.generation,
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
@@ -275,12 +311,17 @@ def _by_partition(messages: list[ck.Message]) -> dict[Place, list[ck.Message]]:
     for message in messages:
         error = message.error()
         if error is None:
-            runs.setdefault((cast(str, message.topic()), cast(int, message.partition())), []).append(message)
+            runs.setdefault(
+                (cast(str, message.topic()), cast(int, message.partition())), []
+            ).append(message)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             leave(
                 Exit.SETUP_WRONG,
                 f"{message.topic()}[{message.partition()}]: the log no longer has the offset that the state names: {error.str()}",
             )
-        elif not error.retriable() and error.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+        elif not error.retriable() and error.code() not in (
+            KafkaError._TRANSPORT,
+            KafkaError._ALL_BROKERS_DOWN,
+        ):
             raise KafkaException(error)
     return runs

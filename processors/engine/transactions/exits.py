@@ -32,7 +32,13 @@ class Exit(IntEnum):
     @property
     def restart(self) -> bool:
         """Whether starting anew can help."""
-        return self in (Exit.TRANSACTION_REFUSED, Exit.GROUP_LOST, Exit.GAP_FOUND, Exit.READING_FAILED, Exit.BROKER_AWAY)
+        return self in (
+            Exit.TRANSACTION_REFUSED,
+            Exit.GROUP_LOST,
+            Exit.GAP_FOUND,
+            Exit.READING_FAILED,
+            Exit.BROKER_AWAY,
+        )
 
 
 def leave(code: Exit, why: str) -> NoReturn:

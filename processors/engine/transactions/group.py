@@ -34,12 +34,22 @@ class Member:
 def metadata_bytes(member: Member) -> bytes:
     """Return the member as librdkafka's `consumer_group_metadata()` writes it."""
     generation = struct.pack("<i", member.generation)
-    return b"CGMDv2:" + generation + member.group.encode() + b"\0" + member.member_id.encode() + b"\0" + _NO_INSTANCE
+    return (
+        b"CGMDv2:"
+        + generation
+        + member.group.encode()
+        + b"\0"
+        + member.member_id.encode()
+        + b"\0"
+        + _NO_INSTANCE
+    )
 
 
 def check_metadata_format() -> None:
     """Compare our bytes with those of a consumer that has joined nothing; raises MetadataFormatChanged."""
-    consumer = ck.Consumer({"group.id": "format-check", "bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    consumer = ck.Consumer(
+        {"group.id": "format-check", "bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    )
     try:
         theirs: Any = consumer.consumer_group_metadata()
     finally:

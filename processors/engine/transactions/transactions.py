@@ -71,12 +71,21 @@ class Transactions:
         """Open a transaction for this member of this generation; everything in it is bound to them."""
         assert self.member is None
         if not member.valid:
-            raise ValueError(f"a transaction needs a real member of the group, not {member}: the broker would not fence it")
+            raise ValueError(
+                f"a transaction needs a real member of the group, not {member}: the broker would not fence it"
+            )
         self._call("begin", self.producer.begin_transaction)
         self.member = member
         self.offsets = {}
 
-    def produce(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+    ) -> None:
         """Add a record; waits while the producer's queue is full."""
         while True:
             try:
@@ -107,10 +116,16 @@ class Transactions:
             log.warning("waiting for the broker to take %d records", len(self.producer))
 
     def _send_offsets(self) -> None:
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self.offsets.items()]
+        offsets = [
+            TopicPartition(topic, partition, offset)
+            for (topic, partition), offset in self.offsets.items()
+        ]
         if offsets:
             metadata = metadata_bytes(self._owner())
-            self._call("send offsets", lambda: self.producer.send_offsets_to_transaction(offsets, metadata, CALL_TIMEOUT))
+            self._call(
+                "send offsets",
+                lambda: self.producer.send_offsets_to_transaction(offsets, metadata, CALL_TIMEOUT),
+            )
 
     def _owner(self) -> Member:
         assert self.member is not None
@@ -132,7 +147,8 @@ class Transactions:
         error: KafkaError = exception.args[0]
         if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
             leave(
-                Exit.FENCED, f"{step}: the transactional id {self.transactional_id!r} was taken over: give every worker a slot of its own"
+                Exit.FENCED,
+                f"{step}: the transactional id {self.transactional_id!r} was taken over: give every worker a slot of its own",
             )
         if error.txn_requires_abort():
             try:

@@ -44,7 +44,9 @@ class BadPeriod(ValueError):
     """A time, a period or an interval that cannot be backfilled."""
 
 
-def healing(deployment: Deployment, address: str, key: str, memory: Path | None) -> Callable[[Sink], Healer]:
+def healing(
+    deployment: Deployment, address: str, key: str, memory: Path | None
+) -> Callable[[Sink], Healer]:
     """Return what makes the healer of a producer; with a memory gaps reach back to what the log has of its predecessor, and what an
     earlier process had not healed yet is taken up."""
     lives, carriers = _last_lives(deployment) if memory else ({}, {})
@@ -54,7 +56,9 @@ def healing(deployment: Deployment, address: str, key: str, memory: Path | None)
         # changes of the list may have put the symbol on another feed than a fresh plan does
         carrier = carriers.get(symbol, feed)
         # too early is no harm: what was seen whole is not healed
-        return lives.get((partition_of(symbol.encode(), count), carrier), lives.get((None, carrier)))
+        return lives.get(
+            (partition_of(symbol.encode(), count), carrier), lives.get((None, carrier))
+        )
 
     def heals(sink: Sink) -> Healer:
         return Healer(Rest(address, key), sink, last_life, memory)
@@ -63,7 +67,13 @@ def healing(deployment: Deployment, address: str, key: str, memory: Path | None)
 
 
 def backfill(
-    deployment: Deployment, symbols: str, period: tuple[str, str | None], interval: str, address: str, key: str, state: Path
+    deployment: Deployment,
+    symbols: str,
+    period: tuple[str, str | None],
+    interval: str,
+    address: str,
+    key: str,
+    state: Path,
 ) -> int:
     """Publish the final klines of a period, and the heals of its bars; 1 where a symbol could not be had.
 
@@ -72,32 +82,66 @@ def backfill(
     BackfillRunning.
     """
     if interval not in KLINE_LENGTHS:
-        raise BadPeriod(f"--interval {interval}: the vendor takes a time only for klines of {', '.join(KLINE_LENGTHS)}")
+        raise BadPeriod(
+            f"--interval {interval}: the vendor takes a time only for klines of {', '.join(KLINE_LENGTHS)}"
+        )
     start, end = _time("--from", period[0]), final_until(time.time_ns() // 1_000_000, interval)
     if period[1]:
         end = min(end, _time("--to", period[1]))
     if start >= end:
-        raise BadPeriod(f"--from {period[0]} is not before --to {period[1] or 'now'}, or no {interval} kline between them is final yet")
+        raise BadPeriod(
+            f"--from {period[0]} is not before --to {period[1] or 'now'}, or no {interval} kline between them is final yet"
+        )
     feeds = chosen_feeds(symbols, live=True)
     chosen = [(feed, symbol) for feed in feeds for symbol in feed.symbols]
-    publisher = Publisher(open_producer(deployment.bootstrap), deployment.topology, deployment.schema_ids, threading.Event())
+    publisher = Publisher(
+        open_producer(deployment.bootstrap),
+        deployment.topology,
+        deployment.schema_ids,
+        threading.Event(),
+    )
     counters = FeedCounters("rest")
     span = MAX_KLINES * KLINE_LENGTHS[interval]
     missing: list[str] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    what = [deployment.bootstrap, deployment.topology.prefix, address, interval, start, period[1] or "now"]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    what = [
+        deployment.bootstrap,
+        deployment.topology.prefix,
+        address,
+        interval,
+        start,
+        period[1] or "now",
+    ]
     with (
         _Done(state, what, interval, start) as done,
         Rest(address, key) as rest,
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
         rest.package_info()
-        shown = progress.add_task("klines, pages", total=sum(-(-(end - done.until(symbol)) // span) for _, symbol in chosen))
+        shown = progress.add_task(
+            "klines, pages",
+            total=sum(-(-(end - done.until(symbol)) // span) for _, symbol in chosen),
+        )
         for feed, symbol in chosen:
             connection = f"backfill-{time.time_ns() // 1000}"
             try:
-                for until, klines in pages(rest, feed.business, symbol, interval, done.until(symbol), end):
-                    publish_klines(publisher, counters, klines, feed.name, feed.business, connection, time.time_ns() // 1000)
+                for until, klines in pages(
+                    rest, feed.business, symbol, interval, done.until(symbol), end
+                ):
+                    publish_klines(
+                        publisher,
+                        counters,
+                        klines,
+                        feed.name,
+                        feed.business,
+                        connection,
+                        time.time_ns() // 1000,
+                    )
                     publisher.flush()
                     done.note(symbol, until)
                     progress.advance(shown)
@@ -105,9 +149,13 @@ def backfill(
                 if error.refused or error.retryable:
                     raise
                 missing.append(f"{symbol}: {error}")
-    print(f"{counters.acknowledged} klines of {interval} published, {len(chosen) - len(missing)} of {len(chosen)} symbols")
+    print(
+        f"{counters.acknowledged} klines of {interval} published, {len(chosen) - len(missing)} of {len(chosen)} symbols"
+    )
     if interval not in deployment.topology.intervals:
-        print(f"no bars are healed: {interval} is none of the bar intervals {', '.join(deployment.topology.intervals)}")
+        print(
+            f"no bars are healed: {interval} is none of the bar intervals {', '.join(deployment.topology.intervals)}"
+        )
     for line in missing:
         print(f"not to be had: {line}")
     if not missing:
@@ -120,7 +168,9 @@ class _Done:
 
     def __init__(self, folder: Path, what: list[object], interval: str, start: int) -> None:
         """`what` tells this command from every other. Raises BackfillRunning."""
-        self._path = folder / f"backfill-{interval}-{sha256(orjson.dumps(what)).hexdigest()[:12]}.json"
+        self._path = (
+            folder / f"backfill-{interval}-{sha256(orjson.dumps(what)).hexdigest()[:12]}.json"
+        )
         self._start = start
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -128,7 +178,9 @@ class _Done:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise BackfillRunning(f"the same backfill runs already ({self._path}): wait for it, or end it") from None
+            raise BackfillRunning(
+                f"the same backfill runs already ({self._path}): wait for it, or end it"
+            ) from None
         self._until = self._read()
 
     def __enter__(self) -> "_Done":
@@ -161,7 +213,9 @@ class _Done:
             return {str(symbol): int(until) for symbol, until in found.items()}
         except (ValueError, TypeError, AttributeError) as error:
             # the same klines again change nothing
-            _log.warning("%s cannot be read (%s): the whole period is published anew", self._path, error)
+            _log.warning(
+                "%s cannot be read (%s): the whole period is published anew", self._path, error
+            )
             return {}
 
 
@@ -170,7 +224,9 @@ def _time(option: str, text: str) -> int:
         moment = datetime.fromisoformat(text)
         found = int(moment.timestamp()) * 1000
     except (ValueError, OverflowError) as error:
-        raise BadPeriod(f"{option} {text}: write a time like 2026-11-20T01:30Z or 2026-11-20T09:30+08:00") from error
+        raise BadPeriod(
+            f"{option} {text}: write a time like 2026-11-20T01:30Z or 2026-11-20T09:30+08:00"
+        ) from error
     if moment.tzinfo is None:
         raise BadPeriod(f"{option} {text}: say in which offset, as {text}Z for UTC or {text}+08:00")
     if found < 0:
@@ -192,7 +248,9 @@ def _last_lives(deployment: Deployment) -> tuple[dict[tuple[int | None, str], in
             continue  # it tells of no life
         lives[None, status["feed"]] = status["ts_to"] or status["ts_from"]
         carriers.update(dict.fromkeys(status["symbols"], status["feed"]))
-    for message in read_to_end(deployment.bootstrap, deployment.topology.name(RAW_TRADE), last=_TAIL):
+    for message in read_to_end(
+        deployment.bootstrap, deployment.topology.name(RAW_TRADE), last=_TAIL
+    ):
         sign = _sign_of_life(message, read)
         if sign is not None:
             place, ts_recv = (cast(int, message.partition()), sign[0]), sign[1]

@@ -44,11 +44,19 @@ def record(
         def make(feed: Feed, counters: FeedCounters) -> RecordedFeed:
             return RecordedFeed(recorder, feed, FeedSettings(source), partitions, counters, chance)
 
-        print(f"recording {source} data of {', '.join(feed.name for feed in feeds)} into {out}", flush=True)
+        print(
+            f"recording {source} data of {', '.join(feed.name for feed in feeds)} into {out}",
+            flush=True,
+        )
         ends_at = time.monotonic() + seconds if seconds is not None else math.inf
         with RunningFeeds(feeds, make, endpoint, Unpublished(), stop, chance) as running:
-            take_up = watch(symbols_file, lambda chosen: planned(chosen, running.feeds), running.change)
-            while not stop.wait(min(0.5, max(0.0, ends_at - time.monotonic()))) and time.monotonic() < ends_at:
+            take_up = watch(
+                symbols_file, lambda chosen: planned(chosen, running.feeds), running.change
+            )
+            while (
+                not stop.wait(min(0.5, max(0.0, ends_at - time.monotonic())))
+                and time.monotonic() < ends_at
+            ):
                 take_up()
         running.check()
     print(f"{recorder.frames} frames in {', '.join(map(str, recorder.files))}")

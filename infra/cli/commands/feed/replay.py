@@ -50,7 +50,10 @@ class Summary:
     def lines(self) -> list[str]:
         """Return the summary for people."""
         unreadable = sum(each.unreadable for each in self.counters)
-        trades, depth = sum(each.trades for each in self.counters), sum(each.depth for each in self.counters)
+        trades, depth = (
+            sum(each.trades for each in self.counters),
+            sum(each.depth for each in self.counters),
+        )
         klines = sum(each.klines for each in self.counters)
         return [
             f"{self.frames} frames in {self.seconds:.1f} s: {trades} trades, {depth} books, {klines} klines, "
@@ -59,27 +62,49 @@ class Summary:
         ]
 
 
-def replay(files: Sequence[Path], out: Path, names: Topology, workers: int, console: Console) -> Summary:
+def replay(
+    files: Sequence[Path], out: Path, names: Topology, workers: int, console: Console
+) -> Summary:
     """Play the files and write `<topic>.jsonl` for every derived topic into `out`."""
     began = time.monotonic()
     recording = read_recordings(files)
     for broken in recording.broken:
-        console.print(f"{broken.path}:{broken.line}: {broken.reason}; passed over", style="yellow", highlight=False, soft_wrap=True)
+        console.print(
+            f"{broken.path}:{broken.line}: {broken.reason}; passed over",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     out.mkdir(parents=True, exist_ok=True)
     fresh = replace(names, prefix=f"replay-{uuid.uuid4().hex[:12]}.{names.prefix}")
     with ExitStack() as running:
-        data = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="infoway-replay-", ignore_cleanup_errors=True)))
+        data = Path(
+            running.enter_context(
+                tempfile.TemporaryDirectory(prefix="infoway-replay-", ignore_cleanup_errors=True)
+            )
+        )
         deployment = running.enter_context(deployed(fresh, data))
-        supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / "logs"))
+        supervisor = running.enter_context(
+            Supervisor(deployment.environment, workers, data / "logs")
+        )
         progress = running.enter_context(Progress(console=console, disable=not console.is_terminal))
         counters = _produce(recording, deployment, progress)
         _wait_until_processed(deployment, supervisor, progress)
         records = _write(deployment, out, progress)
-    return Summary(len(recording.frames), len(recording.broken), counters, records, time.monotonic() - began)
+    return Summary(
+        len(recording.frames), len(recording.broken), counters, records, time.monotonic() - began
+    )
 
 
-def _produce(recording: Recording, deployment: Deployment, progress: Progress) -> tuple[FeedCounters, ...]:
-    publisher = Publisher(open_producer(deployment.bootstrap), deployment.topology, deployment.schema_ids, threading.Event())
+def _produce(
+    recording: Recording, deployment: Deployment, progress: Progress
+) -> tuple[FeedCounters, ...]:
+    publisher = Publisher(
+        open_producer(deployment.bootstrap),
+        deployment.topology,
+        deployment.schema_ids,
+        threading.Event(),
+    )
     player = Player(recording, deployment.partitions, publisher)
     task = progress.add_task("producing", total=len(recording.entries))
     for number, entry in enumerate(recording.entries):
@@ -92,17 +117,25 @@ def _produce(recording: Recording, deployment: Deployment, progress: Progress) -
     return tuple(player.counters.values())
 
 
-def _wait_until_processed(deployment: Deployment, supervisor: Supervisor, progress: Progress) -> None:
+def _wait_until_processed(
+    deployment: Deployment, supervisor: Supervisor, progress: Progress
+) -> None:
     names, group = deployment.topology, f"{deployment.topology.prefix}infoway-processors"
     # the group commits its offsets in the transaction of its outputs: without lag everything has been published
     lag = Lag(deployment.bootstrap, group, map(names.name, SOURCES))
     _wait_for_none(lag, supervisor, progress, "processing")
     # only then is every bar there that the reconciliation reads
-    bars = Lag(deployment.bootstrap, group, [names.name(f"infoway.bars.{interval}") for interval in names.intervals])
+    bars = Lag(
+        deployment.bootstrap,
+        group,
+        [names.name(f"infoway.bars.{interval}") for interval in names.intervals],
+    )
     _wait_for_none(bars.records_left, supervisor, progress, "reconciling")
 
 
-def _wait_for_none(left_now: Callable[[], int], supervisor: Supervisor, progress: Progress, what: str) -> None:
+def _wait_for_none(
+    left_now: Callable[[], int], supervisor: Supervisor, progress: Progress, what: str
+) -> None:
     left = total = left_now()
     task, moved_at = progress.add_task(what, total=total), time.monotonic()
     while left:
@@ -112,7 +145,9 @@ def _wait_for_none(left_now: Callable[[], int], supervisor: Supervisor, progress
         if left < before:
             moved_at = time.monotonic()
         elif time.monotonic() - moved_at > STALL_TIMEOUT:
-            raise ReplayStalled(f"the processors made no progress for {STALL_TIMEOUT:.0f} s, {left} records are left: see their logs")
+            raise ReplayStalled(
+                f"the processors made no progress for {STALL_TIMEOUT:.0f} s, {left} records are left: see their logs"
+            )
         progress.update(task, completed=total - left)
 
 
@@ -122,7 +157,10 @@ def _write(deployment: Deployment, out: Path, progress: Progress) -> dict[str, i
     topics = deployment.topology.derived()
     for topic in progress.track(topics, description="writing"):
         name = deployment.topology.contract_name(topic.name)
-        lines = [_line(reader, message.value(), deployment) for message in read_to_end(deployment.bootstrap, topic.name)]
+        lines = [
+            _line(reader, message.value(), deployment)
+            for message in read_to_end(deployment.bootstrap, topic.name)
+        ]
         if name == DEAD_LETTER:
             # producers and processors write it side by side: their order is no part of the contract
             lines.sort()

@@ -40,7 +40,9 @@ _TOPIC = "infoway.dead-letter"
 _SILENT = logging.getLogger(__name__)
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
-_FENCED = frozenset((KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH))
+_FENCED = frozenset(
+    (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+)
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -53,7 +55,9 @@ class Overtaken(RuntimeError):
     """Another redrive has begun, and ended this one."""
 
     def __init__(self) -> None:
-        super().__init__("another redrive has begun and goes on where this one was: its last step did nothing; wait for the other's end")
+        super().__init__(
+            "another redrive has begun and goes on where this one was: its last step did nothing; wait for the other's end"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +83,25 @@ class Letter:
         return next(iter(_numbers(self.headers, ATTEMPTS)), 0)
 
 
-def add_dead_letter_options(listing: argparse.ArgumentParser, redriving: argparse.ArgumentParser) -> None:
+def add_dead_letter_options(
+    listing: argparse.ArgumentParser, redriving: argparse.ArgumentParser
+) -> None:
     """Give both commands what they have beside the topology's options."""
     listing.add_argument("--json", action="store_true", help="one JSON object a line, bytes as hex")
-    redriving.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     redriving.add_argument(
-        "--max-attempts", type=int, default=MAX_ATTEMPTS, help=f"pass over what was redriven so often (default: {MAX_ATTEMPTS})"
+        "--dry-run", action="store_true", help="print what would be done, and do nothing"
     )
     redriving.add_argument(
-        "--only", default="", metavar="PARTITION:OFFSET,...", help="these letters, redriven before or not, and no others"
+        "--max-attempts",
+        type=int,
+        default=MAX_ATTEMPTS,
+        help=f"pass over what was redriven so often (default: {MAX_ATTEMPTS})",
+    )
+    redriving.add_argument(
+        "--only",
+        default="",
+        metavar="PARTITION:OFFSET,...",
+        help="these letters, redriven before or not, and no others",
     )
 
 
@@ -107,19 +121,33 @@ def redrive(names: Topology, options: argparse.Namespace) -> int:
     wanted = {place.strip() for place in options.only.split(",") if place.strip()}
     # before the letters are read: it ends the transaction of a redrive that was killed, or that still runs
     producer = None if options.dry_run else post.producer()
-    letters = [letter for letter in post.letters() if (letter.place in wanted if wanted else not letter.handled)]
+    letters = [
+        letter
+        for letter in post.letters()
+        if (letter.place in wanted if wanted else not letter.handled)
+    ]
     if missing := wanted - {letter.place for letter in letters}:
-        raise NoSuchLetter(f"--only {','.join(sorted(missing))}: no dead letter there; `dead-letter list` shows their places")
+        raise NoSuchLetter(
+            f"--only {','.join(sorted(missing))}: no dead letter there; `dead-letter list` shows their places"
+        )
     partitions = post.raw_partitions({letter.record["source_topic"] for letter in letters})
     waiting = iter(letters)
     while step := list(islice(waiting, STEP)):
-        outcomes = [(letter, _passed_over(letter, partitions, options.max_attempts)) for letter in step]
+        outcomes = [
+            (letter, _passed_over(letter, partitions, options.max_attempts)) for letter in step
+        ]
         ways = [(letter, _way(letter, partitions)) for letter, why in outcomes if why is None]
         if producer is not None:
-            post.publish(producer, ways, _named([letter for letter, _ in ways]) if wanted else _come_to(step))
+            post.publish(
+                producer, ways, _named([letter for letter, _ in ways]) if wanted else _come_to(step)
+            )
         for letter, why in outcomes:
             counts["passed over" if why else "redriven"] += 1
-            done = f"passed over: {why}" if why else f"to {letter.record['source_topic']}[{_way(letter, partitions)}]"
+            done = (
+                f"passed over: {why}"
+                if why
+                else f"to {letter.record['source_topic']}[{_way(letter, partitions)}]"
+            )
             print(f"{letter.place} {done}", flush=True)
     would = "would be " * options.dry_run
     print(f"{counts['redriven']} {would}redriven, {counts['passed over']} {would}passed over")
@@ -137,7 +165,9 @@ def _passed_over(letter: Letter, partitions: Mapping[str, int], max_attempts: in
     if not record["value"] and not _is_control(letter):
         return "an empty value, without the headers of a control record"
     if record["key"] is None and place >= partitions[topic]:
-        return f"a record without a key, of partition {place}, and {topic} has {partitions[topic]} now"
+        return (
+            f"a record without a key, of partition {place}, and {topic} has {partitions[topic]} now"
+        )
     if letter.attempts >= max_attempts:
         return f"redriven {letter.attempts} times before"
     return None
@@ -175,21 +205,38 @@ class _Post:
         self._bootstrap, registry_url = named_cluster()
         self._read = ValueReader(Registry(registry_url))
         self._topic = names.name(_TOPIC)
-        self._raw = {topic.name for topic in names.topics() if names.contract_name(topic.name).startswith("infoway.raw.")}
+        self._raw = {
+            topic.name
+            for topic in names.topics()
+            if names.contract_name(topic.name).startswith("infoway.raw.")
+        }
         self._transactional_id = f"{names.prefix}infoway-dead-letter"
 
     def letters(self) -> Iterator[Letter]:
         """Yield every letter up to the topic's end now, partition after partition; null values are none."""
         come_to, named = self._handled()
         for message in read_to_end(self._bootstrap, self._topic):
-            value, partition, offset = message.value(), cast(int, message.partition()), cast(int, message.offset())
+            value, partition, offset = (
+                message.value(),
+                cast(int, message.partition()),
+                cast(int, message.offset()),
+            )
             if value is not None:
                 handled = offset < come_to[partition] or (partition, offset) in named
-                yield Letter(partition, offset, message.timestamp()[1], self._read(value)[1], _headers(message), handled)
+                yield Letter(
+                    partition,
+                    offset,
+                    message.timestamp()[1],
+                    self._read(value)[1],
+                    _headers(message),
+                    handled,
+                )
 
     def raw_partitions(self, topics: Collection[str]) -> dict[str, int]:
         """Return how many partitions those of the topics have now that are raw ones of this namespace."""
-        return {topic: len(watermarks(self._bootstrap, topic)) for topic in topics if topic in self._raw}
+        return {
+            topic: len(watermarks(self._bootstrap, topic)) for topic in topics if topic in self._raw
+        }
 
     def producer(self) -> ck.Producer:
         """Return the one producer of this namespace's redrives: what another has open is aborted, and it can commit no more."""
@@ -204,10 +251,17 @@ class _Post:
         try:
             producer.init_transactions(TIMEOUT)
         except KafkaException as error:
-            raise refused(error.args[0], f"use the transactional.id {self._transactional_id}") from None
+            raise refused(
+                error.args[0], f"use the transactional.id {self._transactional_id}"
+            ) from None
         return producer
 
-    def publish(self, producer: ck.Producer, ways: Sequence[tuple[Letter, int]], marks: Mapping[int, Headers]) -> None:
+    def publish(
+        self,
+        producer: ck.Producer,
+        ways: Sequence[tuple[Letter, int]],
+        marks: Mapping[int, Headers],
+    ) -> None:
         """Publish letters to partitions of their raw topics and a mark in each partition of this one, all of them or nothing.
 
         Raises Overtaken, NotAllowed and KafkaException.
@@ -220,7 +274,9 @@ class _Post:
                 headers = [*kept, (ATTEMPTS, b"%d" % (letter.attempts + 1))]
                 # an empty value is that of a control record, a null one
                 value = record["value"] or None
-                producer.produce(record["source_topic"], value, record["key"], partition, headers=[*headers])
+                producer.produce(
+                    record["source_topic"], value, record["key"], partition, headers=[*headers]
+                )
             for partition, mark in marks.items():
                 producer.produce(self._topic, None, None, partition, headers=[*mark])
             producer.commit_transaction(TIMEOUT)
@@ -252,7 +308,11 @@ def _headers(message: ck.Message) -> Headers:
 
 def _numbers(headers: Headers, name: str) -> list[int]:
     """Return the numbers of a header, which may occur more than once; what is no number is left out."""
-    return [int(value) for each, value in headers if each == name and value is not None and value.isdigit()]
+    return [
+        int(value)
+        for each, value in headers
+        if each == name and value is not None and value.isdigit()
+    ]
 
 
 def _line(letter: Letter) -> str:
@@ -262,13 +322,24 @@ def _line(letter: Letter) -> str:
     origin = raw if record["source_topic"] else f"feed {record['feed']}"
     tried = f", redriven {letter.attempts} times before" if letter.attempts else ""
     state = "handled" if letter.handled else "waits"
-    return (
-        f"{letter.place} {written} {origin}: {record['error_class']}: {record['error_text']} ({len(record['value'])} bytes{tried}; {state})"
-    )
+    return f"{letter.place} {written} {origin}: {record['error_class']}: {record['error_text']} ({len(record['value'])} bytes{tried}; {state})"
 
 
 def _as_json(letter: Letter) -> dict[str, Any]:
-    record = {name: value.hex() if isinstance(value, bytes) else value for name, value in letter.record.items()}
+    record = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in letter.record.items()
+    }
     headers = [[name, None if value is None else value.hex()] for name, value in letter.headers]
-    place = {"partition": letter.partition, "offset": letter.offset, "written_ms": letter.written_ms}
-    return {**place, "attempts": letter.attempts, "handled": letter.handled, "headers": headers, **record}
+    place = {
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "written_ms": letter.written_ms,
+    }
+    return {
+        **place,
+        "attempts": letter.attempts,
+        "handled": letter.handled,
+        "headers": headers,
+        **record,
+    }

@@ -55,13 +55,21 @@ def up(
         return feeds_to_run(chosen, bool(key), key, None, rest_url, running)
 
     feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
-    banner = "LIVE data of Infoway" if key else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
+    banner = (
+        "LIVE data of Infoway"
+        if key
+        else "SIMULATED DATA: synthetic markets, no real prices (set INFOWAY_API_KEY for live data)"
+    )
     console.print(f"{banner}; starting broker and registry", highlight=False)
     with ExitStack() as running:
-        deployment = running.enter_context(deployed(_separate(names, source), data / source, *ports))
+        deployment = running.enter_context(
+            deployed(_separate(names, source), data / source, *ports)
+        )
         # from here on an orderly end; a Ctrl-C before, during downloads or the start of the servers, interrupts at once
         stop = stop_on_signals()
-        supervisor = running.enter_context(Supervisor(deployment.environment, workers, data / source / "logs"))
+        supervisor = running.enter_context(
+            Supervisor(deployment.environment, workers, data / source / "logs")
+        )
         if live:
             endpoint, address = live, rest_url or LIVE_REST
         else:
@@ -70,9 +78,13 @@ def up(
         backlog = open_backlog(deployment, source, data / source / "spool")
         # markets that are made up begin with this run: nothing was missed before
         heals = healing(deployment, address, endpoint.api_key, backlog.memory if key else None)
-        feeding = running.enter_context(Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog))
+        feeding = running.enter_context(
+            Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog)
+        )
         running.enter_context(serving(os.environ, FeedHealth(feeding)))
-        board = running.enter_context(Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols)))
+        board = running.enter_context(
+            Board(deployment, tuple(symbol for feed in feeds for symbol in feed.symbols))
+        )
 
         def change(changed: Sequence[Feed]) -> None:
             feeding.change(changed)
@@ -117,7 +129,9 @@ def _show(
     if console.is_terminal:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while going_on(REFRESH):
-                live.update(view.table(board, deployment, feeding.wanted_counters, banner), refresh=True)
+                live.update(
+                    view.table(board, deployment, feeding.wanted_counters, banner), refresh=True
+                )
         return
     console.print(view.addresses(deployment), highlight=False, soft_wrap=True)
     while going_on(PLAIN_PERIOD):

@@ -46,10 +46,25 @@ class ExportFailed(ValueError):
 
 def add_export_options(command: argparse.ArgumentParser) -> None:
     """Give the command what it has beside the topology's options."""
-    command.add_argument("--to", type=Path, default=Path("export"), help="folder with a folder per topic (default: export)")
-    command.add_argument("--format", choices=("parquet",), default="parquet", help="of the files (default: parquet)")
-    command.add_argument("--topics", default="", help="comma-separated, as infoway.bars.1m (default: all derived topics)")
-    command.add_argument("--last", action="store_true", help="one row per bar: its last record; of bars, activity bars, reconciliation")
+    command.add_argument(
+        "--to",
+        type=Path,
+        default=Path("export"),
+        help="folder with a folder per topic (default: export)",
+    )
+    command.add_argument(
+        "--format", choices=("parquet",), default="parquet", help="of the files (default: parquet)"
+    )
+    command.add_argument(
+        "--topics",
+        default="",
+        help="comma-separated, as infoway.bars.1m (default: all derived topics)",
+    )
+    command.add_argument(
+        "--last",
+        action="store_true",
+        help="one row per bar: its last record; of bars, activity bars, reconciliation",
+    )
 
 
 def export_topics(names: Topology, options: argparse.Namespace) -> int:
@@ -87,7 +102,9 @@ class _File:
     next_offset: int
 
 
-def _export(bootstrap: str, topic: Topic, folder: Path, read: ValueReader, last: bool) -> tuple[int, list[str]]:
+def _export(
+    bootstrap: str, topic: Topic, folder: Path, read: ValueReader, last: bool
+) -> tuple[int, list[str]]:
     """Return the number of records read, and lines of what retention had deleted before."""
     for unfinished in folder.glob("*.part"):
         unfinished.unlink()
@@ -101,17 +118,37 @@ def _export(bootstrap: str, topic: Topic, folder: Path, read: ValueReader, last:
                 f"{file.path} goes on at offset {file.next_offset}, and {topic.name} ends at {end}: name another folder by --to"
             )
         if file and file.next_offset < low:
-            deleted.append(f"retention deleted offsets {file.next_offset} to {low - 1} of partition {partition} before this export")
-    messages = read_to_end(bootstrap, topic.name, starts={partition: file.next_offset for partition, file in newest.items()})
+            deleted.append(
+                f"retention deleted offsets {file.next_offset} to {low - 1} of partition {partition} before this export"
+            )
+    messages = read_to_end(
+        bootstrap,
+        topic.name,
+        starts={partition: file.next_offset for partition, file in newest.items()},
+    )
     write = _write_last if last else _write_all
-    return write(topic, topic_id, folder, groupby(messages, lambda message: cast(int, message.partition())), read, newest), deleted
+    return write(
+        topic,
+        topic_id,
+        folder,
+        groupby(messages, lambda message: cast(int, message.partition())),
+        read,
+        newest,
+    ), deleted
 
 
 _Runs = Iterable[tuple[int, Iterator[ck.Message]]]
 """Each partition that has something new, with its messages."""
 
 
-def _write_all(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: ValueReader, _: Mapping[int, _File]) -> int:
+def _write_all(
+    topic: Topic,
+    topic_id: str,
+    folder: Path,
+    runs: _Runs,
+    read: ValueReader,
+    _: Mapping[int, _File],
+) -> int:
     """Write files of at most ROWS records and return how many records there were; a file is in memory at a time."""
     # pyarrow is an extra of the package
     from infra import parquet
@@ -121,13 +158,24 @@ def _write_all(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: Val
         while taken := list(islice(run, ROWS)):
             next_offset = _end(taken)
             path = folder / f"{partition:05d}-{taken[0].offset():020d}-{next_offset:020d}.parquet"
-            parquet.write(_table(topic, partition, taken, read), path.with_suffix(".part"), _metadata(topic_id, next_offset))
+            parquet.write(
+                _table(topic, partition, taken, read),
+                path.with_suffix(".part"),
+                _metadata(topic_id, next_offset),
+            )
             parquet.put(path.with_suffix(".part"), path)
             count += len(taken)
     return count
 
 
-def _write_last(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: ValueReader, newest: Mapping[int, _File]) -> int:
+def _write_last(
+    topic: Topic,
+    topic_id: str,
+    folder: Path,
+    runs: _Runs,
+    read: ValueReader,
+    newest: Mapping[int, _File],
+) -> int:
     """Write the partitions' files anew with the last record of each bar, and return how many records there were.
 
     In memory are, of a partition at a time, the last rows of what was read and of its file, about 300 bytes a row and up to three
@@ -150,7 +198,9 @@ def _write_last(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: Va
             next_offset = _end(taken)
             count += len(taken)
         files[path] = path.with_suffix(".part")
-        parquet.write(parquet.last_rows(held, identity), files[path], _metadata(topic_id, next_offset))
+        parquet.write(
+            parquet.last_rows(held, identity), files[path], _metadata(topic_id, next_offset)
+        )
     if twice := parquet.in_two_files(files.values(), identity):
         bar = ", ".join(f"{name} {value}" for name, value in twice.items())
         raise ExportFailed(
@@ -163,10 +213,16 @@ def _write_last(topic: Topic, topic_id: str, folder: Path, runs: _Runs, read: Va
     return count
 
 
-def _table(topic: Topic, partition: int, taken: Sequence[ck.Message], read: ValueReader) -> "pa.Table":
+def _table(
+    topic: Topic, partition: int, taken: Sequence[ck.Message], read: ValueReader
+) -> "pa.Table":
     from infra import parquet
 
-    rows = [(cast(int, message.offset()), read(value)[1]) for message in taken if (value := message.value()) is not None]
+    rows = [
+        (cast(int, message.offset()), read(value)[1])
+        for message in taken
+        if (value := message.value()) is not None
+    ]
     return parquet.table_of(load_schema(cast(str, topic.schema)), partition, rows)
 
 
@@ -200,11 +256,18 @@ def _newest(topic: Topic, folder: Path, topic_id: str, last: bool) -> dict[int, 
     for partition, path in paths.items():
         try:
             metadata = parquet.metadata(path)
-            written_of, next_offset = metadata["infoway.topic_id"], int(metadata["infoway.next_offset"])
+            written_of, next_offset = (
+                metadata["infoway.topic_id"],
+                int(metadata["infoway.next_offset"]),
+            )
         except (KeyError, ValueError):
-            raise ExportFailed(f"{path} is no file of an export: name another folder by --to") from None
+            raise ExportFailed(
+                f"{path} is no file of an export: name another folder by --to"
+            ) from None
         if written_of != topic_id:
-            raise ExportFailed(f"{path} is of a topic {topic.name} that was deleted since, and created anew: name another folder by --to")
+            raise ExportFailed(
+                f"{path} is of a topic {topic.name} that was deleted since, and created anew: name another folder by --to"
+            )
         found[partition] = _File(path, next_offset)
     return found
 

@@ -18,17 +18,31 @@ _MARKS = {Action.CREATE: "+", Action.CHANGE: "~", Action.REFUSED: "!"}
 
 def add_options(planning: argparse.ArgumentParser, applying: argparse.ArgumentParser) -> None:
     """Give both commands what they have beside the topology's own options."""
-    planning.add_argument("--detailed-exitcode", action="store_true", help="exit with 2 where something differs, 0 where nothing does")
+    planning.add_argument(
+        "--detailed-exitcode",
+        action="store_true",
+        help="exit with 2 where something differs, 0 where nothing does",
+    )
     for command in (planning, applying):
         command.add_argument("--json", action="store_true", help="print one JSON object")
-        command.add_argument("--allow-partition-change", action="store_true", help="add partitions, though keys then change places")
-        command.add_argument("--allow-shorter-retention", action="store_true", help="shorten retention, though records are deleted sooner")
+        command.add_argument(
+            "--allow-partition-change",
+            action="store_true",
+            help="add partitions, though keys then change places",
+        )
+        command.add_argument(
+            "--allow-shorter-retention",
+            action="store_true",
+            help="shorten retention, though records are deleted sooner",
+        )
 
 
 def show_plan(topology: Topology, options: argparse.Namespace) -> int:
     """Print what apply would do; 0, or with --detailed-exitcode 2 where anything differs, refused or not."""
     bootstrap, registry_url = named_cluster()
-    planned = plan(bootstrap, Registry(registry_url), wanted(topology, os.environ), _allowed(options))
+    planned = plan(
+        bootstrap, Registry(registry_url), wanted(topology, os.environ), _allowed(options)
+    )
     print(json.dumps(as_json(planned)) if options.json else "\n".join(lines(planned)))
     return 2 if options.detailed_exitcode and planned.changes else 0
 
@@ -47,7 +61,9 @@ def apply_plan(topology: Topology, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(as_json(planned) | {"applied": True}))
     else:
-        print(f"Applied: {planned.count(Action.CREATE)} created, {planned.count(Action.CHANGE)} changed.")
+        print(
+            f"Applied: {planned.count(Action.CREATE)} created, {planned.count(Action.CHANGE)} changed."
+        )
     return 0
 
 
@@ -60,7 +76,8 @@ def lines(planned: Plan) -> Iterator[str]:
     if planned.changes:
         yield ""
     counts = ", ".join(
-        f"{planned.count(action)} {text}" for action, text in zip(Action, ("to create", "to change", "refused"), strict=True)
+        f"{planned.count(action)} {text}"
+        for action, text in zip(Action, ("to create", "to change", "refused"), strict=True)
     )
     yield f"Plan: {counts}."
 
@@ -73,7 +90,12 @@ def as_json(planned: Plan) -> dict[str, Any]:
             "kind": change.kind,
             "name": change.name,
             "attributes": [
-                {"name": attribute.name, "old": attribute.old, "new": attribute.new, "refused": attribute.refused}
+                {
+                    "name": attribute.name,
+                    "old": attribute.old,
+                    "new": attribute.new,
+                    "refused": attribute.refused,
+                }
                 for attribute in change.attributes
             ],
         }
@@ -84,7 +106,9 @@ def as_json(planned: Plan) -> dict[str, Any]:
 
 def _line(change: Change, attribute: Attribute) -> str:
     value = attribute.new if change.is_new else f"{attribute.old or 'not set'} -> {attribute.new}"
-    return f"{attribute.name}: {value}" + (f"   refused: {attribute.refused}" if attribute.refused else "")
+    return f"{attribute.name}: {value}" + (
+        f"   refused: {attribute.refused}" if attribute.refused else ""
+    )
 
 
 def _allowed(options: argparse.Namespace) -> Allowed:
