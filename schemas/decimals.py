@@ -1,4 +1,5 @@
-"""Exact decimals as integers in units of 10^-18, the resolution of every `decimal(38,18)` field; no arithmetic of markets."""
+"""Exact decimals as integers in units of 10^-18, the resolution of every `decimal(38,18)` field; no
+arithmetic of markets."""
 
 import re
 from decimal import Decimal
@@ -8,6 +9,10 @@ UNIT: int = 10**SCALE
 LIMIT: int = 10**38
 """Units that no longer fit `decimal(38,18)`."""
 
+_LONGEST = 100
+"""Characters of a decimal's text: texts are remembered, and with zeros behind the point they could
+have any length."""
+
 _PLAIN = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 _EXPONENT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 _POWER: tuple[int, ...] = tuple(10 ** (SCALE - digits) for digits in range(SCALE + 1))
@@ -15,7 +20,8 @@ _PADDING = tuple("0" * (SCALE - digits) for digits in range(SCALE + 1))
 
 
 class NotADecimal(ValueError):
-    """A text that is no finite decimal, or none that 38 digits with 18 behind the point can hold exactly."""
+    """A text that is no finite decimal, or none that 38 digits with 18 behind the point can hold
+    exactly."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"{text[:60]!r} {reason}")
@@ -26,8 +32,8 @@ class NotADecimal(ValueError):
 def to_units(text: str) -> int:
     """Return the decimal `text` in units of 10^-18, exactly.
 
-    Raises NotADecimal for what is no decimal number (NaN and infinities too), has more than 18 significant digits
-    behind the point, or is 10^20 and more.
+    Raises NotADecimal for what is no decimal number (NaN and infinities too), has more than 18
+    significant digits behind the point, or is 10^20 and more.
     """
     whole, point, fraction = text.partition(".")
     digits = whole + fraction
@@ -43,7 +49,8 @@ def to_units(text: str) -> int:
 
 
 def to_text(units: int) -> str:
-    """Return units of 10^-18 as a plain decimal string with no zeros to spare: `61800.3`, `0`, `-0.5`."""
+    """Return units of 10^-18 as a plain decimal string with no zeros to spare: `61800.3`, `0`,
+    `-0.5`."""
     whole, fraction = divmod(abs(units), UNIT)
     text = f"{whole}.{fraction:018d}".rstrip("0").rstrip(".") if fraction else str(whole)
     return f"-{text}" if units < 0 else text
@@ -59,6 +66,8 @@ def divide_half_even(numerator: int, denominator: int) -> int:
 
 
 def _unusual_to_units(text: str) -> int:
+    if len(text) > _LONGEST:
+        raise NotADecimal(text, f"has more than {_LONGEST} characters")
     match = _PLAIN.fullmatch(text)
     if match is None:
         return _exponent_to_units(text)

@@ -1,6 +1,8 @@
-"""Kafka's default partitioner for keys, computed here to know where a symbol's records land; it sends nothing.
+"""Kafka's default partitioner for keys, computed here to know where a symbol's records land; it
+sends nothing.
 
-The producer itself uses librdkafka's `murmur2_random`, which gives the same partition for every key.
+The producer itself uses librdkafka's `murmur2_random`, which gives the same partition for every
+key.
 """
 
 _MASK = 0xFFFFFFFF

@@ -1,4 +1,5 @@
-"""The topology: `topics.yaml` and the settings that its placeholders stand for, made into the topics to create."""
+"""The topology: `topics.yaml` and the settings that its placeholders stand for, made into the
+topics to create."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +12,21 @@ import yaml
 
 from schemas.wire import Schema
 
+RAW_TRADE = "infoway.raw.trade"
+RAW_DEPTH = "infoway.raw.depth"
+RAW_KLINE = "infoway.raw.kline"
+RAW = (RAW_TRADE, RAW_DEPTH, RAW_KLINE)
+DEPTH_IMBALANCE = "infoway.depth.imbalance"
+RECONCILIATION = "infoway.reconciliation"
+PROGRESS = "infoway.progress"
+LATE_TRADES = "infoway.late"
+DEAD_LETTER = "infoway.dead-letter"
+FEED_STATUS = "infoway.feed.status"
+"""Names of the contract that code refers to; a namespace's prefix comes before them."""
+
 DEFAULT_INTERVALS = ("1m", "5m", "15m", "1h", "1d")
 DEFAULT_WINDOWS = ("1m", "5m", "session")
+
 AGENTS = ("vwap", "bars", "imbalance", "reconciliation")
 ACTIVITY_AGENT = "activity"
 """Runs where activity bars are asked for."""
@@ -40,14 +54,16 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The names of a deployment: `prefix` comes before every topic, so that namespaces never meet."""
+    """The names of a deployment: `prefix` comes before every topic, so that namespaces never
+    meet."""
 
     prefix: str = ""
     intervals: tuple[str, ...] = DEFAULT_INTERVALS
     windows: tuple[str, ...] = DEFAULT_WINDOWS
     partitions: int | None = None
     activity: tuple[str, ...] = ()
-    """Names of activity bars, `tick-1000`: what makes sense depends on the market, so there is no default."""
+    """Names of activity bars, `tick-1000`: what makes sense depends on the market, so there is no
+    default."""
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -82,7 +98,8 @@ class Topology:
         return found
 
     def derived(self) -> list[Topic]:
-        """Return the topics that the processors write for others: all of theirs that have a schema."""
+        """Return the topics that the processors write for others: all of theirs that have a
+        schema."""
         return [
             topic
             for topic in self.topics()
@@ -91,8 +108,14 @@ class Topology:
 
 
 def contract() -> list[Topic]:
-    """Return the topics as `topics.yaml` lists them: a family, `infoway.bars.{interval}`, is one."""
+    """Return the topics as `topics.yaml` lists them: a family, `infoway.bars.{interval}`, is
+    one."""
     return [_topic(entry, entry["name"], None) for entry in _document()["topics"]]
+
+
+def partitions_fixed() -> frozenset[str]:
+    """Return the topics whose number of partitions no deployment chooses."""
+    return frozenset(entry["name"] for entry in _document()["topics"] if "partitions" in entry)
 
 
 def placeholders() -> dict[str, str]:

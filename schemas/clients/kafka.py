@@ -1,6 +1,8 @@
-"""TLS, SASL and the registry's credentials, from the environment: for every client of the cluster that it names, and of no other.
+"""TLS, SASL and the registry's credentials, from the environment: for every client of the cluster
+that it names, and of no other.
 
-An embedded broker or registry beside them is asked without: `INFOWAY_BOOTSTRAP` and `INFOWAY_REGISTRY` say whose these settings are.
+An embedded broker or registry beside them is asked without: `INFOWAY_BOOTSTRAP` and
+`INFOWAY_REGISTRY` say whose these settings are.
 """
 
 import logging
@@ -14,9 +16,15 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
+from schemas.errors import SettingsWrong
+
 _log = logging.getLogger(__name__)
 _HANDSHAKE = re.compile("security.protocol|SSL handshake|SASL")
 """In the text of a broker that is merely out of reach, by its code."""
+_CREDENTIALS = frozenset((KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED))
+
+_NO_ANSWER = re.compile("transport failure|disconnect|timed out", re.IGNORECASE)
+"""In the text of an authentication that was broken off, not refused."""
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -25,17 +33,24 @@ VARIABLES = {
     "INFOWAY_SECURITY_PROTOCOL": f"of the brokers: {', '.join(PROTOCOLS)}; default PLAINTEXT",
     "INFOWAY_SASL_MECHANISM": f"{', '.join(MECHANISMS)}; default SCRAM-SHA-512",
     "INFOWAY_SASL_USERNAME": "the Kafka user",
-    "INFOWAY_SASL_PASSWORD": "the Kafka user's password, or INFOWAY_SASL_PASSWORD_FILE, a file with it alone",
-    "INFOWAY_TLS_CA": "file (PEM) of the authorities that brokers and registry are verified by; default the system's",
+    "INFOWAY_SASL_PASSWORD": "the Kafka user's password, or INFOWAY_SASL_PASSWORD_FILE, a file "
+    "with it alone",
+    "INFOWAY_TLS_CA": "file (PEM) of the authorities that brokers and registry are verified by; "
+    "default the system's",
     "INFOWAY_REGISTRY_USERNAME": "the registry's user (basic authentication)",
     "INFOWAY_REGISTRY_PASSWORD": "that user's password, or INFOWAY_REGISTRY_PASSWORD_FILE",
-    "INFOWAY_REGISTRY_TOKEN": "a bearer token for the registry instead, or INFOWAY_REGISTRY_TOKEN_FILE",
+    "INFOWAY_REGISTRY_TOKEN": "a bearer token for the registry instead, or "
+    "INFOWAY_REGISTRY_TOKEN_FILE",
 }
 """Every variable; those of a secret may end in _FILE."""
 
 
-class SecurityError(ValueError):
+class SecurityError(SettingsWrong):
     """The settings of TLS and SASL are wrong; the message lists every mistake, and no secret."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,8 @@ class Security:
             ]
         elif found.password:
             mistakes.append(
-                f"INFOWAY_SASL_PASSWORD is set, and INFOWAY_SECURITY_PROTOCOL={found.protocol} would not use it: set SASL_SSL"
+                f"INFOWAY_SASL_PASSWORD is set, and INFOWAY_SECURITY_PROTOCOL={found.protocol} "
+                "would not use it: set SASL_SSL"
             )
         if found.registry_token and found.registry_username:
             mistakes.append(
@@ -92,10 +108,11 @@ class Security:
                 found.tls()
             except OSError as error:  # what ssl raises is one
                 mistakes.append(
-                    f"INFOWAY_TLS_CA={found.authorities}: no certificates (PEM) can be read from it: {error}"
+                    f"INFOWAY_TLS_CA={found.authorities}: no certificates (PEM) can be read "
+                    f"from it: {error}"
                 )
         if mistakes:
-            raise SecurityError("; ".join(mistakes))
+            raise SecurityError(*mistakes)
         return found
 
     def kafka(self) -> dict[str, Any]:
@@ -119,7 +136,8 @@ class Security:
 
 
 def security_of(bootstrap: str, environment: Mapping[str, str] = os.environ) -> Security:
-    """Return the settings for these brokers: none where the environment names others. Raises SecurityError."""
+    """Return the settings for these brokers: none where the environment names others. Raises
+    SecurityError."""
     return (
         Security.from_environment(environment)
         if environment.get("INFOWAY_BOOTSTRAP") == bootstrap
@@ -128,7 +146,8 @@ def security_of(bootstrap: str, environment: Mapping[str, str] = os.environ) -> 
 
 
 def security_of_registry(url: str, environment: Mapping[str, str] = os.environ) -> Security:
-    """Return the settings for this registry: none where the environment names another. Raises SecurityError."""
+    """Return the settings for this registry: none where the environment names another. Raises
+    SecurityError."""
     return (
         Security.from_environment(environment)
         if environment.get("INFOWAY_REGISTRY", "").rstrip("/") == url.rstrip("/")
@@ -137,7 +156,8 @@ def security_of_registry(url: str, environment: Mapping[str, str] = os.environ) 
 
 
 def client(bootstrap: str) -> dict[str, Any]:
-    """Return where every client of Kafka begins: the brokers' addresses, and what security they ask for. Raises SecurityError."""
+    """Return where every client of Kafka begins: the brokers' addresses, and what security they ask
+    for. Raises SecurityError."""
     return {
         "bootstrap.servers": bootstrap,
         "error_cb": _refusals(),
@@ -145,8 +165,21 @@ def client(bootstrap: str) -> dict[str, Any]:
     }
 
 
+def credentials_refused() -> str | None:
+    """Return how brokers refused this process's credentials since the last call, and what to do.
+
+    Calls themselves only time out, as they do if no broker is there.
+    """
+    found, _refused[:] = _refused[-1:], []
+    return found[0] if found else None
+
+
+_refused: list[str] = []
+
+
 def _refusals() -> Callable[[KafkaError], None]:
-    """Return what logs, once each, why brokers let a client in no further: calls themselves only time out."""
+    """Return what logs, once each, why brokers let a client in no further: calls themselves only
+    time out."""
     told: set[str] = set()
 
     def tell(error: KafkaError) -> None:
@@ -154,10 +187,16 @@ def _refusals() -> Callable[[KafkaError], None]:
             error.str()
         ):
             text = re.sub(r" \(after .*", "", error.str())
+            if error.code() in _CREDENTIALS and not _NO_ANSWER.search(text):
+                _refused[:] = [
+                    f"the broker refuses the credentials: {text}: check INFOWAY_SASL_USERNAME, "
+                    "INFOWAY_SASL_PASSWORD (or its _FILE) and INFOWAY_SASL_MECHANISM"
+                ]
             if text not in told:
                 told.add(text)
                 _log.error(
-                    "a broker refuses this client: %s: see INFOWAY_SECURITY_PROTOCOL, INFOWAY_SASL_USERNAME, INFOWAY_TLS_CA",
+                    "a broker refuses this client: %s: see INFOWAY_SECURITY_PROTOCOL, "
+                    "INFOWAY_SASL_USERNAME, INFOWAY_TLS_CA",
                     text,
                 )
 
@@ -195,6 +234,7 @@ def _secret(name: str, environment: Mapping[str, str], mistakes: list[str]) -> s
         return Path(path).read_text().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         mistakes.append(
-            f"{name}_FILE={path}: {getattr(error, 'strerror', None) or 'no text'}: name a file with the secret alone"
+            f"{name}_FILE={path}: {getattr(error, 'strerror', None) or 'no text'}: name a file "
+            "with the secret alone"
         )
         return ""

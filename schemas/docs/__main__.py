@@ -1,12 +1,13 @@
-"""Writes the documents of the contract, for `make docs`: `python -m infra.contract FOLDER`; what no topic has any more is removed."""
+"""Writes the documents of the contract, for `make docs`: `python -m schemas.docs FOLDER`; what no
+topic has any more is removed."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
-from infra.contract.asyncapi import document
-from infra.contract.pages import NOTICE, index, page, page_name
+from schemas.docs.asyncapi import document
+from schemas.docs.pages import NOTICE, index, page, page_name
 from schemas.topics import contract
 
 TOPICS = "topics"

@@ -1,13 +1,14 @@
-"""The contract as an AsyncAPI 3.0 document: server, channels, messages with their Avro payloads, operations; no validation of it."""
+"""The contract as an AsyncAPI 3.0 document: server, channels, messages with their Avro payloads,
+operations; no validation of it."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from infra.contract.fields import doc_parts
-from infra.contract.pages import is_raw, kinds_of, page_name, plain_name
+from schemas.clients.registry import COMPATIBILITY
 from schemas.control import HEADERS, KINDS
-from schemas.registry import COMPATIBILITY
+from schemas.docs.fields import doc_parts
+from schemas.docs.pages import is_raw, kinds_of, page_name, plain_name
 from schemas.topics import (
     DEFAULT_INTERVALS,
     DEFAULT_WINDOWS,
@@ -39,8 +40,10 @@ def document() -> Node:
             "title": "infoway-streams",
             "version": version("infoway-streams"),
             "description": (
-                "Infoway's market data on Kafka. A deployment may put a prefix before every address. Values are Avro in Confluent's wire "
-                "format: a zero byte, the schema id in four bytes, the record. Examples show decimals as strings, times as integers, "
+                "Infoway's market data on Kafka. A deployment may put a prefix before every "
+                "address. Values are Avro in Confluent's wire "
+                "format: a zero byte, the schema id in four bytes, the record. Examples show "
+                "decimals as strings, times as integers, "
                 "dates as YYYY-MM-DD, bytes as hex."
             ),
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
@@ -50,7 +53,8 @@ def document() -> Node:
             "cluster": {
                 "host": "{bootstrap}",
                 "protocol": "kafka",
-                "description": "The cluster of the deployment; INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY name it and its schema registry.",
+                "description": "The cluster of the deployment; INFOWAY_BOOTSTRAP and "
+                "INFOWAY_REGISTRY name it and its schema registry.",
                 "variables": {
                     "bootstrap": {
                         "default": "localhost:9094",
@@ -202,6 +206,7 @@ def _control_key(kind: str) -> Node:
     if kind == "gap":
         return {
             "type": ["string", "null"],
-            "description": "The symbol, UTF-8; none where all of the feed in the partition is meant.",
+            "description": "The symbol, UTF-8; none where all of the feed in the partition is "
+            "meant.",
         }
     return {"type": "string", "description": "The symbol, UTF-8."}

@@ -1,6 +1,8 @@
-"""What a schema says of its fields, nested ones too: type, unit, meaning, when null; no layout of documents.
+"""What a schema says of its fields, nested ones too: type, unit, meaning, when null; no layout of
+documents.
 
-A `doc` reads `Meaning. Unit: what one means. Null: when it is null.`, the last two where they apply.
+A `doc` reads `Meaning. Unit: what one means. Null: when it is null.`, the last two where they
+apply.
 """
 
 import re
@@ -18,7 +20,8 @@ _MEASURED = {"int", "long", "float", "double", "decimal", "date"}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its path in the record, and what its type and its `doc` say; `unit` and `null` are empty where not said."""
+    """One field: its path in the record, and what its type and its `doc` say; `unit` and `null` are
+    empty where not said."""
 
     path: str
     type: str
@@ -52,7 +55,8 @@ def doc_parts(doc: str) -> tuple[str, str, str]:
 
 
 def type_text(avro_type: Any) -> str:
-    """Return a type for people: `decimal(38,18) or null`, `timestamp-millis (long)`, `array of string`."""
+    """Return a type for people: `decimal(38,18) or null`, `timestamp-millis (long)`, `array of
+    string`."""
     if isinstance(avro_type, list):
         return " or ".join(sorted(map(type_text, avro_type), key=lambda text: text == "null"))
     if isinstance(avro_type, str):

@@ -1,12 +1,13 @@
-"""One page for people per topic, in Markdown: key, retention, fields, example, readers, order; facts from `schemas/` alone."""
+"""One page for people per topic, in Markdown: key, retention, fields, example, readers, order;
+facts from `schemas/` alone."""
 
 import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from infra.contract.fields import doc_parts, fields_of
+from schemas.clients.registry import COMPATIBILITY
 from schemas.control import HEADERS, KINDS, Kind
-from schemas.registry import COMPATIBILITY
+from schemas.docs.fields import doc_parts, fields_of
 from schemas.topics import Topic, contract, load_example, load_schema, placeholders
 
 NOTICE = "<!-- made by `make docs` from schemas/: change it there -->"
@@ -17,13 +18,17 @@ _PLACE = {
 }
 _ORDER = {
     "producers": (
-        "Written by an idempotent producer with `acks=all`: in its partition in the order in which a feed received it, nothing repeated "
-        "while the producer lives, and nothing lost without a `gap`. After a crash of the producer a record may come twice; in the raw "
+        "Written by an idempotent producer with `acks=all`: in its partition in the order in "
+        "which a feed received it, nothing repeated "
+        "while the producer lives, and nothing lost without a `gap`. After a crash of the "
+        "producer a record may come twice; in the raw "
         "topics the same `connection` and `sequence` tell it."
     ),
     "processors": (
-        "Written in one Kafka transaction with the state and the source offsets: exactly once for `isolation.level=read_committed`. With "
-        "`read_uncommitted` records come sooner, and after a crash some come twice, byte-identical. A record stands in the partition of "
+        "Written in one Kafka transaction with the state and the source offsets: exactly once "
+        "for `isolation.level=read_committed`. With "
+        "`read_uncommitted` records come sooner, and after a crash some come twice, "
+        "byte-identical. A record stands in the partition of "
         "the record that caused it, in the order of those."
     ),
 }
@@ -60,7 +65,8 @@ def index() -> str:
             NOTICE,
             "# The topics",
             "",
-            "A deployment may put a prefix before every name. The same as AsyncAPI 3: [asyncapi.yaml](../asyncapi.yaml).",
+            "A deployment may put a prefix before every name. The same as AsyncAPI 3: "
+            "[asyncapi.yaml](../asyncapi.yaml).",
             "",
             *_table(("topic", "written by", "what it holds"), rows),
             "",
@@ -86,7 +92,8 @@ def _facts(topic: Topic) -> list[str]:
     days = (
         f"`{cleanup}`"
         if retention is None
-        else f"`{cleanup}` after {timedelta(milliseconds=int(retention)).days} days, from the time of writing"
+        else f"`{cleanup}` after {timedelta(milliseconds=int(retention)).days} days, from the "
+        "time of writing"
     )
     readers = ", ".join(topic.consumers) or "none"
     places = "; ".join(f"{owner}: {_PLACE[owner]}" for owner in topic.owner.split(", "))
@@ -112,7 +119,8 @@ def _facts(topic: Topic) -> list[str]:
         rows.append(
             (
                 "value",
-                f"Avro in Confluent's wire format; subject `{topic.subject}`, compatibility `{COMPATIBILITY}`",
+                f"Avro in Confluent's wire format; subject `{topic.subject}`, compatibility "
+                f"`{COMPATIBILITY}`",
             )
         )
         rows.append(

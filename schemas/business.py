@@ -1,0 +1,3 @@
+"""The vendor's businesses, one of which a connection carries."""
+
+BUSINESSES = ("stock", "crypto", "common", "japan", "india", "korea", "taiwan")
