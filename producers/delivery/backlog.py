@@ -1,85 +1,72 @@
-"""What the broker could not take yet: counted and in order on disk, and where even that is full, lost with a gap on record.
+"""Keeps what the broker cannot take yet: counted and in order on disk. If the disk is full too,
+records are lost, and each loss is reported as a gap.
 
-Used by one publisher under its lock; a record that is not lost comes out of `next` as it went into `append`.
+One publisher uses it under its lock. `next` returns records as `append` took them, in their order.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from producers.counters import FeedCounters
-from producers.coverage import Unseen
-from producers.partition import partition_of
-from producers.spool import Entry, Segment, Spool
-from schemas.control import Control
+from producers.delivery.entries import COUNTED, SpoolEntry
+from producers.delivery.losses import Losses, gaps_of_holes
+from producers.delivery.segments import Segment
+from producers.delivery.spool import Spool
+from producers.feed.coverage import ReportOutage
+from producers.feed.metrics import FeedCounters
+from schemas.errors import InfowayError
+from schemas.partition import partition_of
+from schemas.records import FeedStatusRecord
 
-COUNTED = frozenset(("raw", "rest", "dead"))
-"""Kinds of entries that stand for something received."""
 RESERVE = 16 * 1024 * 1024
-"""Bytes beyond the bound for what must not be dropped: begins, ends, gaps, reports."""
+"""Bytes beyond the limit for begins, ends, gaps and reports, which must not be lost."""
 HELD = 100_000
-"""Such records that are held in memory while the disk takes nothing."""
-_LATENCY = 2_000
-"""Milliseconds by which a lost trade may be older than its receipt."""
+"""How many of these are held in memory while the disk takes nothing."""
 _DROPPABLE = frozenset(("raw", "rest", "mark"))
 
 _log = logging.getLogger(__name__)
 
 
-class BacklogFull(Exception):
-    """Not even what must not be dropped has room any more."""
+class BacklogFull(InfowayError):
+    """There is no room left for records that must not be lost."""
 
     def __init__(self, spool: Spool, reason: str) -> None:
         super().__init__(
-            f"the spool {spool.folder} takes nothing ({reason}) and the broker is away: make room, or name another by INFOWAY_SPOOL"
+            f"the spool {spool.folder} takes nothing ({reason}) and the broker is away: make "
+            "room, or name another by INFOWAY_SPOOL"
         )
         self.reason = reason
 
 
-@dataclass(slots=True)
-class _Loss:
-    """What was dropped of a kind and a key in a topic: `first` and `last` receipt in ms UTC."""
-
-    feed: str
-    connection: str
-    sequence: int
-    first: int
-    last: int
-    count: int = 0
-
-
 class Backlog:
-    """Records on their way through a spool, with the counters of the feeds that they belong to."""
+    """Takes records through a spool, and counts them for their feeds."""
 
     def __init__(
         self,
         spool: Spool,
         source: str,
-        report: Callable[[tuple[object, ...]], Entry],
+        report: Callable[[FeedStatusRecord], SpoolEntry],
         partitions: Mapping[str, int],
         published: Callable[[Collection[str], int], Mapping[tuple[str, int, str], int]],
     ) -> None:
-        """`source` is that of the feeds; `report` makes an entry of the fields of a feed's status; `partitions` is by full topic name.
+        """`source` is the feeds' source; `report` makes an entry of a feed's status.
 
-        `published` tells what topics have got since a time (ms UTC), by topic, partition and connection the greatest sequence: an
-        earlier process may have died between delivery and deletion.
+        `partitions` has the number of partitions by full topic name. `published` returns what
+        topics got since a time (ms UTC): the greatest sequence by topic, partition and connection.
+        An earlier process may have died after a delivery and before its deletion here.
         """
         self.earlier = FeedCounters("earlier")
         """Counts what an earlier process left."""
-        self.unseen: Unseen | None = None
-        """Told of what is lost."""
+        self.whole = True
+        """After `close`: whether every record is delivered, on disk, or within a reported gap."""
         self._spool = spool
-        self._source = source
-        self._report = report
         self._partitions = partitions
         self._counters: dict[str, FeedCounters] = {}
-        self._losses: dict[tuple[str, str | None, str], _Loss] = {}
-        self._reports: dict[str, list[tuple[str | None, _Loss]]] = {}
-        """Losses whose gaps are on record, by feed: its status is to tell of them."""
-        self._held: deque[Entry] = deque()
+        self._losses = Losses(source, report, self._spooled)
+        self._held: deque[SpoolEntry] = deque()
         self._broken = ""
+        self._whole = False
         self._left = 0
         topics: set[str] = set()
         oldest = 0
@@ -88,7 +75,7 @@ class Backlog:
             self.earlier.received += entry.kind in COUNTED
             if entry.kind == "raw":
                 topics.add(entry.topic)
-                oldest = min(oldest or entry.ts, entry.ts)
+                oldest = min(oldest or entry.received_ms, entry.received_ms)
         self.earlier.spooled = self.earlier.received
         self._published = published(topics, oldest) if topics else {}
         if self._left:
@@ -98,47 +85,100 @@ class Backlog:
                 spool.folder,
                 spool.torn,
             )
-        self._own_up()
+        for hole, gaps in [*gaps_of_holes(spool, partitions, source)]:
+            spool.fill(hole, gaps)
+            self._left += len(gaps)
+
+    @property
+    def report_outage(self) -> ReportOutage | None:
+        """Called with each loss of a trade."""
+        return self._losses.report_outage
+
+    @report_outage.setter
+    def report_outage(self, report: ReportOutage | None) -> None:
+        self._losses.report_outage = report
 
     @property
     def memory(self) -> Path:
-        """The path of a file for the gaps of these feeds that wait to be healed."""
+        """Path of the file that has the feeds' gaps that wait to be healed."""
         return self._spool.beside("healing")
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits, and no loss waits to be told."""
-        return self._spool.empty and not self._untold
+        """Whether nothing waits, and no loss waits to be reported."""
+        return self._spool.empty and not self._unrecorded
 
     @property
     def bytes(self) -> int:
         """Bytes on disk."""
         return self._spool.size
 
-    def append(self, entry: Entry, counters: FeedCounters) -> None:
-        """Take a record at the end, or count it as lost. Raises BacklogFull where it must not be dropped."""
+    def waiting(self) -> Iterator[SpoolEntry]:
+        """Yield what waits on disk, oldest first, and leave it there."""
+        for _, entry in self._spool.unread():
+            yield entry
+
+    @property
+    def left(self) -> int:
+        """Records on disk that the broker has not acknowledged."""
+        return self._spool.left
+
+    def keep(self, entries: Sequence[SpoolEntry]) -> list[Segment]:
+        """Copy entries that are in flight to disk, while nothing waits there.
+
+        Returns the segments of as many as the disk takes.
+        """
+        segments: list[Segment] = []
+        for entry in entries:
+            if self._spool.size >= self._spool.limit or not self._spooled(entry):
+                break
+            segments.append(self._spool.newest)
+        self._spool.mark_read()
+        return segments
+
+    def mark_whole(self, whole: bool) -> bool:
+        """Note on disk whether a kill at this moment would lose nothing; return what is noted."""
+        whole = whole and not self._unrecorded and not self._spool.leads
+        try:
+            self._spool.mark_whole(whole)
+        except OSError as error:
+            # without the mark the next start reports a gap where there may be none
+            _log.warning("the spool %s cannot be marked as whole (%s)", self._spool.folder, error)
+            return False
+        self._whole = whole
+        return whole
+
+    def append(
+        self, entry: SpoolEntry, counters: FeedCounters, event_ms: int | None = None
+    ) -> None:
+        """Take a record at the end, or count it as lost; `event_ms` is when it happened, by the
+        vendor. Raises BacklogFull where it must not be dropped."""
         self._counters[counters.feed] = counters
-        if self._untold and self._spool.size < self._spool.limit * 3 // 4:
-            self._tell()
+        if self._unrecorded and self._spool.size < self._spool.limit * 3 // 4:
+            self._put_on_record()
         keeps = entry.kind == "other"
         bound = self._spool.limit + (0 if entry.kind in _DROPPABLE else RESERVE)
-        # nothing overtakes what is held; and once something was lost, so is what follows, until the loss is told
-        waits = self._held if keeps else self._untold
+        # nothing overtakes what is held; after a loss all that follows is lost too, until its gap
+        # is written, since the gap has to precede what comes after it
+        waits = self._held if keeps else self._unrecorded
         if not waits and self._spool.size < bound and self._spooled(entry):
             if entry.kind in COUNTED:
                 counters.spooled += 1
-        elif not keeps:
-            self._lose(entry, counters)
+            return
+        if self._whole:
+            self.mark_whole(False)
+        if not keeps:
+            self._lose(entry, counters, event_ms)
         elif len(self._held) < HELD:
             self._held.append(entry)
         else:
             raise BacklogFull(self._spool, self._broken or "it is full")
 
-    def next(self) -> tuple[Segment, Entry, FeedCounters] | None:
-        """Return the oldest record that waits, with where it is to be acknowledged and counted."""
+    def next(self) -> tuple[Segment, SpoolEntry, FeedCounters] | None:
+        """Return the oldest record that waits, its segment for `acknowledge`, and its counters."""
         while True:
-            if self._spool.empty and self._untold:
-                self._tell()
+            if self._spool.empty and self._unrecorded:
+                self._put_on_record()
             found = self._spool.read()
             if found is None:
                 return None
@@ -157,8 +197,8 @@ class Backlog:
                 counters.acknowledged += 1
             self._spool.acknowledge(segment)
 
-    def give_back(self, segment: Segment, entry: Entry, counters: FeedCounters) -> None:
-        """Take back what `next` returned."""
+    def give_back(self, segment: Segment, entry: SpoolEntry, counters: FeedCounters) -> None:
+        """Take back what `next` returned: it is the next one again."""
         self._spool.give_back(segment, entry)
         self._left += counters is self.earlier
         if entry.kind in COUNTED:
@@ -168,42 +208,49 @@ class Backlog:
         """Note that the broker has a record of a segment."""
         self._spool.acknowledge(segment)
 
-    def close(self, undelivered: list[tuple[Entry, FeedCounters]]) -> int:
-        """Keep what the broker did not take, before all that waits still, and end; return how many records wait."""
+    def close(self, undelivered: list[tuple[SpoolEntry, FeedCounters, bool]]) -> int:
+        """Write undelivered records before all that waits, and end; return how many records wait.
+
+        Each comes with its feed's counters, and whether the spool has it already.
+        """
         whole = True
         try:
-            self._spool.put_back([entry for entry, _ in undelivered])
+            self._spool.put_back([entry for entry, _, _ in undelivered])
         except OSError as error:
-            whole = False
-            _log.error(
-                "the spool %s cannot be written (%s): %d records are lost with this process",
-                self._spool.folder,
-                error,
-                len(undelivered),
-            )
-        for entry, counters in undelivered:
-            if entry.kind in COUNTED and whole:
+            lost = sum(not on_disk for _, _, on_disk in undelivered)
+            whole = not lost and not self._spool.leads
+            if lost:
+                _log.error(
+                    "the spool %s cannot be written (%s): %d records are lost with this process",
+                    self._spool.folder,
+                    error,
+                    lost,
+                )
+        for entry, counters, on_disk in undelivered:
+            if entry.kind in COUNTED and (whole or on_disk):
                 counters.spooled += 1
             elif entry.kind in COUNTED:
                 counters.lost += 1
-        if self._untold:
-            self._tell()
+        if self._unrecorded:
+            self._put_on_record()
         left = self._spool.left
-        self._spool.close(whole and not self._untold)
+        self.whole = whole and not self._unrecorded
+        self._spool.close(self.whole)
         return left
 
     @property
-    def _untold(self) -> bool:
-        return bool(self._losses or self._reports or self._held)
+    def _unrecorded(self) -> bool:
+        return self._losses.pending or bool(self._held)
 
-    def _spooled(self, entry: Entry) -> bool:
+    def _spooled(self, entry: SpoolEntry) -> bool:
         """Return whether the spool has taken an entry."""
         try:
             self._spool.append(entry)
         except OSError as error:
             if not self._broken:
                 _log.error(
-                    "the spool %s cannot be written (%s): what comes until it can is lost, and told as gaps",
+                    "the spool %s cannot be written (%s): what comes until it can is lost, and "
+                    "told as gaps",
                     self._spool.folder,
                     error,
                 )
@@ -212,7 +259,25 @@ class Backlog:
         self._broken = ""
         return True
 
-    def _is_published(self, entry: Entry) -> bool:
+    def _lose(self, entry: SpoolEntry, counters: FeedCounters, event_ms: int | None) -> None:
+        if entry.kind not in COUNTED:
+            return
+        counters.lost += 1
+        if self._losses.add(entry, event_ms) and not self._broken:
+            _log.error(
+                "the spool %s is full (%d MiB): records are lost, and told as gaps",
+                self._spool.folder,
+                self._spool.limit >> 20,
+            )
+
+    def _put_on_record(self) -> None:
+        """Write what was held, then gaps and reports of losses, as far as the disk takes them."""
+        while self._held and self._spooled(self._held[0]):
+            self._held.popleft()
+        if not self._held:
+            self._losses.put_on_record()
+
+    def _is_published(self, entry: SpoolEntry) -> bool:
         if entry.kind != "raw" or not self._published or entry.key is None:
             return False
         place = (
@@ -222,147 +287,10 @@ class Backlog:
         )
         return entry.sequence <= self._published.get(place, 0)
 
-    def _lose(self, entry: Entry, counters: FeedCounters) -> None:
-        if entry.kind not in COUNTED:
-            return
-        counters.lost += 1
-        place = entry.topic, entry.key, entry.kind
-        loss = self._losses.get(place)
-        if loss is None:
-            if not self._losses and not self._broken:
-                _log.error(
-                    "the spool %s is full (%d MiB): records are lost, and told as gaps",
-                    self._spool.folder,
-                    self._spool.limit >> 20,
-                )
-            loss = self._losses[place] = _Loss(entry.feed, "", 0, entry.ts, entry.ts)
-        loss.connection, loss.sequence = entry.connection, max(loss.sequence, entry.sequence)
-        loss.first, loss.last = min(loss.first, entry.ts), max(loss.last, entry.ts)
-        loss.count += 1
 
-    def _tell(self) -> None:
-        """Put on record, as far as the disk takes it, what was held and what was lost."""
-        while self._held and self._spooled(self._held[0]):
-            self._held.popleft()
-        while self._losses and not self._held:
-            (topic, key, kind), loss = next(iter(self._losses.items()))
-            if kind == "raw" and key is not None and not self._tell_gap(topic, key, loss):
-                return
-            del self._losses[topic, key, kind]
-            # of a frame that could not be read, and of a kline of the past, no agent is to know
-            self._reports.setdefault(loss.feed, []).append((key if kind == "raw" else None, loss))
-        while self._reports and not self._losses:
-            feed, found = next(iter(self._reports.items()))
-            count, symbols = (
-                sum(loss.count for _, loss in found),
-                sorted({symbol for symbol, _ in found if symbol is not None}),
-            )
-            last = max((loss for _, loss in found), key=lambda loss: (loss.last, loss.sequence))
-            times = (min(loss.first for _, loss in found), max(loss.last for _, loss in found))
-            reason = f"{count} records lost: the broker was away and the spool full"
-            if not self._spooled(
-                self._report(
-                    (
-                        feed,
-                        last.connection,
-                        _business(feed),
-                        "degraded",
-                        reason,
-                        *times,
-                        symbols,
-                        last.sequence,
-                    )
-                )
-            ):
-                return
-            del self._reports[feed]
+def _account(entry: SpoolEntry) -> str:
+    """Return the name of the counters that have an entry.
 
-    def _tell_gap(self, topic: str, symbol: str, loss: _Loss) -> bool:
-        since = loss.first - _LATENCY
-        if not self._spooled(
-            self._gap(
-                topic,
-                symbol,
-                loss.feed,
-                loss.connection,
-                since,
-                loss.last,
-                f"{loss.count} records lost",
-            )
-        ):
-            return False
-        if self.unseen is not None and topic.endswith("raw.trade"):
-            self.unseen(symbol, _business(loss.feed), loss.feed, since, loss.last)
-        return True
-
-    def _own_up(self) -> None:
-        """Of what an earlier process has lost the spool knows no count: a gap for all that a feed has in a partition, from its last life
-        in the log to what comes next of it. Where nothing comes, its next begin tells of the loss."""
-        if not self._spool.holes:
-            return
-        found: dict[Segment | None, dict[tuple[str, int, str], Entry]] = {}
-        if None in self._spool.holes:
-            found[None] = {}
-        last = None
-        for segment, entry in self._spool.unread():
-            if last in self._spool.holes and segment is not last:
-                found.setdefault(last, {})
-            last = segment
-            if (place := self._place(entry)) is not None:
-                for nexts in found.values():
-                    nexts.setdefault(place, entry)
-        for hole, nexts in found.items():
-            reason = (
-                "a producer died while the broker was away"
-                if hole is None
-                else "a part of the spool was damaged"
-            )
-            gaps = [
-                self._gap(topic, None, feed, entry.connection, None, entry.ts, reason)._replace(
-                    partition=partition
-                )
-                for (topic, partition, feed), entry in nexts.items()
-            ]
-            if gaps:
-                self._spool.fill(hole, gaps)
-                self._left += len(gaps)
-
-    def _place(self, entry: Entry) -> tuple[str, int, str] | None:
-        """Return the topic, partition and feed that an entry is a sign of life of."""
-        if (
-            entry.topic not in self._partitions
-            or entry.kind == "rest"
-            or ("control", b"heal") in (entry.headers or ())
-        ):
-            return None
-        if entry.key is None:
-            return entry.topic, entry.partition, entry.feed
-        return (
-            entry.topic,
-            partition_of(entry.key.encode(), self._partitions[entry.topic]),
-            entry.feed,
-        )
-
-    def _gap(
-        self,
-        topic: str,
-        symbol: str | None,
-        feed: str,
-        connection: str,
-        ts_from: int | None,
-        ts: int,
-        reason: str,
-    ) -> Entry:
-        control = Control(
-            "gap", feed, _business(feed), connection, self._source, ts, ts * 1000, ts_from, reason
-        )
-        return Entry(topic, symbol, None, -1, control.headers(), "other", feed, connection, 0, ts)
-
-
-def _account(entry: Entry) -> str:
-    """Return whose counters an entry stands in: the healer's klines bear the name of the feed whose gap they heal."""
+    Klines of the healer are counted apart, though they name the feed whose gap they heal.
+    """
     return "rest" if entry.kind == "rest" else entry.feed
-
-
-def _business(feed: str) -> str:
-    return feed.rpartition("-")[0]

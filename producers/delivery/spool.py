@@ -1,88 +1,83 @@
-"""A bounded queue of records on disk, for the time that the broker is away; it knows files, not Kafka.
+"""Keeps records on disk while the broker is away: a bounded queue in a folder of numbered segments.
 
-A folder of segments, numbered in their order, each a sequence of length, CRC-32 and entry. What is appended has been handed to
-the operating system: it outlives the process, though not a power failure. A torn entry at the end of a segment is cut off.
+`append` hands an entry to the operating system. It outlives the process, but no power failure. A
+torn entry at the end of a segment is cut off.
 """
 
 import fcntl
+import logging
 import os
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import orjson
+from producers.delivery.entries import SpoolEntry, from_bytes, to_bytes
+from producers.delivery.segments import Segment
+from producers.private_folder import private_folder
+from schemas.errors import InfowayError
 
 SEGMENT = 4 * 1024 * 1024
 _FIRST = 1_000_000
-"""Number of the first segment: below it there is room for what is put before it."""
-_HEAD = 8
+"""Number of the first segment. Lower numbers are for entries that are put before it."""
+
+_log = logging.getLogger(__name__)
 
 
-class SpoolUnusable(ValueError):
+class SpoolUnusable(InfowayError):
     """A folder that cannot be the spool of this process."""
 
 
-class Entry(NamedTuple):
-    """A record ready for Kafka. `kind`: raw, rest, dead (these count for `feed`), mark or other; `ts` is its receipt in ms UTC."""
-
-    topic: str
-    key: str | None
-    value: bytes | None
-    partition: int
-    headers: Any
-    """A list of pairs of name and bytes, or None."""
-    kind: str
-    feed: str
-    connection: str = ""
-    sequence: int = 0
-    ts: int = 0
-
-
-class Segment:
-    """One file of the spool: `left` of its entries are not acknowledged yet."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = 0
-        self.left = 0
-
-
 class Spool:
-    """First in, first out, over restarts: an entry is gone once the segment that has it is read and acknowledged to its end."""
+    """First in, first out, also over restarts.
+
+    A segment is deleted once all of its entries are read and acknowledged.
+    """
 
     def __init__(self, folder: Path, limit: int, identity: str) -> None:
-        """Take the folder over, with what an earlier process left in it; `limit` in bytes, `identity` says whose records these are.
+        """Take over the folder with what an earlier process left; `limit` is in bytes.
 
-        Raises SpoolUnusable where the folder cannot be written, belongs to a running process, or to other records.
+        `identity` says whose records these are. Raises SpoolUnusable if the folder cannot be
+        written, a running process has it, or it has records of another identity.
         """
         self.folder, self.limit = folder, limit
         self._identity = identity
         self.torn = 0
-        """Entries that an earlier process had not written to their end."""
+        """Segments with an entry that an earlier process did not write to its end."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise SpoolUnusable(
-                f"the spool {folder} cannot be used ({error.strerror}): name another folder by INFOWAY_SPOOL"
+                f"the spool {folder} cannot be used ({error.strerror}): name another folder by "
+                "INFOWAY_SPOOL"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
             raise SpoolUnusable(
-                f"the spool {folder} belongs to another producer that runs: give each its own by INFOWAY_SPOOL"
+                f"the spool {folder} belongs to another producer that runs: give each its own "
+                "by INFOWAY_SPOOL"
             ) from error
         self._segments: deque[Segment] = deque()
         self._next: deque[tuple[Segment, bytes]] = deque()
         self._unread: deque[Segment] = deque()
         self._writing: tuple[Segment, int] | None = None
-        self.holes: list[Segment | None] = self._take_over(identity)
-        """Where entries of an earlier process are lost: before all others (None), as it ended without `close` and had not spooled them
-        yet, and behind what is left of a segment that was torn or damaged."""
+        self._leads: Segment | None = None
+        """Counts entries that precede all others and are in memory alone."""
+        try:
+            found = self._take_over(identity)
+        except OSError as error:
+            os.close(self._lock)
+            raise SpoolUnusable(
+                f"the spool {folder} cannot be used ({error.strerror}): make room, or name "
+                "another by INFOWAY_SPOOL"
+            ) from error
+        self.holes: list[Segment | None] = found
+        """Where an earlier process lost entries. None: before all others, if it ended without
+        `close`, since what it had in memory is lost. A segment: after its last entry, if the
+        rest was torn or damaged."""
 
     @property
     def size(self) -> int:
@@ -95,43 +90,63 @@ class Spool:
         return not self._next and not self._unread
 
     def beside(self, name: str) -> Path:
-        """Return the path of a file for what else a producer of these records, and of no others, has to remember."""
+        """Return the path of a file for what else a producer of the same identity remembers."""
         return self.folder / f"{name}-{sha256(self._identity.encode()).hexdigest()[:12]}.json"
 
-    def append(self, entry: Entry) -> None:
-        """Put an entry at the end; raises OSError, and then nothing of it stays."""
+    def append(self, entry: SpoolEntry) -> None:
+        """Append an entry; raises OSError, and then nothing of it is in the file."""
         if self._writing is None or self._writing[0].size >= SEGMENT:
             self._begin(self._segments[-1].path if self._segments else None)
         assert self._writing is not None
         segment, file = self._writing
-        self._write(file, segment, [entry])
+        segment.append(file, [entry])
         if segment not in self._unread:
             self._unread.append(segment)
+
+    @property
+    def newest(self) -> Segment:
+        """The segment that has the last entry."""
+        return self._segments[-1]
+
+    def mark_read(self) -> None:
+        """Count all entries as read: the caller still has them."""
+        self._end()
+        self._next.clear()
+        self._unread.clear()
+
+    def mark_whole(self, whole: bool) -> None:
+        """Note whether the spool has all that is not delivered, for the next process; raises
+        OSError."""
+        if whole:
+            (self.folder / "closed").touch()
+        else:
+            (self.folder / "closed").unlink(missing_ok=True)
 
     @property
     def left(self) -> int:
         """Entries that have not been acknowledged."""
         return sum(segment.left for segment in self._segments)
 
-    def put_back(self, entries: Sequence[Entry]) -> None:
-        """Put what was read or never here, and not delivered, before what is unread, for the next process; what was read leaves
-        with it. Raises OSError."""
-        left = [*entries, *(_entry(blob) for _, blob in self._next)]
+    def put_back(self, entries: Sequence[SpoolEntry]) -> None:
+        """Put undelivered entries before the unread ones, for the next process; delete the segments
+        that were read. Raises OSError."""
+        left = [*entries, *(from_bytes(blob) for _, blob in self._next)]
         read = [segment for segment in self._segments if segment not in self._unread]
         if left:
             self.put_first(left)
         self._next.clear()
+        self._leads = None
         for segment in read:
             segment.path.unlink()
             self._segments.remove(segment)
 
-    def put_first(self, entries: Sequence[Entry]) -> None:
+    def put_first(self, entries: Sequence[SpoolEntry]) -> None:
         """Put entries before all others, in their order; raises OSError."""
         before = int(self._segments[0].path.stem) if self._segments else _FIRST
         segment = Segment(self.folder / f"{before - 1:09d}.spool")
         file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            self._write(file, segment, entries)
+            segment.append(file, entries)
         except OSError:
             segment.path.unlink()
             raise
@@ -140,76 +155,102 @@ class Spool:
         self._segments.appendleft(segment)
         self._unread.appendleft(segment)
 
-    def read(self) -> tuple[Segment, Entry] | None:
-        """Return the next entry, and the segment to acknowledge it to; None where all have been read."""
+    def read(self) -> tuple[Segment, SpoolEntry] | None:
+        """Return the next entry with its segment for `acknowledge`; None if all are read."""
         while not self._next:
             if not self._unread:
                 return None
             segment = self._unread.popleft()
             if self._writing is not None and segment is self._writing[0]:
                 self._end()
-            self._next.extend((segment, blob) for blob in _blobs(segment.path))
+            self._next.extend((segment, blob) for blob in segment.blobs())
         segment, blob = self._next.popleft()
-        return segment, _entry(blob)
+        return segment, from_bytes(blob)
 
-    def unread(self) -> Iterator[tuple[Segment, Entry]]:
-        """Yield what is still to be read with its segment, without reading it."""
+    def unread(self) -> Iterator[tuple[Segment, SpoolEntry]]:
+        """Yield unread entries with their segments; they stay unread."""
         for segment in [*self._unread]:
-            yield from ((segment, _entry(blob)) for blob in _blobs(segment.path))
+            yield from ((segment, from_bytes(blob)) for blob in segment.blobs())
 
-    def fill(self, hole: Segment | None, entries: Sequence[Entry]) -> None:
-        """Put entries into a hole; raises OSError."""
+    def fill(self, hole: Segment | None, entries: Sequence[SpoolEntry]) -> None:
+        """Put entries into a hole of a spool that was just opened; raises SpoolUnusable.
+
+        If the disk has no room, entries that precede all others are kept in memory: the disk may
+        be full of entries that go out as soon as the producer has started.
+        """
         if hole is None:
-            self.put_first(entries)
+            try:
+                self.put_first(entries)
+            except OSError:
+                self._leads = self._segments[0]
+                self._leads.left += len(entries)
+                self._next.extendleft((self._leads, to_bytes(entry)) for entry in reversed(entries))
             return
         file = os.open(hole.path, os.O_WRONLY | os.O_APPEND)
         try:
-            self._write(file, hole, entries)
+            hole.append(file, entries)
+        except OSError as error:
+            raise SpoolUnusable(
+                f"the spool {self.folder} has no room for what is to be told of a damaged part "
+                "of it: make some"
+            ) from error
         finally:
             os.close(file)
 
-    def give_back(self, segment: Segment, entry: Entry) -> None:
-        """Take an entry that was just read back: it is the next one again."""
-        self._next.appendleft((segment, _blob(entry)))
+    @property
+    def leads(self) -> bool:
+        """Whether entries that `fill` could not write have yet to be acknowledged."""
+        return self._leads is not None
+
+    def give_back(self, segment: Segment, entry: SpoolEntry) -> None:
+        """Take back an entry that was just read: it is the next one again."""
+        self._next.appendleft((segment, to_bytes(entry)))
 
     def acknowledge(self, segment: Segment) -> None:
-        """Note that one more entry of a segment needs to be kept no longer."""
+        """Count one more entry of a segment as delivered; delete the segment after its last."""
         segment.left -= 1
         if segment.left == 0 and not (self._writing and segment is self._writing[0]):
             segment.path.unlink()
             self._segments.remove(segment)
+            if segment is self._leads:
+                self._leads = None
 
     def close(self, whole: bool) -> None:
-        """End: `whole` says that all that was taken is delivered or stands in the segments."""
+        """End; `whole` says that every entry is delivered or in the segments."""
         self._end()
-        if whole:
-            (self.folder / "closed").touch()
+        try:
+            self.mark_whole(whole)
+        except OSError as error:
+            _log.warning(
+                "the spool %s cannot be marked as whole (%s): the next start reports a gap",
+                self.folder,
+                error,
+            )
         os.close(self._lock)
 
     def _take_over(self, identity: str) -> list[Segment | None]:
         owner = self.folder / "owner"
         paths = sorted(self.folder.glob("*.spool"))
-        if paths and owner.exists() and owner.read_text() != identity:
-            found = owner.read_text()
+        # empty where a full disk has not taken it
+        found = owner.read_text() if owner.exists() else ""
+        if paths and found not in ("", identity):
             os.close(self._lock)
             raise SpoolUnusable(
-                f"the spool {self.folder} holds records of {found}, not of {identity}: run that producer once more with its broker, "
+                f"the spool {self.folder} holds records of {found}, not of {identity}: run that "
+                "producer once more with its broker, "
                 "name another folder by INFOWAY_SPOOL, or remove this one and lose them"
             )
-        owner.write_text(identity)
+        if found != identity:
+            owner.write_text(identity)
         damaged: list[Segment | None] = []
         for path in paths:
             segment = Segment(path)
-            for blob in _blobs(path):
-                segment.left += 1
-                segment.size += _HEAD + len(blob)
-            torn = path.stat().st_size > segment.size
+            torn = segment.count()
             if segment.left:
                 self._segments.append(segment)
                 self._unread.append(segment)
             if torn:
                 self.torn += 1
-                os.truncate(path, segment.size)
                 damaged.append(self._segments[-1] if self._segments else None)
             if not segment.left:
                 path.unlink()
@@ -235,58 +276,3 @@ class Spool:
                 self._segments.remove(segment)
                 if segment in self._unread:
                     self._unread.remove(segment)
-
-    def _write(self, file: int, segment: Segment, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            blob = _blob(entry)
-            framed = len(blob).to_bytes(4, "big") + zlib.crc32(blob).to_bytes(4, "big") + blob
-            try:
-                _write_all(file, framed)
-            except OSError:
-                os.ftruncate(file, segment.size)
-                os.lseek(file, segment.size, os.SEEK_SET)
-                raise
-            segment.size += len(framed)
-            segment.left += 1
-
-
-def _write_all(file: int, data: bytes) -> None:
-    if os.write(file, data) != len(data):
-        raise OSError(28, "no space left on the spool's disk")
-
-
-def _blob(entry: Entry) -> bytes:
-    headers = (
-        None if entry.headers is None else [(name, value.decode()) for name, value in entry.headers]
-    )
-    head: list[Any] = [
-        entry.topic,
-        entry.key,
-        entry.value is None,
-        entry.partition,
-        headers,
-        *entry[5:],
-    ]
-    return orjson.dumps(head) + b"\n" + (entry.value or b"")
-
-
-def _entry(blob: bytes) -> Entry:
-    head, _, value = blob.partition(b"\n")
-    topic, key, empty, partition, headers, *rest = orjson.loads(head)
-    pairs = None if headers is None else [(name, text.encode()) for name, text in headers]
-    return Entry(topic, key, None if empty else value, partition, pairs, *rest)
-
-
-def _blobs(path: Path) -> Iterator[bytes]:
-    """Yield the entries of a segment up to the first that is torn or damaged."""
-    data, at = path.read_bytes(), 0
-    while at + _HEAD <= len(data):
-        size, crc = (
-            int.from_bytes(data[at : at + 4], "big"),
-            int.from_bytes(data[at + 4 : at + 8], "big"),
-        )
-        blob = data[at + _HEAD : at + _HEAD + size]
-        if len(blob) < size or zlib.crc32(blob) != crc:
-            return
-        yield blob
-        at += _HEAD + size

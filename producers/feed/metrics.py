@@ -1,4 +1,5 @@
-"""What a feed counts, with the name, type and unit of every metric in this one place; nothing of how it is shown."""
+"""What a feed counts, with the name, type and unit of every metric in this one place; nothing of
+how it is shown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -23,7 +24,8 @@ def _metric(kind: Kind, unit: str, meaning: str) -> Any:
 
 @dataclass(slots=True)
 class FeedCounters:
-    """A feed's counters: received = acknowledged + dead_lettered + spooled + lost + in flight; `queued` is in flight, counted apart."""
+    """A feed's counters: received = acknowledged + dead_lettered + spooled + lost + in flight;
+    `queued` is in flight, counted apart."""
 
     feed: str
     received: int = _metric("counter", "frames", "pushes and frames that could not be understood")
@@ -47,6 +49,25 @@ class FeedCounters:
     repeats: int = _metric(
         "counter", "trades", "trades marked as delivered before by an earlier connection"
     )
+    unknown_sides: int = _metric(
+        "counter", "trades", "trades without a side that can be read: they count with direction 0"
+    )
+    swapped_sides: int = _metric(
+        "counter",
+        "symbols",
+        "symbols, once a connection, the order of whose levels says that list a holds the bids",
+    )
+    suspect_sides: int = _metric(
+        "counter",
+        "connections",
+        "connections of whose 1,000 one-level books over 99 % were crossed",
+    )
+    unasked: int = _metric("counter", "frames", "pushes of symbols that were not asked for")
+    oversized: int = _metric(
+        "counter",
+        "messages",
+        "messages refused by their announced length, each with its connection",
+    )
     refusals: int = _metric("counter", "frames", "error frames of the vendor")
     connections: int = _metric("counter", "connections", "connections made")
     silent: int = _metric(
@@ -58,11 +79,13 @@ class FeedCounters:
     calls: int = 0
     """How often the feed had something published; no metric."""
     turned_at: float = 0.0
-    """When the feed's thread last began anew with its work (monotonic seconds), 0 before the first; no metric."""
+    """When the feed's thread last began its loop (monotonic seconds), 0 before the first;
+    no metric."""
 
     @property
     def in_flight(self) -> int:
-        """Frames received whose record the broker has not acknowledged yet, and that are neither on disk nor lost."""
+        """Frames received whose record the broker has not acknowledged yet, and that are neither on
+        disk nor lost."""
         return self.received - self.acknowledged - self.dead_lettered - self.spooled - self.lost
 
     def values(self) -> Iterator[tuple[Metric, int]]:

@@ -1,118 +1,46 @@
-"""Klines of the past for what a feed did not see: asked of the vendor's REST, published as raw klines and as `heal` records.
+"""Heals what feeds did not observe: publishes the vendor's klines of that time.
 
-Trades cannot be had again; the vendor's klines can. A kline is taken once its time is over and has settled.
+Trades cannot be had again; klines can. A kline is final some seconds after its end.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
+from producers.delivery.sink import Sink
+from producers.feed.coverage import LOSS_BEFORE_LAST_ALIVE_MS
+from producers.feed.metrics import FeedCounters
+from producers.healing.outages import Outage, Outages
+from producers.healing.past_klines import (
+    FINAL_AFTER_MS,
+    Page,
+    final_until,
+    named,
+    pages,
+    publish_klines,
+    shown,
+)
+from producers.vendor.answers import BadKline, RestError
+from producers.vendor.rest import MAX_KLINES, Rest
+from schemas.control import KLINE_LENGTHS
 
-from producers.answers import Kline, RestError
-from producers.counters import FeedCounters
-from producers.coverage import LATENCY
-from producers.outages import Outage, Outages
-from producers.publish import Sink
-from producers.records import ControlRecord, Output, Record
-from producers.rest import MAX_KLINES, Rest
-from schemas.control import KLINE_LENGTHS, Control
-
-RAW_TRADE = "infoway.raw.trade"
-RAW_KLINE = "infoway.raw.kline"
-MINUTE = KLINE_LENGTHS["1m"]
-SETTLED = 5_000
-"""Milliseconds after its end at which a kline counts as final."""
-LONGEST = 2 * 24 * 60 * MINUTE
+MINUTE_MS = KLINE_LENGTHS["1m"]
+LONGEST_OUTAGE_MS = 2 * 24 * 60 * MINUTE_MS
 """Agents remember a gap for two days: no outage is followed further back."""
-RETRY = 60_000
-"""Milliseconds until a first failure is tried again; each further one doubles it, up to LONGEST_RETRY."""
-LONGEST_RETRY = 30 * MINUTE
+RETRY_MS = 60_000
+"""Milliseconds until a first failure is tried again; each further one doubles it, up to
+LONGEST_RETRY_MS."""
+LONGEST_RETRY_MS = 30 * MINUTE_MS
 
 _log = logging.getLogger(__name__)
 
 
-def final_until(now_ms: int, interval: str) -> int:
-    """Return the end of the last kline of an interval that is final by now, in ms UTC."""
-    length = KLINE_LENGTHS[interval]
-    return (now_ms - SETTLED) // length * length
-
-
-def pages(
-    rest: Rest, business: str, symbol: str, interval: str, start: int, end: int
-) -> Iterator[tuple[int, list[Kline]]]:
-    """Yield page by page, oldest first, until when (ms UTC) a page reaches and its klines that start in [start, end).
-
-    Raises RestError, and ValueError for an interval that is none of KLINE_LENGTHS.
-    """
-    if interval not in KLINE_LENGTHS:
-        raise ValueError(
-            f"klines of {interval}: the vendor takes a time only for {', '.join(KLINE_LENGTHS)}"
-        )
-    span = MAX_KLINES * KLINE_LENGTHS[interval]
-    start -= start % KLINE_LENGTHS[interval]
-    while start < end:
-        until = min(start + span, end)
-        found = {
-            kline.ts_start: kline
-            for kline in rest.klines(business, symbol, interval, MAX_KLINES, until - 1)
-        }
-        yield (
-            until,
-            [
-                found[ts]
-                for ts in sorted(found)
-                if start <= ts < until and ts % KLINE_LENGTHS[interval] == 0
-            ],
-        )
-        start = until
-
-
-def heals(
-    klines: Sequence[Kline], feed: str, business: str, connection: str, now: int
-) -> list[Output]:
-    """Return the heal records of final klines; `now` is when REST answered, microseconds UTC."""
-    return [
-        ControlRecord(RAW_TRADE, kline.symbol, None, _heal(kline, feed, business, connection, now))
-        for kline in klines
-    ]
-
-
-def raw_klines(
-    klines: Sequence[Kline], feed: str, business: str, connection: str, sequence: int, now: int
-) -> list[Output]:
-    """Return the raw records of klines, numbered from `sequence` on."""
-    return [
-        Record(
-            RAW_KLINE,
-            kline.symbol,
-            (*_fields(kline), business, feed, connection, sequence + number, now, "rest", None),
-        )
-        for number, kline in enumerate(klines)
-    ]
-
-
-def publish_klines(
-    sink: Sink,
-    counters: FeedCounters,
-    klines: Sequence[Kline],
-    feed: str,
-    business: str,
-    connection: str,
-    now: int,
-) -> None:
-    """Publish klines and then their heals, counted as received; `now` as in `heals`. Raises PublishError."""
-    records = raw_klines(klines, feed, business, connection, counters.received + 1, now)
-    counters.received += len(klines)
-    counters.klines += len(klines)
-    sink.publish([*records, *heals(klines, feed, business, connection, now)], counters)
-
-
 class Healer:
-    """Heals what the feeds report as not seen, in a thread of its own, a symbol at a time, within the package's requests a second."""
+    """Heals the outages that feeds report, one symbol at a time, in a thread of its own and within
+    the package's requests a second."""
 
     def __init__(
         self,
@@ -122,7 +50,8 @@ class Healer:
         memory: Path | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """`last_life` tells when (ms UTC) a feed, by name, last showed in the log before this process, for a symbol; None: not known.
+        """`last_life` returns when (ms UTC) a feed, by name, last wrote to the log before this
+        process, for a symbol; None: not known.
 
         What waits is kept in the file `memory`, and taken up from it. Raises OutagesUnreadable.
         """
@@ -133,7 +62,7 @@ class Healer:
         self._sink = sink
         self._last_life = last_life
         self._clock = clock
-        self._outages = Outages(memory, MAX_KLINES * MINUTE)
+        self._outages = Outages(memory, MAX_KLINES * MINUTE_MS)
         self._thread = threading.Thread(target=self._run, name="healer", daemon=True)
 
     def __enter__(self) -> "Healer":
@@ -145,16 +74,19 @@ class Healer:
         # a request on its way is not waited for: its klines come again with the next start
         self._thread.join(1.0)
 
-    def unseen(
+    def report_outage(
         self, symbol: str, business: str, feed: str, ts_from: int | None, ts_to: int
     ) -> None:
-        """Take note that a feed saw nothing of a symbol in a time (ms UTC); from None is the feed's last life before this process."""
+        """Take note that a feed saw nothing of a symbol in a time (ms UTC); from None is the feed's
+        last life before this process."""
         if ts_from is None:
             ts_from = self._last_life(feed, symbol)
-        if ts_from is None or ts_from - LATENCY >= ts_to:
+        if ts_from is None or ts_from - LOSS_BEFORE_LAST_ALIVE_MS >= ts_to:
             return
-        ts_from = max(ts_from - LATENCY, ts_to - LONGEST)
-        self._outages.put(Outage(_whole(ts_to) + SETTLED, ts_from, ts_to, symbol, business, feed))
+        ts_from = max(ts_from - LOSS_BEFORE_LAST_ALIVE_MS, ts_to - LONGEST_OUTAGE_MS)
+        self._outages.put(
+            Outage(_whole(ts_to) + FINAL_AFTER_MS, ts_from, ts_to, symbol, business, feed)
+        )
 
     def _run(self) -> None:
         try:
@@ -174,18 +106,19 @@ class Healer:
                 return
 
     def _healed(self, outage: Outage) -> bool:
-        """Heal what is final of an outage, and put back what is left of it; return whether to go on."""
-        now, healed_until = self._clock() // 1000, outage.ts_from
+        """Heal what is final of an outage, and put back what is left of it; return whether to go
+        on."""
+        now_ms, healed_until = self._clock() // 1000, outage.ts_from
         if self._sink.behind:
             # what waits on disk is older, and the room is the feeds'
-            self._outages.put(replace(outage, due=now + RETRY))
+            self._outages.put(replace(outage, due=now_ms + RETRY_MS))
             self._outages.done()
             return True
         connection = f"rest-{self._clock()}"
-        end = min(_whole(outage.ts_to), final_until(now, "1m"))
+        end = min(_whole(outage.ts_to), final_until(now_ms, "1m"))
         refused = False
         try:
-            for until, klines in pages(
+            for until, page in pages(
                 self._rest, outage.business, outage.symbol, "1m", outage.ts_from, end
             ):
                 if self._outages.ended:
@@ -193,19 +126,20 @@ class Healer:
                 publish_klines(
                     self._sink,
                     self.counters,
-                    klines,
+                    page,
                     outage.feed,
                     outage.business,
                     connection,
                     self._clock(),
                 )
+                _name_bad(outage.symbol, page, healed_until, until)
                 healed_until = until
             if end < outage.ts_to:
                 # two outages that became one: its end was not final when its begin was
                 self._outages.put(
                     replace(
                         outage,
-                        due=_whole(outage.ts_to) + SETTLED,
+                        due=_whole(outage.ts_to) + FINAL_AFTER_MS,
                         ts_from=max(outage.ts_from, end),
                         attempts=0,
                     )
@@ -217,19 +151,17 @@ class Healer:
         return not refused
 
     def _postpone(self, outage: Outage, error: RestError) -> None:
-        now = self._clock() // 1000
+        now_ms = self._clock() // 1000
         if error.refused:
             _log.warning("gaps will not be healed: %s", error)
-        if error.refused or (error.retryable and outage.ts_to > now - LONGEST):
-            wait = min(RETRY << min(outage.attempts, 10), LONGEST_RETRY)
-            self._outages.put(replace(outage, due=now + wait, attempts=outage.attempts + 1))
+        if error.refused or (error.retryable and outage.ts_to > now_ms - LONGEST_OUTAGE_MS):
+            wait = min(RETRY_MS << min(outage.attempts, 10), LONGEST_RETRY_MS)
+            self._outages.put(replace(outage, due=now_ms + wait, attempts=outage.attempts + 1))
             return
-        start, end = (
-            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000))
-            for ms in (outage.ts_from, outage.ts_to)
-        )
+        start, end = shown(outage.ts_from), shown(outage.ts_to)
         _log.warning(
-            "%s: the gap from %s to %s is not healed: %s; for another try: infoway-streams backfill",
+            "%s: the gap from %s to %s is not healed: %s; for another try: infoway-streams "
+            "backfill",
             outage.symbol,
             start,
             end,
@@ -237,25 +169,20 @@ class Healer:
         )
 
 
+def _name_bad(symbol: str, page: Page, ts_from: int, ts_to: int) -> None:
+    bad = [each for each in page if isinstance(each, BadKline)]
+    if bad:
+        what, start, end = named(bad), shown(ts_from), shown(ts_to)
+        _log.warning(
+            "%s: of the gap from %s to %s is not healed: %s; for another try: infoway-streams "
+            "backfill",
+            symbol,
+            start,
+            end,
+            what,
+        )
+
+
 def _whole(ts: int) -> int:
     """Return the end of the minute that ends at or after a time."""
-    return -(-ts // MINUTE) * MINUTE
-
-
-def _fields(kline: Kline) -> tuple[str | int | None, ...]:
-    numbers = (kline.open, kline.high, kline.low, kline.close, kline.volume, kline.turnover)
-    return (
-        kline.symbol,
-        kline.interval,
-        kline.ts_start,
-        *numbers,
-        kline.change,
-        kline.change_percent,
-    )
-
-
-def _heal(kline: Kline, feed: str, business: str, connection: str, now: int) -> Control:
-    names = ("interval", "ts_start", "open", "high", "low", "close", "volume", "turnover")
-    text = orjson.dumps({name: getattr(kline, name) for name in names}).decode()
-    end = kline.ts_start + KLINE_LENGTHS[kline.interval]
-    return Control("heal", feed, business, connection, "rest", end, now, kline=text)
+    return -(-ts // MINUTE_MS) * MINUTE_MS

@@ -1,4 +1,5 @@
-"""The time that feeds did not see and that waits to be healed, in a file too, so that a new process goes on; it asks no vendor."""
+"""The time that feeds did not see and that waits to be healed, in a file too, so that a new process
+goes on; it asks no vendor."""
 
 import logging
 import threading
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import orjson
 
+from schemas.errors import InfowayError
+
 _log = logging.getLogger(__name__)
 
 
-class OutagesUnreadable(ValueError):
+class OutagesUnreadable(InfowayError):
     """The file of an earlier process is none of ours."""
 
 
@@ -32,8 +35,9 @@ class Outages:
     """The outages that wait, for one thread that takes them and any that put them."""
 
     def __init__(self, path: Path | None, reach_ms: int) -> None:
-        """Take up what the file has. Outages of a feed and a symbol that are less than `reach_ms` apart are one: one request
-        brings as much. Without a path nothing is kept. Raises OutagesUnreadable."""
+        """Take up what the file has. Outages of a feed and a symbol that are less than `reach_ms`
+        apart are one: one request brings as much. Without a path nothing is kept. Raises
+        OutagesUnreadable."""
         self._path = path
         self._reach = reach_ms
         self._waiting: list[Outage] = []
@@ -47,7 +51,8 @@ class Outages:
                 )
             except (ValueError, TypeError) as error:
                 raise OutagesUnreadable(
-                    f"{path} should hold the gaps that wait to be healed ({error}): remove it, and heal by `infoway-streams backfill`"
+                    f"{path} should hold the gaps that wait to be healed ({error}): remove it, "
+                    "and heal by `infoway-streams backfill`"
                 ) from error
 
     def put(self, outage: Outage) -> None:
@@ -75,7 +80,8 @@ class Outages:
             self._changed.notify()
 
     def next(self, clock: Callable[[], int]) -> Outage | None:
-        """Wait for the first outage that is due by a clock (ms UTC) and take it; None at the end."""
+        """Wait for the first outage that is due by a clock (ms UTC) and take it; None at the
+        end."""
         with self._changed:
             while not self._ended:
                 first = min(self._waiting, default=None)
@@ -114,7 +120,8 @@ class Outages:
             written.replace(self._path)
         except OSError as error:
             _log.error(
-                "%s cannot be written (%s): gaps that wait to be healed are forgotten with this process",
+                "%s cannot be written (%s): gaps that wait to be healed are forgotten with this "
+                "process",
                 self._path,
                 error,
             )

@@ -1,7 +1,8 @@
-"""Recordings of the vendor's frames, JSON lines, plain or gz, read for replay and simulator.
+"""Reads recordings of the vendor's frames for replay and simulator: JSON lines, plain or gz.
 
-A line is `{"recv_ms": …, "frame": {…}}`, or one of the recorder's: `{"recv_us": …, "feed": …, "frame": {…}}`, with `text` or
-`bytes` (base64) in the frame's place where it is no JSON object, with `event` where something became of a connection.
+A line is `{"recv_ms": …, "frame": {…}}`, or one of the recorder's: `{"recv_us": …, "feed": …,
+"frame": {…}}`, with `text` or `bytes` (base64) instead of `frame` if it is no JSON
+object, or with `event` for a change of a connection.
 """
 
 import base64
@@ -9,17 +10,25 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import orjson
 
-from producers.recorder import NAME
+from producers.recording.writer import NAME
+from schemas.errors import InfowayError
 
 EVENTS = frozenset(("connected", "subscribed", "changed", "pong", "disconnected", "ended"))
+
+MAX_LINE = 32 * 1024 * 1024
+"""Bytes of a line. The longest message has 1 MiB, its escaped text up to six times that; other
+recorders may write longer lines."""
+LONGEST = 1024 * 1024 * 1024
+"""Bytes after which a line without an end shows that its file is no recording."""
 
 _CUT = re.compile(
     rb'\s*\{\s*"(?P<unit>recv_ms|recv_us)"\s*:\s*(?P<received>\d{1,18})\s*,\s*(?:"feed"\s*:\s*"(?P<feed>[^"\\\x00-\x1f\x7f-\xff]+)"\s*,\s*)?'
@@ -28,7 +37,7 @@ _CUT = re.compile(
 )
 
 
-class UnreadableRecording(OSError):
+class UnreadableRecording(InfowayError, OSError):
     """A file that cannot be read at all."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -39,7 +48,8 @@ class UnreadableRecording(OSError):
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One message of the vendor's: receive time in microseconds UTC, its bytes, and the feed that received it, where that is known."""
+    """One message of the vendor: receive time in microseconds UTC, bytes, and the feed, if it is
+    known."""
 
     recv_us: int
     frame: bytes
@@ -53,9 +63,10 @@ class RecordedFrame:
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """What became of a feed's connection; `since` is when it was made, where a file begins with one that is open already.
+    """A change of a feed's connection; `since` is when it was made, if it was open before the file
+    begins.
 
-    `taken_from` names, where the symbols changed, by symbol the feed that carried it until then.
+    `taken_from` names the feed that carried each symbol before a change of the symbols.
     """
 
     recv_us: int
@@ -66,16 +77,16 @@ class RecordedEvent:
     reason: str = ""
     since: int | None = None
     read_us: int | None = None
-    """Of a disconnect or an end: when nothing that had come was left to be read."""
+    """Of a disconnect or an end: when the socket was last read empty."""
     taken_from: Mapping[str, str] = field(default_factory=dict)
 
 
-Entry = RecordedFrame | RecordedEvent
+RecordingEntry = RecordedFrame | RecordedEvent
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenLine:
-    """A line that is no recorded frame, or the place where a file breaks off."""
+    """A line that is neither frame nor event, or where a file breaks off."""
 
     path: Path
     line: int
@@ -84,9 +95,9 @@ class BrokenLine:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What all files have in the order of its arrival, the frames alone, and the lines that were neither frame nor event."""
+    """All frames and events by receive time, the frames alone, and the broken lines."""
 
-    entries: list[Entry]
+    entries: list[RecordingEntry]
     frames: list[RecordedFrame]
     broken: list[BrokenLine]
 
@@ -98,9 +109,10 @@ class _NoEntry(Exception):
 def read_recordings(paths: Iterable[Path]) -> Recording:
     """Return what is in these files, sorted stably by receive time; raises UnreadableRecording.
 
-    A recorder's lines stay in the order in which it wrote them, in a file and from file to file, though the clock was set back.
+    A recorder's lines keep the order in which it wrote them, within and across files, even if
+    the clock was set back.
     """
-    found: list[tuple[int, Entry]] = []
+    found: list[tuple[int, RecordingEntry]] = []
     broken: list[BrokenLine] = []
     for path in paths:
         _read(path, found, broken)
@@ -111,17 +123,22 @@ def read_recordings(paths: Iterable[Path]) -> Recording:
     )
 
 
-def _read(path: Path, found: list[tuple[int, Entry]], broken: list[BrokenLine]) -> None:
+def _read(path: Path, found: list[tuple[int, RecordingEntry]], broken: list[BrokenLine]) -> None:
     number = 0
-    # a recorder's name says a time after all that its files before have; other recorders' files are merged by it
+    # the time in a recorder's file name is later than all of its earlier files; files of several
+    # recorders are merged by it
     begin = _begin(path)
     latest: dict[str, int] = {}
     try:
         with path.open("rb") as plain:
             zipped = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
-            for number, line in enumerate(gzip.GzipFile(fileobj=plain) if zipped else plain, 1):
-                if line.strip():
+            for number, line in enumerate(
+                _lines(path, gzip.GzipFile(fileobj=plain) if zipped else plain), 1
+            ):
+                if len(line) > MAX_LINE:
+                    broken.append(BrokenLine(path, number, f"more than {MAX_LINE} bytes"))
+                elif line.strip():
                     try:
                         entry = _entry(line)
                     except _NoEntry as error:
@@ -129,17 +146,32 @@ def _read(path: Path, found: list[tuple[int, Entry]], broken: list[BrokenLine]) 
                         continue
                     place = entry.recv_us
                     if entry.feed:
-                        # a recorder's lines stand in their feed's order: a clock that was set back must not change it
+                        # a recorder's lines stand in their feed's order: a clock that was set back
+                        # must not change it
                         place = latest[entry.feed] = max(place, latest.get(entry.feed, begin))
                     found.append((place, entry))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         broken.append(BrokenLine(path, number + 1, f"the file breaks off here ({error})"))
+    except UnreadableRecording:
+        raise
     except OSError as error:
         raise UnreadableRecording(path, error.strerror or str(error)) from error
 
 
+def _lines(path: Path, file: gzip.GzipFile | BufferedReader) -> Iterator[bytes]:
+    """Yield the lines of a file; of a longer one the first MAX_LINE + 1 bytes, however much a gz
+    unpacks to."""
+    while line := file.readline(MAX_LINE + 1):
+        size, rest = len(line), line
+        while size > MAX_LINE and not rest.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
+            size += len(rest)
+            if size > LONGEST:
+                raise UnreadableRecording(path, f"a line has more than {LONGEST} bytes")
+        yield line
+
+
 def _begin(path: Path) -> int:
-    """Return the time in a recorder's file name, microseconds UTC, 0 in other names."""
+    """Return the time in a recorder's file name, microseconds UTC; 0 for other names."""
     try:
         begin = datetime.strptime(path.name.removesuffix(".gz"), NAME).replace(tzinfo=UTC)
     except ValueError:
@@ -147,7 +179,7 @@ def _begin(path: Path) -> int:
     return (begin - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def _entry(line: bytes) -> Entry:
+def _entry(line: bytes) -> RecordingEntry:
     cut = _CUT.fullmatch(line)
     # the greedy cut takes in what follows the frame, where anything does: then it is no JSON
     if (
@@ -178,7 +210,7 @@ def _entry(line: bytes) -> Entry:
     return _of_ms(received, _written_again(line))
 
 
-def _recorders(line: bytes, document: dict[str, Any]) -> Entry:
+def _recorders(line: bytes, document: dict[str, Any]) -> RecordingEntry:
     received, feed = document["recv_us"], document.get("feed")
     if not _is_time(received):
         raise _NoEntry("recv_us is no positive integer")
@@ -237,7 +269,7 @@ def _is_object(data: bytes) -> bool:
 
 
 def _written_again(line: bytes) -> bytes:
-    # numbers as they stand: as a float, 98.150 would lose its zero and a long integer its last digits
+    # numbers stay text: as a float, 98.150 would lose its zero and a long integer its last digits
     try:
         return orjson.dumps(
             json.loads(line, parse_float=orjson.Fragment, parse_int=orjson.Fragment)["frame"]

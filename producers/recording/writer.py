@@ -1,7 +1,9 @@
-"""Writes what feeds receive into files: raw frames and connection events with their receive times, one JSON object a line.
+"""Writes what feeds receive into files: raw frames and connection events with their receive times,
+one JSON object a line.
 
-A file is one gzip stream, handed to the system every second, so that a killed process leaves all but the last second
-readable. Every file can be read by itself: it begins by naming the connections that were open when it was begun.
+A file is one gzip stream, handed to the system every second, so that a killed process leaves all
+but the last second readable. Every file can be read by itself: it begins by naming the connections
+that were open when it was begun.
 """
 
 import base64
@@ -19,12 +21,14 @@ from typing import Any
 
 import orjson
 
-from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, Left
-from producers.records import Output
-from producers.requests import Send
-from producers.settings import FeedSettings
-from producers.symbols import Feed
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import Output
+from producers.feed.protocol import FeedProtocol, Handover
+from producers.feed.settings import FeedSettings
+from producers.private_folder import private_folder
+from producers.vendor.subscriptions import Send
+from producers.vendor.symbols import Feed
+from schemas.errors import InfowayError
 
 FLUSH_PERIOD = 1.0
 ROTATE_MIB = 256
@@ -37,7 +41,7 @@ _DAY = 86_400_000_000
 _log = logging.getLogger(__name__)
 
 
-class RecordingFailed(Exception):
+class RecordingFailed(InfowayError):
     """A recording cannot be written; nothing more is recorded."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -60,11 +64,13 @@ class _File:
 
 
 class Recorder:
-    """Records every feed of a process into one file at a time; its methods may be called from any thread.
+    """Records every feed of a process into one file at a time; its methods may be called from any
+    thread.
 
-    Files are `infoway-<UTC start time>.jsonl.gz` in `folder`; a new one begins after `rotate_mib` (MiB, before compression) and
-    with each UTC day, and its name says a time after all that the files before it have, also where the clock was set back: so their
-    names give their order. Raises RecordingFailed where the disk takes no more.
+    Files are `infoway-<UTC start time>.jsonl.gz` in `folder`; a new one begins after `rotate_mib`
+    (MiB, before compression) and with each UTC day, and its name says a time after all that the
+    files before it have, also where the clock was set back: so their names give their order. Raises
+    RecordingFailed where the disk takes no more.
     """
 
     def __init__(self, folder: Path, rotate_mib: float = ROTATE_MIB) -> None:
@@ -75,7 +81,7 @@ class Recorder:
         self._folder = folder
         self._rotate_at = int(rotate_mib * 1024 * 1024)
         self._file: _File | None = None
-        self._latest = 0
+        self._latest_us = 0
         """The greatest time recorded so far."""
         self._failure: RecordingFailed | None = None
         self._connections: dict[str, tuple[Feed, int]] = {}
@@ -84,7 +90,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
         except OSError as error:
             raise RecordingFailed(folder, error.strerror or str(error)) from error
         self._flusher = threading.Thread(target=self._flush_regularly, name="recorder", daemon=True)
@@ -96,34 +102,44 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def frame(self, feed: Feed, data: bytes, now: int) -> None:
-        """Record one message of the vendor's, received at `now` (microseconds UTC)."""
+    def frame(self, feed: Feed, data: bytes, now_us: int) -> None:
+        """Record one message of the vendor's, received at `now_us` (microseconds UTC)."""
         with self._lock:
             self.frames += 1
-            self._write(_frame_line(feed.name, data, now), now)
+            self._write(_frame_line(feed.name, data, now_us), now_us)
 
-    def pong(self, feed: Feed, now: int) -> None:
+    def pong(self, feed: Feed, now_us: int) -> None:
         """Record a WebSocket pong."""
         with self._lock:
-            self._write(_line({"recv_us": now, "feed": feed.name, "event": "pong"}), now)
+            self._write(_line({"recv_us": now_us, "feed": feed.name, "event": "pong"}), now_us)
 
     def event(
-        self, feed: Feed, event: str, now: int, reason: str = "", read: int | None = None
+        self,
+        feed: Feed,
+        event: str,
+        now_us: int,
+        reason: str = "",
+        drained_at_us: int | None = None,
     ) -> None:
-        """Record what became of a feed's connection: connected, subscribed, disconnected, ended; `read` as its protocol is told."""
-        more = {name: value for name, value in (("reason", reason), ("read_us", read)) if value}
+        """Record what became of a feed's connection: connected, subscribed, disconnected, ended;
+        `drained_at_us` as in its protocol."""
+        more = {
+            name: value for name, value in (("reason", reason), ("read_us", drained_at_us)) if value
+        }
         with self._lock:
-            self._write(_event_line(feed, event, now, more), now)
+            self._write(_event_line(feed, event, now_us, more), now_us)
             if event == "connected":
-                self._connections[feed.name] = (feed, now)
+                self._connections[feed.name] = (feed, now_us)
             elif event in ("disconnected", "ended"):
                 self._connections.pop(feed.name, None)
 
-    def change(self, feed: Feed, taken_from: Mapping[str, str], now: int) -> None:
-        """Record that a feed carries its symbols from now on; `taken_from` names the feeds that carried some of them until now."""
+    def change(self, feed: Feed, taken_from: Mapping[str, str], now_us: int) -> None:
+        """Record that a feed carries its symbols from now on; `taken_from` names the feeds that
+        carried some of them until now."""
         with self._lock:
             self._write(
-                _event_line(feed, "changed", now, {"from": taken_from} if taken_from else {}), now
+                _event_line(feed, "changed", now_us, {"from": taken_from} if taken_from else {}),
+                now_us,
             )
             if feed.name in self._connections:
                 self._connections[feed.name] = (feed, self._connections[feed.name][1])
@@ -135,27 +151,27 @@ class Recorder:
         with self._lock:
             self._guarded(self._end_file)
 
-    def _write(self, line: bytes, now: int) -> None:
+    def _write(self, line: bytes, now_us: int) -> None:
         if self._failure is not None:
             raise self._failure
-        self._guarded(lambda: self._append(line, now))
+        self._guarded(lambda: self._append(line, now_us))
 
-    def _append(self, line: bytes, now: int) -> None:
+    def _append(self, line: bytes, now_us: int) -> None:
         file = self._file
         if (
             file is None
-            or now // _DAY > file.day
+            or now_us // _DAY > file.day
             or (file.size and file.size + len(line) > self._rotate_at)
         ):
             self._end_file()
-            file = self._file = self._begin_file(now)
+            file = self._file = self._begin_file(now_us)
         file.zipped.write(line)
         file.size += len(line)
-        self._latest = max(self._latest, now)
+        self._latest_us = max(self._latest_us, now_us)
         self._unflushed = True
 
-    def _begin_file(self, now: int) -> _File:
-        start = max(now, self._latest + 1)
+    def _begin_file(self, now_us: int) -> _File:
+        start = max(now_us, self._latest_us + 1)
         while True:
             path = self._folder / f"{_EPOCH + timedelta(microseconds=start):{NAME}}.gz"
             try:
@@ -167,10 +183,13 @@ class Recorder:
                 break
         self.files.append(path)
         file = _File(
-            path, plain, gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0), now // _DAY
+            path,
+            plain,
+            gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0),
+            now_us // _DAY,
         )
         for feed, since in self._connections.values():
-            file.zipped.write(_event_line(feed, "connected", max(now, since), {"since": since}))
+            file.zipped.write(_event_line(feed, "connected", max(now_us, since), {"since": since}))
         return file
 
     def _end_file(self) -> None:
@@ -219,55 +238,59 @@ class RecordedFeed(FeedProtocol):
         super().__init__(feed, settings, partitions, counters, chance)
         self._recorder = recorder
 
-    def connected(self, now: int) -> list[Output]:
+    def connected(self, now_us: int) -> list[Output]:
         """Begin a connection."""
-        self._recorder.event(self.feed, "connected", now)
-        return super().connected(now)
+        self._recorder.event(self.feed, "connected", now_us)
+        return super().connected(now_us)
 
-    def receive(self, data: bytes, now: int) -> list[Output]:
+    def receive(self, data: bytes, now_us: int) -> list[Output]:
         """Take one message; `data` is without the key already."""
         before = self.subscribed
-        self._recorder.frame(self.feed, data, now)
-        outputs = super().receive(data, now)
+        self._recorder.frame(self.feed, data, now_us)
+        outputs = super().receive(data, now_us)
         if self.subscribed and not before:
-            self._recorder.event(self.feed, "subscribed", now)
+            self._recorder.event(self.feed, "subscribed", now_us)
         return outputs
 
-    def pong(self, now: int) -> list[Output]:
+    def pong(self, now_us: int) -> list[Output]:
         """Take a WebSocket pong."""
-        self._recorder.pong(self.feed, now)
-        return super().pong(now)
+        self._recorder.pong(self.feed, now_us)
+        return super().pong(now_us)
 
-    def disconnected(self, now: int, reason: str, read: int | None = None) -> list[Output]:
+    def disconnected(
+        self, now_us: int, reason: str, drained_at_us: int | None = None
+    ) -> list[Output]:
         """End a connection that was lost, or note that none could be made."""
-        self._recorder.event(self.feed, "disconnected", now, reason, read)
-        return super().disconnected(now, reason, read)
+        self._recorder.event(self.feed, "disconnected", now_us, reason, drained_at_us)
+        return super().disconnected(now_us, reason, drained_at_us)
 
     def change_symbols(
-        self, symbols: tuple[str, ...], taken: Mapping[str, Left], now: int
+        self, symbols: tuple[str, ...], handovers: Mapping[str, Handover], now_us: int
     ) -> list[Output]:
         """Carry these symbols from now on."""
         self._recorder.change(
             replace(self.feed, symbols=symbols),
-            {symbol: left.feed for symbol, left in taken.items()},
-            now,
+            {symbol: handover.feed for symbol, handover in handovers.items()},
+            now_us,
         )
-        return super().change_symbols(symbols, taken, now)
+        return super().change_symbols(symbols, handovers, now_us)
 
-    def ended(self, now: int, read: int | None = None) -> tuple[list[Output], list[Send]]:
+    def ended(
+        self, now_us: int, drained_at_us: int | None = None
+    ) -> tuple[list[Output], list[Send]]:
         """End the feed in order."""
-        self._recorder.event(self.feed, "ended", now, read=read)
-        return super().ended(now, read)
+        self._recorder.event(self.feed, "ended", now_us, drained_at_us=drained_at_us)
+        return super().ended(now_us, drained_at_us)
 
 
-def _frame_line(feed: str, data: bytes, now: int) -> bytes:
+def _frame_line(feed: str, data: bytes, now_us: int) -> bytes:
     # verbatim, so that every number keeps its digits
     if b"\n" not in data and _is_object(data):
-        return b'{"recv_us":%d,"feed":%s,"frame":%s}\n' % (now, orjson.dumps(feed), data)
+        return b'{"recv_us":%d,"feed":%s,"frame":%s}\n' % (now_us, orjson.dumps(feed), data)
     try:
-        return _line({"recv_us": now, "feed": feed, "text": data.decode()})
+        return _line({"recv_us": now_us, "feed": feed, "text": data.decode()})
     except UnicodeDecodeError:
-        return _line({"recv_us": now, "feed": feed, "bytes": base64.b64encode(data).decode()})
+        return _line({"recv_us": now_us, "feed": feed, "bytes": base64.b64encode(data).decode()})
 
 
 def _is_object(data: bytes) -> bool:
@@ -277,8 +300,8 @@ def _is_object(data: bytes) -> bool:
         return False
 
 
-def _event_line(feed: Feed, event: str, now: int, more: Mapping[str, Any]) -> bytes:
-    head = {"recv_us": now, "feed": feed.name, "business": feed.business, "event": event}
+def _event_line(feed: Feed, event: str, now_us: int, more: Mapping[str, Any]) -> bytes:
+    head = {"recv_us": now_us, "feed": feed.name, "business": feed.business, "event": event}
     return _line({**head, "symbols": feed.symbols, **more})
 
 

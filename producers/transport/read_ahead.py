@@ -1,4 +1,5 @@
-"""Reads a WebSocket's bytes ahead of the library that cuts them into frames, and cuts the plain ones itself; it knows no text."""
+"""Reads a WebSocket's bytes ahead of the library that cuts them into frames, and cuts the plain
+ones itself; it knows no text."""
 
 import select
 import ssl
@@ -11,7 +12,8 @@ _WHOLE_TEXT = 0x81
 
 
 class ReadAhead:
-    """A socket that takes from the kernel all there is: websocket-client asks for two bytes, two more, then the rest of each frame."""
+    """A socket that takes from the kernel all there is: websocket-client asks for two bytes, two
+    more, then the rest of each frame."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -24,13 +26,15 @@ class ReadAhead:
         """When nothing that had come was left to be read (monotonic seconds)."""
 
     def allow(self, seconds: float) -> None:
-        """Give the next message so many seconds, however many reads it takes; what came of it is kept by the library."""
+        """Give the next message so many seconds, however many reads it takes; what came of it is
+        kept by the library."""
         self._give_up = time.monotonic() + seconds
 
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end of the stream.
 
-        Raises what the socket raises: TimeoutError also where it does not wait and nothing is there, and where the time is over.
+        Raises what the socket raises: TimeoutError also where it does not wait and nothing is
+        there, and where the time is over.
         """
         if self._read == len(self._taken):
             now = time.monotonic()
@@ -50,8 +54,9 @@ class ReadAhead:
     def texts(self) -> list[bytes]:
         """Take the texts that have been read whole.
 
-        websocket-client spends 10 us on a frame, a quarter of what it takes to publish one. The first frame of a read is its, and what
-        is no plain text. Where it has half a frame it has taken all that was read, and nothing is found here.
+        websocket-client spends 10 us on a frame, a quarter of what it takes to publish one. The
+        first frame of a read is its, and what is no plain text. Where it has half a frame it has
+        taken all that was read, and nothing is found here.
         """
         taken, at, found = self._taken, self._read, list[bytes]()
         while len(taken) - at >= 4 and taken[at] == _WHOLE_TEXT:

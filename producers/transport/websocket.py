@@ -1,27 +1,27 @@
-"""Moves bytes between the vendor's WebSocket and a feed's protocol, and connects again when it is lost; it judges no frame."""
+"""Moves bytes between the vendor's WebSocket and a feed's protocol, and connects again when it is
+lost; it judges no frame."""
 
 import logging
 import random
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from urllib.parse import urlencode, urlsplit
 
 import websocket
 
-from producers.codes import Verdict, advice, judge
-from producers.connecting import open_websocket
-from producers.feed_time import Clock, FeedTime, steady_clock, wall_clock
-from producers.frames import Refusal, read_frame
-from producers.protocol import FeedProtocol, State
-from producers.publish import Sink
-from producers.pushes import UnreadableFrame
-from producers.read_ahead import ReadAhead
-from producers.records import Output
-from producers.secret import Secret
-
-LIVE_URL = "wss://data.infoway.io/ws"
+from producers.delivery.sink import Sink
+from producers.feed.outputs import Output
+from producers.feed.protocol import FeedProtocol
+from producers.feed.states import State
+from producers.transport.clock import FeedTime, Microseconds, steady_clock, wall_clock
+from producers.transport.connecting import open_websocket
+from producers.transport.endpoint import Endpoint, FeedRefused, KeyRefused
+from producers.transport.message_limit import MessageRefused
+from producers.transport.read_ahead import ReadAhead
+from producers.vendor.codes import Verdict, judge
+from producers.vendor.exact_json import UnreadableFrame
+from producers.vendor.frames import ErrorFrame, read_frame
+from producers.vendor.secret import Secret
 
 _log = logging.getLogger(__name__)
 
@@ -32,78 +32,17 @@ _END = 1.5
 """Seconds for the whole end of a connection, the vendor's answer to the close included."""
 _BACKOFF_BASE = 1.0
 _BACKOFF_CAP = 30.0
-_STEADY = 60_000_000
-"""Microseconds after which a connection has proven itself, and the next loss starts with a short backoff again."""
+_STEADY_US = 60_000_000
+"""Microseconds after which a connection has proven itself, and the next loss starts with a short
+backoff again."""
 
 _GATEWAY = (500, 502, 503, 504)
 """HTTP statuses of a gateway whose server is away."""
 _DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
 
 
-class KeyRefused(Exception):
-    """The vendor refused the API key at the handshake. Never to be retried: the vendor bans keys."""
-
-    def __init__(self, feed: str, status: int) -> None:
-        super().__init__(
-            f"{feed}: the API key was refused (HTTP {status}): check INFOWAY_API_KEY and the plan of the key"
-        )
-        self.feed = feed
-        self.status = status
-        self.reason = f"HTTP {status}: key refused"
-
-
-class FeedRefused(Exception):
-    """The vendor ended a feed with an answer that forbids another try."""
-
-    def __init__(self, feed: str, code: int | None, reason: str) -> None:
-        super().__init__(f"{feed}: {reason}: {advice(code)}")
-        self.feed = feed
-        self.code = code
-        self.reason = reason
-
-
-class BadAddress(ValueError):
-    """A base URL that is no WebSocket address."""
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__(
-            f"{base_url.partition('?')[0]!r} is no WebSocket address: write ws://HOST:PORT/ws or {LIVE_URL}"
-        )
-
-
 class _ConnectionFailed(Exception):
     """No connection could be made; worth another try."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to connect to and with which key. Raises BadAddress."""
-
-    base_url: str
-    api_key: str = field(repr=False)
-
-    def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.base_url)
-            sound = (
-                parts.scheme in ("ws", "wss")
-                and parts.hostname
-                and not parts.query
-                and parts.port != 0
-            )
-        except ValueError:
-            sound = False
-        if not sound:
-            raise BadAddress(self.base_url)
-
-    def url(self, business: str) -> str:
-        """Return the address of a business, the key included: for the socket only."""
-        return f"{self.base_url}?{urlencode({'business': business, 'apikey': self.api_key})}"
-
-    @property
-    def secret(self) -> Secret:
-        """The key, to be taken out of texts."""
-        return Secret(self.api_key)
 
 
 def run_feed(
@@ -112,35 +51,38 @@ def run_feed(
     publisher: Sink,
     stop: threading.Event,
     chance: random.Random,
-    wall: Clock = wall_clock,
-    steady: Clock = steady_clock,
+    wall: Microseconds = wall_clock,
+    steady: Microseconds = steady_clock,
 ) -> None:
-    """Keep a feed connected and publish what it says, until `stop` is set: then it ends in order, within 2 s.
+    """Keep a feed connected and publish what it says, until `stop` is set: then it ends in order,
+    within 2 s.
 
-    Raises KeyRefused, FeedRefused, and what the sink raises. Reconnects with full jitter: a random share of
-    1, 2, 4 … 30 s.
+    Raises KeyRefused, FeedRefused, and what the sink raises. Reconnects with full jitter: a random
+    share of 1, 2, 4 … 30 s.
     """
     clock = FeedTime(wall, steady)
     attempt = 0
     while not stop.is_set():
-        _take_up(protocol, publisher, clock)
+        _apply_wanted(protocol, publisher, clock)
         opened = steady()
         try:
-            reason, read = _connect_and_converse(protocol, endpoint, publisher, stop, clock)
+            reason, drained_at_us = _connect_and_converse(
+                protocol, endpoint, publisher, stop, clock
+            )
         except (KeyRefused, FeedRefused) as refused:
             publisher.publish(protocol.disconnected(clock(), refused.reason), protocol.counters)
             raise
         if protocol.state is State.ENDED:
             return
-        publisher.publish(protocol.disconnected(clock(), reason, read), protocol.counters)
+        publisher.publish(protocol.disconnected(clock(), reason, drained_at_us), protocol.counters)
         if protocol.state is State.REFUSED:
             raise FeedRefused(
                 protocol.feed.name, protocol.refusal.code if protocol.refusal else None, reason
             )
-        attempt = 0 if steady() - opened > _STEADY else attempt
+        attempt = 0 if steady() - opened > _STEADY_US else attempt
         delay = chance.uniform(0, min(_BACKOFF_CAP, _BACKOFF_BASE * 2**attempt))
-        if protocol.pause:
-            delay = chance.uniform(protocol.pause, 1.5 * protocol.pause) / 1_000_000
+        if protocol.pause_us:
+            delay = chance.uniform(protocol.pause_us, 1.5 * protocol.pause_us) / 1_000_000
         # 2^5 is past the cap already
         attempt = min(attempt + 1, 5)
         _log.warning("%s: %s; next try in %.1f s", protocol.feed.name, reason, delay)
@@ -156,7 +98,8 @@ def _connect_and_converse(
     stop: threading.Event,
     clock: FeedTime,
 ) -> tuple[str, int | None]:
-    """Return why the connection was lost or not made, and when nothing that had come was left to be read.
+    """Return why the connection was lost or not made, and when nothing that had come was left to be
+    read.
 
     After an orderly end the protocol's state is ENDED.
     """
@@ -164,34 +107,37 @@ def _connect_and_converse(
         socket = _connect(endpoint, protocol, stop)
     except _ConnectionFailed as failure:
         return str(failure), None
-    ahead = socket.sock  # the library forgets it at its close
+    reader = socket.sock  # the library forgets it at its close
     try:
         reason = _converse(socket, protocol, endpoint.secret, publisher, stop, clock) or _end(
             socket, protocol, endpoint.secret, publisher, clock
         )
     except (websocket.WebSocketException, OSError) as error:
+        protocol.counters.oversized += isinstance(error, MessageRefused)
         reason = endpoint.secret.scrub(str(error)) or type(error).__name__
     finally:
-        read = _read_until(ahead, clock)
+        drained_at_us = _drained_at_us(reader, clock)
         socket.shutdown()
-    return reason, read
+    return reason, drained_at_us
 
 
-def _read_until(ahead: ReadAhead, clock: FeedTime) -> int:
-    return clock() - int((time.monotonic() - ahead.empty_at) * 1_000_000)
+def _drained_at_us(reader: ReadAhead, clock: FeedTime) -> int:
+    return clock() - int((time.monotonic() - reader.empty_at) * 1_000_000)
 
 
 def _connect(
     endpoint: Endpoint, protocol: FeedProtocol, stop: threading.Event
 ) -> websocket.WebSocket:
-    # no error of the library's is chained or shown whole: it may bear the URL with the key, or the server's page
+    # no error of the library's is chained or shown whole: it may have the URL with the key, or the
+    # server's page
     try:
         socket = open_websocket(endpoint.url(protocol.feed.business), stop)
     except websocket.WebSocketBadStatusException as error:
         raise _meaning(endpoint, protocol, error.status_code, error.resp_body or b"") from None
     except (websocket.WebSocketException, OSError) as error:
         raise _ConnectionFailed(
-            f"no connection to {endpoint.base_url}: {endpoint.secret.scrub(str(error)) or type(error).__name__}"
+            f"no connection to {endpoint.base_url}: "
+            f"{endpoint.secret.scrub(str(error)) or type(error).__name__}"
         ) from None
     socket.settimeout(_READ_TIMEOUT)
     socket.sock = ReadAhead(socket.sock)
@@ -201,13 +147,15 @@ def _connect(
 def _meaning(
     endpoint: Endpoint, protocol: FeedProtocol, status: int, body: bytes
 ) -> KeyRefused | FeedRefused | _ConnectionFailed:
-    """Return what an HTTP answer in a WebSocket's place means: the vendor's code in it says more than its status."""
+    """Return what an HTTP answer in a WebSocket's place means: the vendor's code in it says more
+    than its status."""
     with suppress(UnreadableFrame):
         # most answers are pages of a server or a proxy
         answer = read_frame(endpoint.secret.scrub_frame(body), latest=0, greeting=False)
-        # a gateway that repeats its status says nothing in the vendor's numbers, where 502 is the daily limit
+        # a gateway that repeats its status says nothing in the vendor's numbers, where 502 is the
+        # daily limit
         if (
-            isinstance(answer, Refusal)
+            isinstance(answer, ErrorFrame)
             and answer.code is not None
             and not answer.code == status in _GATEWAY
         ):
@@ -234,11 +182,11 @@ def _converse(
     stop: threading.Event,
     clock: FeedTime,
 ) -> str:
-    """Return why the connection is of no more use; nothing when told to stop."""
+    """Return why the connection is of no more use; nothing if it was stopped."""
     clock.set()
     publisher.publish(protocol.connected(clock()), protocol.counters)
     while not stop.is_set():
-        _take_up(protocol, publisher, clock)
+        _apply_wanted(protocol, publisher, clock)
         for send in protocol.frames_to_send(clock()):
             socket.send(
                 send.payload,
@@ -247,7 +195,8 @@ def _converse(
         try:
             reason = _take(socket, protocol, secret, publisher, clock)
         except websocket.WebSocketTimeoutException:
-            # only with nothing left to read: after a long wait for the broker, life may lie unread in the socket
+            # only with nothing left to read: after a long wait for the broker, frames may wait
+            # unread in the socket
             protocol.tick(clock())
             publisher.serve()
             reason = protocol.reason
@@ -263,7 +212,8 @@ def _take(
     publisher: Sink,
     clock: FeedTime,
 ) -> str:
-    """Publish what comes next; return why the connection is of no more use, if so. Raises WebSocketTimeoutException if nothing comes."""
+    """Publish what comes next; return why the connection is of no more use, if so. Raises
+    WebSocketTimeoutException if nothing comes."""
     texts = socket.sock.texts()
     if not texts:
         socket.sock.allow(_READ_TIMEOUT)
@@ -290,10 +240,10 @@ def _received(texts: list[bytes], secret: Secret, protocol: FeedProtocol, now: i
     return outputs
 
 
-def _take_up(protocol: FeedProtocol, publisher: Sink, clock: FeedTime) -> None:
+def _apply_wanted(protocol: FeedProtocol, publisher: Sink, clock: FeedTime) -> None:
     protocol.counters.turned_at = time.monotonic()
     if protocol.wanted_symbols is not protocol.feed.symbols:
-        publisher.publish(protocol.take_up(clock()), protocol.counters)
+        publisher.publish(protocol.apply_wanted_symbols(clock()), protocol.counters)
 
 
 def _end(
@@ -307,7 +257,7 @@ def _end(
     give_up = time.monotonic() + _END
     if reason := _drain(socket, protocol, secret, publisher, clock):
         return reason
-    outputs, farewell = protocol.ended(clock(), _read_until(socket.sock, clock))
+    outputs, farewell = protocol.ended(clock(), _drained_at_us(socket.sock, clock))
     publisher.publish(outputs, protocol.counters)
     socket.settimeout(_READ_TIMEOUT)
     for send in farewell:
@@ -325,7 +275,8 @@ def _drain(
     publisher: Sink,
     clock: FeedTime,
 ) -> str:
-    """Publish what has been read, and what the socket gives without waiting; return why the connection is of no more use, if so."""
+    """Publish what has been read, and what the socket gives without waiting; return why the
+    connection is of no more use, if so."""
     give_up = time.monotonic() + _DRAIN
     socket.settimeout(0)
     while time.monotonic() < give_up:
@@ -355,5 +306,5 @@ def _pause(
 ) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, 0.5)):
-        _take_up(protocol, publisher, clock)
+        _apply_wanted(protocol, publisher, clock)
         publisher.serve()

@@ -1,13 +1,24 @@
-"""Reads the answers of the vendor's REST: its envelope, its error codes, its fields, each checked; sends nothing."""
+"""Reads answers of the vendor's REST: checks envelope, error codes and fields; no I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from producers.plan import Package
-from schemas.decimals import NotADecimal, to_units
+from producers.vendor.exact_json import (
+    BadField,
+    UnreadableFrame,
+    as_json,
+    decimal_text,
+    optional_text,
+    parse_exactly,
+    whole_number,
+)
+from producers.vendor.plan import Package
+from schemas.control import KLINE_LENGTHS
+from schemas.errors import Cause, InfowayError
+from schemas.times import EARLIEST_MS
 
 Fields = dict[str, Any]
 
@@ -38,11 +49,12 @@ _MEANINGS = {
     "timestamp limit error": 513,
     "no permission": 514,
 }
-"""How messages begin that the vendor wraps into ret 500, with the code that they stand for (as infoway-sdk 0.4.1 reads them)."""
+"""Beginnings of messages that the vendor wraps into ret 500, with the code that each means, as
+infoway-sdk 0.4.1 reads them."""
 
 
-class RestError(Exception):
-    """No answer of the vendor's REST that can be used, in one line and without the key.
+class RestError(InfowayError):
+    """The vendor's REST gave no usable answer; the message is one line without the key.
 
     code       the vendor's `ret`, or the HTTP status where there is none; None without an answer
     refused    whether the key is the reason: never to be retried, the vendor bans keys
@@ -61,12 +73,18 @@ class RestError(Exception):
         super().__init__(message)
         self.code = code
         self.refused = refused
+        if refused:
+            self.cause = Cause.VENDOR
         self.missing = missing
         self.retryable = retryable
 
 
+class OddAnswer(RestError):
+    """An answer that says success, with other content than was asked for; the next may be right."""
+
+
 @dataclass(frozen=True, slots=True)
-class Kline:
+class RestKline:
     """A kline of the past: `ts_start` in ms UTC, numbers as the vendor wrote them."""
 
     symbol: str
@@ -82,10 +100,24 @@ class Kline:
     change_percent: str | None
 
 
-def read_envelope(path: str, status: int, text: str) -> Any:
-    """Return the `data` of an answer; raises RestError for anything but success.
+@dataclass(frozen=True, slots=True)
+class BadKline:
+    """An unreadable kline of an answer, with its bytes; or an unreadable answer, with `data` None.
+    `ts_start` is None if it could not be read."""
 
-    The vendor's status is in `ret`; the gateway before it answers by HTTP status, and for a rate limit by HTTP 200 without `ret`.
+    symbol: str
+    interval: str
+    ts_start: int | None
+    reason: str
+    data: bytes | None
+
+
+def read_envelope(path: str, status: int, text: str) -> Any:
+    """Return the `data` of an answer, its numbers as they were written; raises RestError for
+    anything but success.
+
+    The vendor's status is in `ret`; the gateway before it answers by HTTP status, and for a rate
+    limit by HTTP 200 without `ret`.
     """
     try:
         document = orjson.loads(text)
@@ -101,7 +133,12 @@ def read_envelope(path: str, status: int, text: str) -> Any:
     if status != _OK:
         raise _failure(path, status, f"HTTP {status}", said, status)
     if type(ret) is int:
-        return fields.get("data")
+        try:
+            return parse_exactly(text.encode()).get("data")
+        except RecursionError:
+            raise OddAnswer(
+                f"the vendor's REST answered {path} with JSON nested too deep"
+            ) from None
     if "rate limit" in said.lower():
         raise _failure(path, _TOO_MANY, "HTTP 200", said, status)
     raise _odd(path, "ret", ret if fields else text, "an integer in a JSON object")
@@ -115,34 +152,38 @@ def read_package(path: str, data: Any) -> Package:
     connections, a_connection, symbols = (
         _whole(path, data, name, 0) for name in ("maxWsConNum", "maxNum", "allWsNum")
     )
-    if "expireTime" not in data:
-        raise _odd(path, "expireTime", None, "a time or null")
-    expires = None if data["expireTime"] is None else _whole(path, data, "expireTime", 1)
-    if expires is not None and expires < _MILLISECONDS_FROM:
+    # only shown to people
+    expires, name = whole_number(data.get("expireTime")), data.get("packageName")
+    if expires is not None and 0 < expires < _MILLISECONDS_FROM:
         expires *= 1000
-    if expires is not None and expires > _LATEST_MS:
-        raise _odd(path, "expireTime", expires, "a time before the year 10000")
-    name = data.get("packageName")
-    if name is not None and type(name) is not str:
-        raise _odd(path, "packageName", name, "a text")
+    if expires is not None and not 0 < expires <= _LATEST_MS:
+        expires = None
+    shown = one_line(name) if type(name) is str else ""
     return Package(
-        one_line(name or "(without a name)"), requests, connections, a_connection, symbols, expires
+        shown or "(without a name)", requests, connections, a_connection, symbols, expires
     )
 
 
-def read_klines(path: str, symbol: str, interval: str, data: Any) -> list[Kline]:
-    """Return the klines of the one symbol that was asked for, oldest first: the vendor sends the newest first. Raises RestError."""
-    rows = (
-        [row for row in data if type(row) is dict and row.get("s") == symbol]
+def read_klines(
+    path: str, symbol: str, interval: str, data: Any, until_ms: int | None = None
+) -> list[RestKline | BadKline]:
+    """Return the klines of the symbol that was asked for, oldest first, up to a time (UTC).
+
+    The vendor sends the newest first. Unreadable ones are in the list too. An empty or null answer
+    has no klines. Raises OddAnswer if the answer is about another symbol.
+    """
+    if data is None or data == []:
+        return []
+    entries = (
+        [entry for entry in data if type(entry) is dict and entry.get("s") == symbol]
         if type(data) is list
         else []
     )
-    if len(rows) != 1 or type(rows[0].get("respList")) is not list:
-        raise _odd(path, "data", data, f"one entry of {symbol} with a respList")
-    return sorted(
-        (_kline(path, symbol, interval, row) for row in rows[0]["respList"]),
-        key=lambda kline: kline.ts_start,
-    )
+    lists = [entry.get("respList") for entry in entries]
+    if not entries or not all(rows is None or type(rows) is list for rows in lists):
+        raise _odd(path, "data", data, f"entries of {symbol} with a respList")
+    found = [_kline(symbol, interval, row, until_ms) for rows in lists for row in rows or ()]
+    return sorted(found, key=lambda kline: kline.ts_start or 0)
 
 
 def one_line(text: str) -> str:
@@ -153,7 +194,8 @@ def one_line(text: str) -> str:
 def _meaning(ret: int, said: str) -> int:
     if ret not in (_BAD_REQUEST, _SERVER_ERROR):
         return ret
-    # a missing or unknown key is ret 500 with `apiKey is required` or `Apikey not exists` (the vendor's page on /package/info)
+    # a missing or unknown key is ret 500 with `apiKey is required` or `Apikey not exists` (the
+    # vendor's page on /package/info)
     if "apikey" in said.lower():
         return _UNAUTHORIZED
     return next((code for begin, code in _MEANINGS.items() if said.lower().startswith(begin)), ret)
@@ -163,7 +205,8 @@ def _failure(path: str, code: int, source: str, said: str, status: int) -> RestE
     answer = f"{source} {said}".rstrip()
     if code in _REFUSED or status in _REFUSED:
         return RestError(
-            f"the API key was refused ({answer} at {path}): check INFOWAY_API_KEY and the plan of the key",
+            f"the API key was refused ({answer} at {path}): check INFOWAY_API_KEY and the plan "
+            "of the key",
             code,
             refused=True,
         )
@@ -181,44 +224,63 @@ def _failure(path: str, code: int, source: str, said: str, status: int) -> RestE
     )
 
 
-def _kline(path: str, symbol: str, interval: str, row: Any) -> Kline:
-    if type(row) is not dict:
-        raise _odd(path, "an entry of respList", row, "an object")
-    start = row.get("t")
-    if type(start) is str and start.isascii() and start.isdigit():
-        start = int(start)
-    if type(start) is not int or start <= 0:
-        raise _odd(path, "t", start, "seconds after 1970")
-    numbers = [_decimal(path, row, name) for name in ("o", "h", "l", "c", "v", "vw")]
-    changes = [row.get(name) for name in ("pca", "pc")]
-    for name, change in zip(("pca", "pc"), changes, strict=True):
-        if change is not None and type(change) is not str:
-            raise _odd(path, name, change, "a text")
-    return Kline(symbol, interval, start * 1000, *numbers, *changes)
-
-
-def _decimal(path: str, row: Fields, name: str) -> str:
-    value = row.get(name)
-    text = str(value) if type(value) is int else value
+def _kline(symbol: str, interval: str, row: Any, until_ms: int | None) -> RestKline | BadKline:
+    start = None
     try:
-        if type(text) is str:
-            to_units(text)
-            return text
-    except NotADecimal:
-        pass
-    raise _odd(path, name, value, "a decimal number as text")
+        if type(row) is not dict:
+            raise BadField(f"an entry of respList is {_shown(row)}: expected an object")
+        seconds = whole_number(row.get("t"))
+        if seconds is None or seconds * 1000 < EARLIEST_MS:
+            raise BadField(
+                f"t is {_shown(row.get('t'))}: expected seconds since 1970, of the year 2000 or "
+                "later"
+            )
+        if until_ms is not None and seconds * 1000 > until_ms:
+            raise BadField(
+                f"t is {_shown(row['t'])}, later than the time that was asked for, "
+                f"{until_ms // 1000}"
+            )
+        start = seconds * 1000
+        if start % KLINE_LENGTHS.get(interval, 1):
+            raise BadField(f"t is {_shown(row['t'])}, which is no multiple of {interval}")
+        numbers = [decimal_text(row.get(name), name)[0] for name in ("o", "h", "l", "c", "v", "vw")]
+        return RestKline(symbol, interval, start, *numbers, *_changes(row))
+    except UnreadableFrame as error:
+        return BadKline(symbol, interval, start, str(error), _bytes_of(row))
+
+
+def _changes(row: Fields) -> Iterator[str | None]:
+    # they are only passed on
+    for name in ("pca", "pc"):
+        try:
+            yield optional_text(row, name, exact=True)
+        except UnreadableFrame:
+            yield None
+
+
+def _bytes_of(row: Any) -> bytes:
+    try:
+        return as_json(row, "the kline").encode()
+    except (UnreadableFrame, RecursionError):
+        return _written(row, repr).encode(errors="replace")
 
 
 def _whole(path: str, data: Fields, name: str, least: int) -> int:
     value = data.get(name)
-    if type(value) is not int or value < least:
+    number = whole_number(value)
+    if number is None or number < least:
         raise _odd(path, name, value, f"an integer from {least}")
-    return value
+    return number
 
 
-def _odd(path: str, name: str, found: Any, expected: str) -> RestError:
-    shown = "missing or null" if found is None else one_line(_written(found, repr))[:80]
-    return RestError(f"the vendor's REST answered {path} with {name} {shown}: expected {expected}")
+def _odd(path: str, name: str, found: Any, expected: str) -> OddAnswer:
+    return OddAnswer(
+        f"the vendor's REST answered {path} with {name} {_shown(found)}: expected {expected}"
+    )
+
+
+def _shown(found: Any) -> str:
+    return "missing or null" if found is None else one_line(_written(found, repr))[:80]
 
 
 def _written(value: Any, way: Callable[[Any], str]) -> str:

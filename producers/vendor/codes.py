@@ -1,7 +1,10 @@
-"""The vendor's numbers: channels with their codes, kline types, and what each error code calls for; no frames."""
+"""The vendor's numbers: channels with their codes, kline types, and what each error code calls for;
+no frames."""
 
 from enum import Enum
 from typing import NamedTuple
+
+from schemas.topics import RAW_DEPTH, RAW_KLINE, RAW_TRADE
 
 WELCOME = 200
 HEARTBEAT = 10010
@@ -30,9 +33,9 @@ KLINE_TYPES = {interval: number for number, interval in INTERVALS.items()}
 class Channel(Enum):
     """One of the vendor's three streams: the raw topic it fills and the codes of its frames."""
 
-    TRADE = ("infoway.raw.trade", 10000, 10001, 10002, 11000)
-    DEPTH = ("infoway.raw.depth", 10003, 10004, 10005, 11001)
-    KLINE = ("infoway.raw.kline", 10006, 10007, 10008, 11002)
+    TRADE = (RAW_TRADE, 10000, 10001, 10002, 11000)
+    DEPTH = (RAW_DEPTH, 10003, 10004, 10005, 11001)
+    KLINE = (RAW_KLINE, 10006, 10007, 10008, 11002)
 
     def __init__(self, topic: str, subscribe: int, ack: int, push: int, unsubscribe: int) -> None:
         self.topic = topic
@@ -57,7 +60,8 @@ class Verdict(Enum):
 
 
 class ErrorCode(NamedTuple):
-    """A row of the vendor's table of WebSocket errors; `advice` is for the user, where a feed stops."""
+    """A row of the vendor's table of WebSocket errors; `advice` is for the user, where a feed
+    stops."""
 
     meaning: str
     verdict: Verdict
@@ -107,7 +111,8 @@ def is_error(code: int) -> bool:
 
 
 def judge(code: int | None) -> Verdict:
-    """Return what an error code calls for; None is a refusal in prose. An unknown 5xx is worth another try."""
+    """Return what an error code calls for; None is a refusal in prose. An unknown 5xx is worth
+    another try."""
     if code is None or not is_error(code):
         return Verdict.REPORT
     return ERRORS.get(code, _UNKNOWN).verdict

@@ -1,10 +1,11 @@
-"""Reads one frame of the vendor's into a value by its code, or says why it cannot be understood; no state, no sending."""
+"""Reads one frame of the vendor's into a value by its code, or says why it cannot be understood; no
+state, no sending."""
 
 from dataclasses import dataclass
 
 import orjson
 
-from producers.codes import (
+from producers.vendor.codes import (
     HEARTBEAT,
     HEARTBEAT_REPLY,
     SUBSCRIBE_FAIL,
@@ -13,7 +14,8 @@ from producers.codes import (
     Channel,
     is_error,
 )
-from producers.pushes import Inexact, Json, Push, TooDeep, UnreadableFrame, parse_exactly, read_push
+from producers.vendor.exact_json import Inexact, Json, TooDeep, UnreadableFrame, parse_exactly
+from producers.vendor.pushes import Push, read_push
 
 MAX_FRAME = 512 * 1024
 """Bytes; the vendor's frames have under 3 KB, a Kafka record must stay under 1 MB."""
@@ -37,7 +39,8 @@ class UnknownCode(UnreadableFrame):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The vendor took a subscription of a channel; it says nothing of the symbols in it. `trace` is that of the request, if said."""
+    """The vendor took a subscription of a channel; it says nothing of the symbols in it. `trace` is
+    that of the request, if said."""
 
     channel: Channel
     trace: str | None
@@ -56,21 +59,22 @@ class Unsubscribed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error frame, or a `Subscribe fail:` text (code None where it is prose); `trace` is that of the request, if said."""
+class ErrorFrame:
+    """An error frame, or a `Subscribe fail:` text (code None where it is prose); `trace` is that of
+    the request, if said."""
 
     code: int | None
     text: str
     trace: str | None
 
 
-Frame = Push | Ack | Unsubscribed | Notice | Refusal
+Frame = Push | Ack | Unsubscribed | Notice | ErrorFrame
 
 
 def read_frame(data: bytes, latest: int, greeting: bool) -> Frame:
     """Return what a frame says; raises UnreadableFrame.
 
-    latest    ms UTC: the greatest time that a record may bear
+    latest    ms UTC: the greatest time that a record may have
     greeting  whether plain text may still be the vendor's greeting: on `stock`, before any JSON
     """
     if len(data) > MAX_FRAME:
@@ -115,10 +119,10 @@ def _read_text(data: bytes, greeting: bool, error: orjson.JSONDecodeError) -> Fr
         try:
             document = orjson.loads(rest)
         except orjson.JSONDecodeError:
-            return Refusal(None, rest.decode(errors="replace"), None)
+            return ErrorFrame(None, rest.decode(errors="replace"), None)
         if type(document) is dict and type(document.get("code")) is int:
             return _refusal(document["code"], document)
-        return Refusal(None, rest.decode(errors="replace"), None)
+        return ErrorFrame(None, rest.decode(errors="replace"), None)
     if greeting and _is_prose(text):
         return Notice()
     raise NotJson(f"not JSON: {error.msg} at {error.pos}")
@@ -133,8 +137,8 @@ def _is_prose(text: bytes) -> bool:
     )
 
 
-def _refusal(code: int, document: Json) -> Refusal:
-    return Refusal(code, str(document.get("msg") or ""), _trace(document))
+def _refusal(code: int, document: Json) -> ErrorFrame:
+    return ErrorFrame(code, str(document.get("msg") or ""), _trace(document))
 
 
 def _trace(document: Json) -> str | None:

@@ -1,12 +1,14 @@
-"""Spreads symbols over connections within what the vendor's package allows, before anything connects; asks no server."""
+"""Spreads symbols over connections within the limits of the vendor's package; no I/O."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from producers.requests import FRAMES, RESERVED, channels_of
-from producers.symbols import MAX_SYMBOLS, Feed, plan_feeds
+from producers.vendor.frame_budget import FRAMES, RESERVED
+from producers.vendor.subscriptions import channels_of
+from producers.vendor.symbols import MAX_SYMBOLS, Feed, plan_feeds
+from schemas.errors import SettingsWrong
 
 _NAMED = 5
 
@@ -31,12 +33,13 @@ class Package:
 
 
 FREE = Package("Free", requests=1, connections=1, a_connection=10, symbols=10)
-"""The vendor's smallest package, by its page on WebSocket limits: what is assumed where nothing better is known."""
+"""The vendor's smallest package, by its page on WebSocket limits. It is assumed if no other is
+known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """One limit of a package that is too low. `unfit` are the places that find no room: feeds, with their symbols."""
+    """A limit of a package that is too low; `unfit` has the feeds beyond it, with their symbols."""
 
     what: str
     needed: int
@@ -45,11 +48,14 @@ class Shortage:
 
     def __str__(self) -> str:
         unfit = ", ".join(f"{feed.name} ({_listed(feed.symbols)})" for feed in self.unfit)
-        return f"{self.needed} {self.what} are needed and it has {self.allowed}, {self.needed - self.allowed} too few: no room for {unfit}"
+        return (
+            f"{self.needed} {self.what} are needed and it has {self.allowed}, "
+            f"{self.needed - self.allowed} too few: no room for {unfit}"
+        )
 
 
-class PlanTooSmall(ValueError):
-    """Symbols that a package does not allow, every limit in one line."""
+class PlanTooSmall(SettingsWrong):
+    """The package does not allow these symbols; the message names every limit in one line."""
 
     def __init__(
         self, package: Package, feeds: Sequence[Feed], shortages: Sequence[Shortage]
@@ -61,14 +67,16 @@ class PlanTooSmall(ValueError):
             wanted[feed.business] += len(feed.symbols)
         asked = ", ".join(f"{business} {count}" for business, count in wanted.items())
         super().__init__(
-            f"the package {package.name} is too small for these symbols ({asked}): {'; '.join(map(str, self.shortages))}:"
+            f"the package {package.name} is too small for these symbols ({asked}): "
+            f"{'; '.join(map(str, self.shortages))}:"
             " take fewer symbols or businesses, or a larger package"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The feeds, one connection each, and the frames that each sends to subscribe: one for all symbols of a channel."""
+    """The feeds, one connection each, and the frames that each sends to subscribe: one for all
+    symbols of a channel."""
 
     package: Package
     feeds: tuple[Feed, ...]
@@ -82,9 +90,12 @@ def plan(
     klines: Sequence[str] = ("1m",),
     running: Sequence[Feed] = (),
 ) -> Plan:
-    """Return which connection carries which symbols: one business each, in the order given; what runs is disturbed as `settled` says.
+    """Return which connection carries which symbols: one business each, in the order given.
 
-    Raises BadSymbols with every mistake in the symbols, and PlanTooSmall with every limit that they exceed.
+    `on_running_feeds` says what happens to feeds that run already.
+
+    Raises BadSymbols with every mistake in the symbols, and PlanTooSmall with every limit that they
+    exceed.
     """
     limit = min(package.a_connection, MAX_SYMBOLS)
     frames = len(channels_of(klines))
@@ -96,20 +107,24 @@ def plan(
     ]
     if shortages:
         raise PlanTooSmall(package, feeds, shortages)
-    return Plan(package, tuple(settled(feeds, running, limit, package.connections)), frames)
+    return Plan(
+        package, tuple(on_running_feeds(feeds, running, limit, package.connections)), frames
+    )
 
 
-def settled(
+def on_running_feeds(
     planned: Sequence[Feed],
     running: Sequence[Feed],
     limit: int = MAX_SYMBOLS,
     connections: int | None = None,
 ) -> list[Feed]:
-    """Return the planned symbols on the feeds that run, as far as the plan allows: a symbol stays where it is.
+    """Return the planned symbols on the feeds that run: a symbol stays on its feed if it can.
 
-    A feed is given up where no symbol is left on it, or where there are more than `connections` (None: any number): then the one
-    with the fewest symbols of those that a fresh plan would do without. What has no place fills up feeds of its business, with at
-    most `limit` symbols each, and then begins new ones under names that are free. `planned` fits into `limit` and `connections`.
+    A feed is given up if no symbol is left on it, or if there are more feeds than `connections`
+    (None: any number). Of the feeds that a fresh plan would not need, the one with the fewest
+    symbols goes first. Symbols without a feed fill up feeds of their business, with at most
+    `limit` symbols each. The rest gets new feeds under free names. `planned` has to fit into
+    `limit` and `connections`.
     """
     found: list[Feed] = []
     for business in dict.fromkeys(feed.business for feed in planned):
@@ -143,7 +158,8 @@ def _reduced(feed: Feed, wanted: set[str], limit: int) -> Feed:
 
 
 def _placed(wanted: Sequence[str], business: str, feeds: Sequence[Feed], limit: int) -> list[Feed]:
-    """Return the feeds of a business with all of the wanted symbols: those that have none yet go where there is room."""
+    """Return a business's feeds with all wanted symbols; symbols without a feed go where there is
+    room."""
     placed = {symbol for feed in feeds for symbol in feed.symbols}
     left = [symbol for symbol in wanted if symbol not in placed]
     found = []
@@ -171,7 +187,7 @@ def _shortages(feeds: Sequence[Feed], package: Package, limit: int, frames: int)
             package.symbols,
             _beyond(feeds, package.symbols),
         ),
-        # a package without a single symbol a connection; any other limit only makes more connections
+        # a package without a symbol on a connection; any other limit only needs more connections
         Shortage("symbols a connection", 1 if feeds else 0, min(limit, 1), every),
         Shortage(
             "subscription frames a minute on a connection",
@@ -193,4 +209,7 @@ def _beyond(feeds: Sequence[Feed], allowed: int) -> tuple[Feed, ...]:
 
 def _listed(symbols: Sequence[str]) -> str:
     more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
-    return f"{len(symbols)} symbol{'s' if len(symbols) > 1 else ''}: {', '.join(symbols[:_NAMED])}{more}"
+    return (
+        f"{len(symbols)} symbol{'s' if len(symbols) > 1 else ''}: "
+        f"{', '.join(symbols[:_NAMED])}{more}"
+    )

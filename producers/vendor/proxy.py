@@ -1,6 +1,7 @@
 """Whether the proxy of the environment can carry the vendor's WebSocket; connects to nothing.
 
-websocket-client passes over a proxy or an exception that it cannot read, and takes any scheme for an HTTP proxy.
+websocket-client passes over a proxy or an exception that it cannot read, and takes any scheme for
+an HTTP proxy.
 """
 
 import os
@@ -9,11 +10,14 @@ from urllib.parse import urlsplit
 
 from websocket._url import get_proxy_info
 
+from schemas.errors import SettingsWrong
+
 _OTHERS = ("https", "socks4", "socks4a", "socks5", "socks5h")
 
 
-class BadProxy(ValueError):
-    """A proxy setting of the environment that would be misread; the message shows no credentials."""
+class BadProxy(SettingsWrong):
+    """A proxy setting of the environment that would be misread; the message shows no
+    credentials."""
 
     def __init__(self, setting: str, problem: str) -> None:
         super().__init__(f"{setting} {problem}")
@@ -21,7 +25,8 @@ class BadProxy(ValueError):
 
 
 def check_proxy(base_url: str) -> None:
-    """Raise BadProxy where the environment's HTTPS_PROXY (HTTP_PROXY for ws://) or NO_PROXY would not do what it says."""
+    """Raise BadProxy where the environment's HTTPS_PROXY (HTTP_PROXY for ws://) or NO_PROXY would
+    not do what it says."""
     parts = urlsplit(base_url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
     name, proxy = _setting("https_proxy" if secure else "http_proxy", os.environ)
@@ -34,18 +39,21 @@ def check_proxy(base_url: str) -> None:
     ):
         raise BadProxy(
             exceptions,
-            f"excepts {host} in a form that the WebSocket does not read: write {host}, without *, scheme or port",
+            f"excepts {host} in a form that the WebSocket does not read: write {host}, without "
+            "*, scheme or port",
         )
     scheme = proxy.partition("://")[0].lower()
     if scheme in _OTHERS:
         raise BadProxy(
             name,
-            f"names a proxy of {scheme}, which the WebSocket cannot use: write http://HOST:PORT, an HTTP proxy",
+            f"names a proxy of {scheme}, which the WebSocket cannot use: write "
+            "http://HOST:PORT, an HTTP proxy",
         )
     if scheme != "http" or not _is_address(proxy):
         raise BadProxy(
             name,
-            "is no address of an HTTP proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT, percent-encoded",
+            "is no address of an HTTP proxy: write http://HOST:PORT, or "
+            "http://USER:PASSWORD@HOST:PORT, percent-encoded",
         )
 
 

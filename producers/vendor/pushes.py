@@ -1,95 +1,113 @@
-"""Reads the `data` of a push into the fields of its raw schema, or says what is wrong with it; no codes, no state.
+"""Reads the `data` of a push under the names of its raw schema, or says what is wrong with it.
 
-Numbers stay the vendor's text. Where orjson met a JSON number with a point it has made a float of it, which may not be
-what was written: `Inexact` then asks for a document parsed with `parse_exactly`.
+Numbers stay the vendor's text.
 """
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import orjson
+from producers.vendor.codes import INTERVALS, Channel
+from producers.vendor.exact_json import (
+    BadField,
+    Inexact,
+    Json,
+    TooDeep,
+    UnreadableFrame,
+    as_json,
+    decimal_text,
+    optional_text,
+    shown,
+    whole_number,
+    written,
+)
+from schemas.times import EARLIEST_MS
 
-from producers.codes import INTERVALS, Channel
-from schemas.decimals import NotADecimal, to_units
-
+MAX_SYMBOL = 64
+"""Characters of a symbol: it is a key of every state, and is twice in a record."""
 _KNOWN = {
     Channel.TRADE: frozenset(("s", "t", "p", "v", "vw", "td", "ty")),
     Channel.DEPTH: frozenset(("s", "t", "a", "b")),
     Channel.KLINE: frozenset(("s", "t", "o", "h", "l", "c", "v", "vw", "pca", "pfr", "ty")),
 }
 _ENVELOPE = frozenset(("code", "data"))
-# possessive: nothing here can match in another way, and remembering places to go back to is most of the cost
+# possessive: nothing here can match in another way, and remembering places to go back to is most of
+# the cost
 _PLAIN_NUMBERS = re.compile(
     r"-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+(?:,-?[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+)*+", re.ASCII
 )
-_DIGITS_OF_INT64 = 18
-
-Json = dict[str, Any]
-
-
-class UnreadableFrame(ValueError):
-    """A frame that cannot be understood; `symbol` where it could be read."""
-
-    symbol: str | None = None
-
-
-class BadField(UnreadableFrame):
-    """A field that is missing or is not what it has to be."""
+_DECIMAL = re.compile(r"-?[0-9]++(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]{1,3}+)?+", re.ASCII)
 
 
 class AheadOfReceipt(UnreadableFrame):
     """A time further ahead of the frame's receipt than clocks can differ."""
 
 
-class TooDeep(UnreadableFrame):
-    """JSON nested deeper than it can be shown or kept."""
+class TradePush(NamedTuple):
+    """What the vendor says of a trade, under the names of the raw schema."""
 
-    def __init__(self) -> None:
-        super().__init__("JSON nested too deep")
-
-
-class Inexact(Exception):
-    """A place was met where orjson may have rounded a number."""
-
-
-class Push(NamedTuple):
-    """A trade, book or kline: its fields in the order of the raw schema, as far as the vendor gives them.
-
-    trade  symbol, ts_event, price, volume, turnover, direction, trade_type
-    depth  symbol, ts_event, ask_prices, ask_volumes, bid_prices, bid_volumes
-    kline  symbol, interval, ts_start, open, high, low, close, volume, turnover, change, change_percent
-    extra  JSON object of the fields that the schema does not know, keys sorted
-    """
-
-    channel: Channel
     symbol: str
-    fields: tuple[Any, ...]
+    ts_event: int
+    price: str
+    volume: str
+    turnover: str | None
+    direction: int
+    trade_type: str | None
+    extra: str | None
+    """JSON object of the fields that the schema does not know, keys sorted."""
+    side_unknown: bool = False
+    """Whether the side is missing or cannot be read: the direction is 0 then."""
+
+
+class DepthPush(NamedTuple):
+    """What the vendor says of a book, under the names of the raw schema."""
+
+    symbol: str
+    ts_event: int
+    ask_prices: list[str]
+    ask_volumes: list[str]
+    bid_prices: list[str]
+    bid_volumes: list[str]
     extra: str | None
 
 
-class _Number(str):
-    """A JSON number as it was written."""
+class KlinePush(NamedTuple):
+    """What the vendor says of a kline, under the names of the raw schema."""
 
-    __slots__ = ()
+    symbol: str
+    interval: str
+    ts_start: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    turnover: str
+    change: str | None
+    change_percent: str | None
+    extra: str | None
+
+
+Push = TradePush | DepthPush | KlinePush
+PUSHES = (TradePush, DepthPush, KlinePush)
+"""The same for `isinstance`, which takes three times as long for a union."""
 
 
 def read_push(channel: Channel, document: Json, latest: int, exact: bool) -> Push:
-    """Return the push of a frame's document; raises UnreadableFrame, and Inexact where `exact` is false.
+    """Return the push of a frame's document; raises UnreadableFrame, and Inexact where `exact` is
+    false.
 
-    latest  ms UTC: the greatest time that a record may bear
+    latest  ms UTC: the greatest time that a record may have
     exact   whether the document comes from `parse_exactly`
     """
     data = document.get("data")
     if type(data) is not dict:
-        raise BadField(f"data is {_shown(data)}: expected an object")
+        raise BadField(f"data is {shown(data)}: expected an object")
     symbol = data.get("s")
-    if type(symbol) is not str or not symbol:
-        raise BadField(f"s is {_shown(symbol)}: expected a symbol")
+    if type(symbol) is not str or not 0 < len(symbol) <= MAX_SYMBOL:
+        raise BadField(f"s is {shown(symbol)}: expected a symbol of up to {MAX_SYMBOL} characters")
     try:
-        fields = _READERS[channel](symbol, data, latest, exact)
-        return Push(channel, symbol, fields, _extra(document, data, _KNOWN[channel], exact))
+        return _READERS[channel](symbol, document, data, latest, exact)
     except UnreadableFrame as error:
         error.symbol = symbol
         raise
@@ -99,60 +117,75 @@ def read_push(channel: Channel, document: Json, latest: int, exact: bool) -> Pus
         raise deep from None
 
 
-def parse_exactly(data: bytes) -> Json:
-    """Return the JSON object of a frame with its numbers as they were written; the bytes have passed orjson.
-
-    Raises RecursionError where it is nested deeper than `json` can read.
-    """
-    document: Json = json.loads(data, parse_float=_Number, parse_int=_exact_integer)
-    return document
-
-
-def _exact_integer(text: str) -> int | _Number:
-    return int(text) if len(text) <= _DIGITS_OF_INT64 and text != "-0" else _Number(text)
-
-
-def _read_trade(symbol: str, data: Json, latest: int, exact: bool) -> tuple[Any, ...]:
+# Prices and volumes are parsed here and their numbers thrown away: a frame whose numbers cannot be
+# read has to become a dead letter, and the raw record keeps the vendor's text.
+def _read_trade(symbol: str, document: Json, data: Json, latest: int, exact: bool) -> TradePush:
     ts_event = _time(data, 1, latest)
-    price, _ = _decimal(data.get("p"), "p")
-    volume, units = _decimal(data.get("v"), "v")
+    price, _ = decimal_text(data.get("p"), "p")
+    volume, units = decimal_text(data.get("v"), "v")
     if units < 0:
         raise BadField(f"v is {volume!r}: a volume cannot be negative")
-    direction = data.get("td")
-    if type(direction) is not int or direction not in (0, 1, 2):
-        raise BadField(f"td is {_shown(direction)}: expected 0, 1 or 2")
-    return (
+    # no attribute that may be unknown decides whether there was a trade
+    direction, turnover = _direction(data.get("td")), written(data.get("vw"))
+    if turnover is not None and _DECIMAL.fullmatch(turnover) is None:
+        turnover = None
+    unread: tuple[str, ...] = ("td",) if direction is None and "td" in data else ()
+    if turnover is None and data.get("vw") is not None:
+        unread += ("vw",)
+    return TradePush(
         symbol,
         ts_event,
         price,
         volume,
-        _optional(data, "vw", exact),
-        direction,
-        _optional(data, "ty", exact),
+        turnover,
+        direction or 0,
+        optional_text(data, "ty", exact),
+        _extra(document, data, _KNOWN[Channel.TRADE], unread, exact),
+        direction is None,
     )
 
 
-def _read_depth(symbol: str, data: Json, latest: int, exact: bool) -> tuple[Any, ...]:
-    return symbol, _time(data, 1, latest), *_side(data, "a"), *_side(data, "b")
+def _direction(value: Any) -> int | None:
+    number = value if type(value) is int else whole_number(value)
+    return number if number in (0, 1, 2) else None
 
 
-def _read_kline(symbol: str, data: Json, latest: int, exact: bool) -> tuple[Any, ...]:
+def _read_depth(symbol: str, document: Json, data: Json, latest: int, exact: bool) -> DepthPush:
+    ts_event = _time(data, 1, latest)
+    a, b = data.get("a", False), data.get("b", False)
+    ask_prices, ask_volumes = _side(a, "a")
+    bid_prices, bid_volumes = _side(b, "b")
+    # what the vendor adds to prices and sizes, as counts of orders, stops no book
+    kept = tuple(name for name, side in (("a", a), ("b", b)) if side and len(side) > 2)
+    for name in kept:
+        # not all of it: prices and sizes twice could be more than a record can hold
+        data[name] = data[name][2:]
+    extra = _extra(document, data, _KNOWN[Channel.DEPTH], kept, exact)
+    return DepthPush(symbol, ts_event, ask_prices, ask_volumes, bid_prices, bid_volumes, extra)
+
+
+def _read_kline(symbol: str, document: Json, data: Json, latest: int, exact: bool) -> KlinePush:
     interval = INTERVALS.get(_whole(data, "ty"))
     if interval is None:
-        raise BadField(f"ty is {_shown(data['ty'])}: expected a kline type of 1 to 12")
+        raise BadField(f"ty is {shown(data['ty'])}: expected a kline type of 1 to 12")
     ts_start = _time(data, 1000, latest)
-    numbers = [_decimal(data.get(name), name)[0] for name in ("o", "h", "l", "c", "v", "vw")]
-    return (
-        symbol,
-        interval,
-        ts_start,
-        *numbers,
-        _optional(data, "pca", exact),
-        _optional(data, "pfr", exact),
+    return KlinePush(
+        symbol=symbol,
+        interval=interval,
+        ts_start=ts_start,
+        open=_decimal(data, "o"),
+        high=_decimal(data, "h"),
+        low=_decimal(data, "l"),
+        close=_decimal(data, "c"),
+        volume=_decimal(data, "v"),
+        turnover=_decimal(data, "vw"),
+        change=optional_text(data, "pca", exact),
+        change_percent=optional_text(data, "pfr", exact),
+        extra=_extra(document, data, _KNOWN[Channel.KLINE], (), exact),
     )
 
 
-_READERS: dict[Channel, Callable[[str, Json, int, bool], tuple[Any, ...]]] = {
+_READERS: dict[Channel, Callable[[str, Json, Json, int, bool], Push]] = {
     Channel.TRADE: _read_trade,
     Channel.DEPTH: _read_depth,
     Channel.KLINE: _read_kline,
@@ -161,49 +194,39 @@ _READERS: dict[Channel, Callable[[str, Json, int, bool], tuple[Any, ...]]] = {
 
 def _time(data: Json, milliseconds: int, latest: int) -> int:
     time = _whole(data, "t") * milliseconds
-    if time <= 0:
-        raise BadField(f"t is {_shown(data['t'])}: expected a time after 1970")
+    if time < EARLIEST_MS:
+        unit = "milliseconds" if milliseconds == 1 else "seconds"
+        raise BadField(
+            f"t is {shown(data['t'])}: expected {unit} since 1970, of the year 2000 or later"
+        )
     if time > latest:
         raise AheadOfReceipt(
-            f"t is {_shown(data['t'])}, {time - latest} ms beyond what the time of receipt allows"
+            f"t is {shown(data['t'])}, {time - latest} ms beyond what the time of receipt allows"
         )
     return time
 
 
 def _whole(data: Json, name: str) -> int:
     value = data.get(name)
-    if type(value) is int:
-        return value
-    # REST writes the same times as strings
-    if (
-        type(value) is str
-        and value.isascii()
-        and value.isdigit()
-        and len(value) <= _DIGITS_OF_INT64
-    ):
-        return int(value)
-    raise BadField(f"{name} is {_shown(value)}: expected an integer")
+    number = whole_number(value)
+    if number is None:
+        raise BadField(f"{name} is {shown(value)}: expected an integer")
+    return number
 
 
-def _decimal(value: Any, name: str) -> tuple[str, int]:
-    text = _written(value)
-    if text is None:
-        raise BadField(f"{name} is {_shown(value)}: expected a decimal number")
-    try:
-        return text, to_units(text)
-    except NotADecimal as error:
-        raise BadField(f"{name}: {error}") from error
+def _decimal(data: Json, name: str) -> str:
+    return decimal_text(data.get(name), name)[0]
 
 
-def _side(data: Json, name: str) -> tuple[list[str], list[str]]:
-    side = data.get(name, False)
+def _side(side: Any, name: str) -> tuple[list[str], list[str]]:
     if side is None or side == []:
         return [], []
-    if type(side) is not list or len(side) != 2:
-        raise BadField(f"{name} is {_shown(side or None)}: expected [[prices], [sizes]] or null")
-    prices, sizes = ([] if column is None else column for column in side)
+    if type(side) is not list or len(side) < 2:
+        found = "missing" if side is False else shown(side)
+        raise BadField(f"{name} is {found}: expected [[prices], [sizes]] or null")
+    prices, sizes = ([] if column is None else column for column in side[:2])
     if type(prices) is not list or type(sizes) is not list or len(prices) != len(sizes):
-        raise BadField(f"{name} is {_shown(side)}: expected as many prices as sizes")
+        raise BadField(f"{name} is {shown(side)}: expected as many prices as sizes")
     return _column(prices, name), _column(sizes, name)
 
 
@@ -211,62 +234,27 @@ def _column(values: list[Any], name: str) -> list[str]:
     try:
         joined = ",".join(values)
     except TypeError:
-        return [_decimal(value, name)[0] for value in values]
+        return [decimal_text(value, name)[0] for value in values]
     # one match for the whole column: to_units for 40 numbers costs more than the rest of the frame
     if _PLAIN_NUMBERS.fullmatch(joined) and joined.count(",") == len(values) - 1:
         return values
-    return [_decimal(value, name)[0] for value in values]
+    return [decimal_text(value, name)[0] for value in values]
 
 
-def _optional(data: Json, name: str, exact: bool) -> str | None:
-    value = data.get(name)
-    if value is None or type(value) is str:
-        return value
-    written = _written(value)
-    if written is not None:
-        return written
-    if not exact:
-        raise Inexact
-    return _json(value, name)
-
-
-def _written(value: Any) -> str | None:
-    """Return a string or a JSON number as the vendor wrote it; None for what is neither."""
-    if type(value) is str:
-        return value
-    if type(value) is float:
-        raise Inexact
-    return str(value) if type(value) in (int, _Number) else None
-
-
-def _extra(document: Json, data: Json, known: frozenset[str], exact: bool) -> str | None:
-    if data.keys() <= known and document.keys() <= _ENVELOPE:
+def _extra(
+    document: Json, data: Json, known: frozenset[str], unread: tuple[str, ...], exact: bool
+) -> str | None:
+    if not unread and data.keys() <= known and document.keys() <= _ENVELOPE:
         return None
     if not exact:
         raise Inexact
-    inner = {name: value for name, value in data.items() if name not in known}
-    outer = {name: value for name, value in document.items() if name not in _ENVELOPE}
-    twice = inner.keys() & outer.keys()
-    if twice:
-        raise BadField(f"unknown fields both beside and in data: {', '.join(sorted(twice))}")
-    return _json({**outer, **inner}, "extra")
-
-
-def _json(value: Any, name: str) -> str:
-    try:
-        text = orjson.dumps(
-            value,
-            default=_as_written,
-            option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS,
-        )
-    except orjson.JSONEncodeError as error:
-        raise BadField(f"{name} cannot be kept as JSON: {error}") from error
-    return text.decode()
-
-
-def _as_written(number: _Number) -> orjson.Fragment:
-    return orjson.Fragment(str(number))
-
-
-def _shown(value: Any) -> str:
-    return "missing or null" if value is None else repr(value)[:60]
+    extra = {name: value for name, value in data.items() if name not in known or name in unread}
+    names = known | data.keys() | document.keys()
+    for name, value in document.items():
+        if name not in _ENVELOPE:
+            # beside and inside `data`: both are kept
+            key = f"frame.{name}" if name in known or name in data else name
+            while key != name and (key in names or key in extra):
+                key = f"frame.{key}"
+            extra[key] = value
+    return as_json(extra, "extra")

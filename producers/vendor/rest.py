@@ -1,33 +1,51 @@
-"""The vendor's REST: the package of a key and klines of the past, within its requests a second; no WebSocket, no Kafka."""
+"""Asks the vendor's REST for a key's package and for past klines, within its requests a second."""
 
 import random
+import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
-from producers.answers import Kline, RestError, one_line, read_envelope, read_klines, read_package
-from producers.codes import KLINE_TYPES
-from producers.plan import FREE, Package
-from producers.secret import Secret
-from producers.symbols import BUSINESSES
+from producers.vendor.answers import (
+    BadKline,
+    RestError,
+    RestKline,
+    one_line,
+    read_envelope,
+    read_klines,
+    read_package,
+)
+from producers.vendor.codes import KLINE_TYPES
+from producers.vendor.plan import FREE, Package
+from producers.vendor.secret import Secret
+from producers.vendor.symbols import BUSINESSES
 from schemas.control import KLINE_LENGTHS
 
 LIVE_REST = "https://data.infoway.io"
 MAX_KLINES = 500
-"""Klines that the vendor gives of one symbol in one request."""
+"""The most klines of a symbol that the vendor returns for one request."""
 ATTEMPTS = 4
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of an unpacked answer; 500 klines have under 200 KB."""
 
 _TIMEOUT = 10.0
+"""Seconds for one piece of an answer."""
+_DEADLINE = 30.0
+"""Seconds for a whole answer, which may come byte by byte."""
 _MARGIN = 1.05
-"""Times the interval that the package allows: requests may come closer to each other at the vendor than they went."""
+"""Factor on the interval that the package allows: requests may arrive closer together than they
+were sent."""
 _BACKOFF_BASE = 1.0
 
 
 class Pace:
-    """A token bucket that holds one token: `rate` requests a second, never two at once, for any threads."""
+    """A token bucket that holds one token: `rate` requests a second, never two at once, for any
+    threads."""
 
     def __init__(
         self, rate: int, clock: Callable[[], float], sleep: Callable[[float], None]
@@ -39,7 +57,7 @@ class Pace:
         self._turn = threading.Lock()
 
     def wait(self) -> None:
-        """Sleep until a request may go, and count it."""
+        """Sleep until a request may be sent, and count it."""
         with self._turn:
             pause = self._free_at - self._clock()
             if pause > 0:
@@ -48,13 +66,14 @@ class Pace:
 
 
 _paces: dict[tuple[object, ...], Pace] = {}
-"""By address, key and clock: the vendor counts a key's requests, whichever of a process's clients makes them."""
+"""By address, key and clock: the vendor counts a key's requests over all clients of a process."""
 
 
 class Rest:
-    """A client for one thread. Raises RestError where the address or the key cannot be one; asks nothing yet.
+    """A client for one thread. Raises RestError if the address or the key cannot be valid.
 
-    Until the package is known it keeps to the smallest one's requests a second; clients of one key share them.
+    Until the package is known it keeps to the smallest package's requests a second. Clients of a
+    key share these.
     """
 
     def __init__(
@@ -79,16 +98,20 @@ class Rest:
         )
         self._sleep = sleep
         self._chance = chance or random.Random()
-        # The vendor's pages write apiKey, infoway-sdk sends apikey: HTTP takes any case. A redirect would carry the key to
-        # another host; a proxy of the environment must not stand before a simulator on loopback.
+        # The vendor's pages write apiKey, infoway-sdk sends apikey: HTTP takes any case. A redirect
+        # would carry the key to another host; a proxy of the environment must not stand before a
+        # simulator on loopback.
         self._http = httpx.Client(
             base_url=url,
-            headers={"apiKey": api_key},
+            headers={"apiKey": api_key, "Accept-Encoding": "gzip"},
             timeout=_TIMEOUT,
             follow_redirects=False,
             trust_env=url.host not in ("127.0.0.1", "localhost", "::1"),
             transport=transport,
         )
+
+        self._socket: socket.socket | None = None
+        """The client's only connection, since it serves one thread."""
 
     def __enter__(self) -> "Rest":
         return self
@@ -97,7 +120,8 @@ class Rest:
         self._http.close()
 
     def package_info(self) -> Package:
-        """Return the quotas of this key, and keep to its requests a second from here on; raises RestError."""
+        """Return the package of this key, and keep to its requests a second from now on; raises
+        RestError."""
         path = "/package/info"
         package = read_package(path, self._call("GET", path))
         self._pace.rate = package.requests
@@ -105,14 +129,17 @@ class Rest:
 
     def klines(
         self, business: str, symbol: str, interval: str, count: int, until_ms: int | None = None
-    ) -> list[Kline]:
-        """Return the last `count` klines (at most 500), oldest first; with `until_ms` (UTC) those up to that time.
+    ) -> list[RestKline | BadKline]:
+        """Return the last `count` klines (at most 500), oldest first, unreadable ones among them;
+        with `until_ms` (UTC) up to that time.
 
-        Raises ValueError for arguments that the vendor does not take, RestError for its answers; code 508: no such symbol.
+        Raises ValueError for arguments that the vendor does not take, RestError for its answers;
+        code 508: no such symbol.
         """
         if business not in BUSINESSES or interval not in KLINE_TYPES or not 0 < count <= MAX_KLINES:
             raise ValueError(
-                f"{count} klines of {business} {symbol} {interval}: name a business, an interval, 1 to {MAX_KLINES}"
+                f"{count} klines of {business} {symbol} {interval}: name a business, an "
+                f"interval, 1 to {MAX_KLINES}"
             )
         body: dict[str, Any] = {
             "codes": symbol,
@@ -122,12 +149,14 @@ class Rest:
         if until_ms is not None:
             if interval not in KLINE_LENGTHS:
                 raise ValueError(
-                    f"klines of {interval} until a time: the vendor takes a time for {', '.join(KLINE_LENGTHS)} only"
+                    f"klines of {interval} until a time: the vendor takes a time for "
+                    f"{', '.join(KLINE_LENGTHS)} only"
                 )
             body["timestamp"] = until_ms // 1000
-        # {market} of the protocol's notes is the business: infoway-sdk has the same seven names in its paths
+        # {market} of the protocol's notes is the business: infoway-sdk has the same seven names in
+        # its paths
         path = f"/{business}/v2/batch_kline"
-        return read_klines(path, symbol, interval, self._call("POST", path, body))
+        return read_klines(path, symbol, interval, self._call("POST", path, body), until_ms)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         attempt = 0
@@ -142,16 +171,73 @@ class Rest:
             self._sleep(self._chance.uniform(0, _BACKOFF_BASE * 2 ** (attempt - 1)))
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        # no error of httpx's is chained: its request bears the key
+        late = threading.Event()
+
+        def cut() -> None:
+            late.set()
+            if self._socket is not None:
+                with suppress(OSError):
+                    # not the TLS socket's own, which may be reading in the other thread
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+        deadline = threading.Timer(_DEADLINE, cut)
+        deadline.daemon = True
+        deadline.start()
+        # no error of httpx is chained: its request has the key
         try:
-            response = self._http.request(method, path, json=body)
+            with self._http.stream(
+                method, path, json=body, extensions={"trace": self._keep_socket}
+            ) as response:
+                text = _body(path, response)
+                return read_envelope(path, response.status_code, self._secret.scrub(text))
         except httpx.HTTPError as error:
             reason = one_line(self._secret.scrub(str(error))) or type(error).__name__
+            if late.is_set():
+                reason = f"not whole within {_DEADLINE:g} s"
             raise RestError(
-                f"no answer from {self._http.base_url} ({reason}): is the address right, and the network up?",
+                f"no answer from {self._http.base_url} ({reason}): is the address right, and "
+                "the network up?",
                 retryable=isinstance(error, httpx.TransportError),
             ) from None
-        return read_envelope(path, response.status_code, self._secret.scrub(response.text))
+        finally:
+            deadline.cancel()
+
+    def _keep_socket(self, event: str, info: dict[str, Any]) -> None:
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+
+def _body(path: str, response: httpx.Response) -> str:
+    """Return the body, which httpx would unpack to any size; raises RestError."""
+    packing = response.headers.get("content-encoding", "identity").lower()
+    if packing not in ("identity", "gzip"):
+        raise RestError(
+            f"the vendor's REST answered {path} packed as {one_line(packing)}: only gzip is "
+            "asked for"
+        )
+    body = bytearray()
+    assert isinstance(response.stream, httpx.SyncByteStream)
+    for chunk in response.stream:
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise _too_long(path)
+    if packing == "gzip":
+        unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            body = bytearray(unpacking.decompress(body, MAX_BODY + 1))
+        except zlib.error as error:
+            raise RestError(
+                f"the vendor's REST answered {path} with what is no gzip ({error})", retryable=True
+            ) from None
+        if len(body) > MAX_BODY:
+            raise _too_long(path)
+    return body.decode(errors="replace")
+
+
+def _too_long(path: str) -> RestError:
+    return RestError(
+        f"the vendor's REST answered {path} with more than {MAX_BODY} bytes: nothing of it is taken"
+    )
 
 
 def _sound(base_url: str) -> httpx.URL:

@@ -1,31 +1,31 @@
-"""What a connection sends and when: heartbeats, subscriptions, pings, within 60 frames a minute; no sockets."""
+"""What a connection sends and when: heartbeats, subscriptions, pings, within 60 frames a minute; no
+sockets."""
 
 import random
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
 
-from producers.codes import HEARTBEAT, KLINE_TYPES, Channel
-from producers.symbols import Feed
+from producers.vendor.codes import HEARTBEAT, KLINE_TYPES, Channel
+from producers.vendor.frame_budget import FrameBudget
+from producers.vendor.symbols import Feed
 
-WINDOW = 60_000_000
-"""Microseconds in which the vendor counts frames."""
-FRAMES = 60
-"""Frames that the vendor allows in a window; one more closes the socket, and repeated closures ban the key."""
-RESERVED = 8
-"""Frames of a window that only heartbeats may use."""
 HEARTBEAT_PERIOD = 30_000_000
 """Microseconds; the vendor closes a socket after 60 s without one."""
 PING_PERIOD = 2_000_000
-"""Microseconds of silence after which a sign of life is asked for: 30 pings a minute leave room in the budget."""
+"""Microseconds of silence after which a ping is sent: 30 pings a minute leave room in
+the budget."""
 SLOW_PING_PERIOD = 10_000_000
-"""That of a connection that was told to slow down: enough for the watchdog."""
+"""The same after the vendor asked for fewer frames: enough for the watchdog."""
 PATIENCE = 60_000_000
-"""Microseconds to wait before a request goes out again that met a quota or a rate limit: the vendor counts by the minute."""
+"""Microseconds to wait before a request goes out again that met a quota or a rate limit: the vendor
+counts by the minute."""
 
+REMEMBERED = 256
+"""Requests of a connection whose answer, however late, is understood: what is sent in four minutes
+at most."""
 ANSWER = 5_000_000
 """Microseconds in which the vendor answers a request; after that, no answer is waited for."""
 
@@ -38,34 +38,16 @@ class Send:
     payload: bytes
 
 
-class FrameBudget:
-    """Counts what a connection has sent in the last minute. Pings count too: the vendor does not say that they don't."""
-
-    def __init__(self) -> None:
-        self._sent: deque[int] = deque()
-
-    def take(self, now: int, reserved: int = RESERVED) -> bool:
-        """Return whether one more frame may go at `now` (microseconds), leaving `reserved` free, and count it if so."""
-        while self._sent and self._sent[0] <= now - WINDOW:
-            self._sent.popleft()
-        if len(self._sent) >= FRAMES - reserved:
-            return False
-        self.count(now)
-        return True
-
-    def count(self, now: int) -> None:
-        """Count a frame that has gone unasked."""
-        self._sent.append(now)
-
-
 def channels_of(klines: Sequence[str]) -> list[Channel]:
-    """Return the channels that a feed subscribes to: trades and depth, and klines where it has intervals."""
+    """Return the channels that a feed subscribes to: trades and depth, and klines where it has
+    intervals."""
     return [channel for channel in Channel if channel is not Channel.KLINE or klines]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A subscription that was sent, `whole` for every symbol that the feed had then, or an unsubscription."""
+class SubscriptionRequest:
+    """A subscription that was sent, `whole` for every symbol that the feed had then, or an
+    unsubscription."""
 
     channel: Channel
     symbols: tuple[str, ...]
@@ -73,19 +55,26 @@ class Asked:
     unsubscribes: bool = False
 
 
-Refused = dict[Channel, set[str]]
+RefusedSymbols = dict[Channel, set[str]]
 """Symbols that the vendor has refused for good, by channel."""
 
 
-class Requests:
-    """The requests of one connection, opened at `now` (microseconds): one frame for all symbols of a channel."""
+class Subscriptions:
+    """What one connection asks of the vendor: one frame for all symbols of a channel. Times are
+    microseconds."""
 
     def __init__(
-        self, feed: Feed, klines: Sequence[str], chance: random.Random, now: int, refused: Refused
+        self,
+        feed: Feed,
+        klines: Sequence[str],
+        chance: random.Random,
+        now_us: int,
+        refused: RefusedSymbols,
     ) -> None:
         """`refused` is left out, and gets what the vendor refuses on this connection."""
         self.unanswered = 0
-        """Requests whose answer has not come in time and that go out again, since someone took note of it."""
+        """Requests whose answer has not come in time and that go out again, since someone took note
+        of it."""
         self.never_answered = 0
         """How many there were in a row before the first answer of the connection."""
         self._refused = refused
@@ -96,16 +85,16 @@ class Requests:
         self._chance = chance
         self._channels = channels_of(klines)
         self._wanted = list(self._channels)
-        self._ask_from = now
+        self._ask_from_us = now_us
         self._added: dict[Channel, tuple[str, ...]] = {}
         self._removed: tuple[str, ...] = ()
         self._unasked: list[Channel] = []
-        self._unask_from = now
-        self._asked: dict[str, Asked] = {}
+        self._unask_from_us = now_us
+        self._asked: dict[str, SubscriptionRequest] = {}
         self._acked: set[Channel] = set()
         self._unanswered: dict[str, int] = {}
-        self._next_heartbeat = now + HEARTBEAT_PERIOD
-        self._pinged = now
+        self._next_heartbeat_us = now_us + HEARTBEAT_PERIOD
+        self._pinged_at_us = now_us
         self._budget = FrameBudget()
 
     @property
@@ -119,8 +108,9 @@ class Requests:
         return (self._acked | self._given_up).issuperset(self._channels)
 
     @property
-    def settled(self) -> bool:
-        """Whether no unsubscription is left to send, and what was sent is answered, or has waited long enough."""
+    def is_answered(self) -> bool:
+        """Whether no unsubscription is left to send, and what was sent is answered, or has waited
+        long enough."""
         return not self._unasked and not self._unanswered
 
     def answered(self, trace: str | None) -> None:
@@ -128,12 +118,13 @@ class Requests:
         self._unanswered.pop(trace or next(iter(self._unanswered), ""), None)
         self.never_answered = 0
 
-    def answered_ping(self, now: int) -> None:
+    def answered_ping(self, now_us: int) -> None:
         """Note a pong to the vendor."""
-        self._budget.count(now)
+        self._budget.count(now_us)
 
     def refused(self, trace: str | None) -> None:
-        """Note that the vendor refuses a subscription for good: neither it nor its symbols on its channel are asked for again."""
+        """Note that the vendor refuses a subscription for good: neither it nor its symbols on its
+        channel are asked for again."""
         asked = self._asked.get(trace or "")
         if asked is None or asked.unsubscribes:
             return
@@ -141,54 +132,60 @@ class Requests:
         if asked.whole:
             self._given_up.add(asked.channel)
 
-    def due(self, now: int, life: int) -> list[Send]:
-        """Return what may be sent at `now`, heartbeats first; `life` is the connection's last sign of life."""
+    def due(self, now_us: int, last_alive_us: int) -> list[Send]:
+        """Return what may be sent at `now_us`, heartbeats first; `last_alive_us` is when a frame or
+        a pong last arrived."""
         frames: list[Send] = []
-        if now >= self._next_heartbeat and self._budget.take(now, reserved=0):
-            frames.append(self._text(HEARTBEAT, None, now))
-            self._next_heartbeat = now + HEARTBEAT_PERIOD
-        for trace in [trace for trace, asked in self._unanswered.items() if now - asked >= ANSWER]:
-            # an answer that is lost, or that the vendor never gave: without it nobody knows whether data will come
+        if now_us >= self._next_heartbeat_us and self._budget.take(now_us, reserved=0):
+            frames.append(self._text(HEARTBEAT, None, now_us))
+            self._next_heartbeat_us = now_us + HEARTBEAT_PERIOD
+        for trace in [
+            trace for trace, asked in self._unanswered.items() if now_us - asked >= ANSWER
+        ]:
+            # an answer that is lost, or that the vendor never gave: without it nobody knows whether
+            # data will come
             del self._unanswered[trace]
             if not self._asked[trace].unsubscribes:
-                self.ask_later(trace, now)
+                self.ask_later(trace, now_us)
                 self.unanswered += 1
                 self.never_answered += not self._acked
-        while self._unasked and now >= self._unask_from and self._budget.take(now):
-            frames.append(self._unsubscribe(self._unasked[0], self._removed, now))
-            # only now: from another thread it must not look settled in between
+        while self._unasked and now_us >= self._unask_from_us and self._budget.take(now_us):
+            frames.append(self._unsubscribe(self._unasked[0], self._removed, now_us))
+            # only now: from another thread it must not look answered in between
             del self._unasked[0]
-        while self._wanted and self._feed.symbols and now >= self._ask_from:
+        while self._wanted and self._feed.symbols and now_us >= self._ask_from_us:
             symbols = self._allowed(self._wanted[0])
             if not symbols:
                 self._given_up.add(self._wanted.pop(0))
-            elif self._budget.take(now):
-                frames.append(self._subscribe(self._wanted.pop(0), symbols, now, whole=True))
+            elif self._budget.take(now_us):
+                frames.append(self._subscribe(self._wanted.pop(0), symbols, now_us, whole=True))
             else:
                 break
-        while self._added and now >= self._ask_from and self._budget.take(now):
+        while self._added and now_us >= self._ask_from_us and self._budget.take(now_us):
             channel = next(iter(self._added))
-            frames.append(self._subscribe(channel, self._added.pop(channel), now, whole=False))
-        self._slow = self._slow and now < self._ask_from
-        if now - max(life, self._pinged) >= (
+            frames.append(self._subscribe(channel, self._added.pop(channel), now_us, whole=False))
+        self._slow = self._slow and now_us < self._ask_from_us
+        if now_us - max(last_alive_us, self._pinged_at_us) >= (
             SLOW_PING_PERIOD if self._slow else PING_PERIOD
-        ) and self._budget.take(now):
+        ) and self._budget.take(now_us):
             frames.append(Send("ping", b""))
-            self._pinged = now
+            self._pinged_at_us = now_us
         return frames
 
-    def farewell(self, now: int) -> list[Send]:
-        """Return the unsubscriptions that may be sent at `now`, so that the account's quota is free at once."""
+    def farewell(self, now_us: int) -> list[Send]:
+        """Return the unsubscriptions that may be sent at `now_us`: they free the account's quota at
+        once."""
         if not self._feed.symbols:
             return []
         return [
-            self._unsubscribe(channel, self._feed.symbols, now)
+            self._unsubscribe(channel, self._feed.symbols, now_us)
             for channel in self._channels
-            if self._budget.take(now)
+            if self._budget.take(now_us)
         ]
 
     def change(self, feed: Feed) -> None:
-        """Ask for the symbols that the feed has gained and no more for those it has lost; changes not sent yet are merged."""
+        """Ask for the symbols that the feed has gained and no more for those it has lost; changes
+        not sent yet are merged."""
         before, after = dict.fromkeys(self._feed.symbols), dict.fromkeys(feed.symbols)
         self._feed = feed
         # what is still to be unsubscribed once, and was not taken up again since
@@ -212,12 +209,13 @@ class Requests:
             if symbols and channel not in self._wanted:
                 self._added[channel] = symbols
 
-    def acked(self, channel: Channel, trace: str | None) -> Asked:
-        """Note that a subscription was taken, and return it: the request of this trace, else all symbols of the channel given."""
+    def acked(self, channel: Channel, trace: str | None) -> SubscriptionRequest:
+        """Note that a subscription was taken, and return it: the request of this trace, else all
+        symbols of the channel given."""
         self.answered(trace)
         taken = self._asked.get(trace or "")
         if taken is None or taken.unsubscribes:
-            taken = Asked(channel, self._allowed(channel), whole=True)
+            taken = SubscriptionRequest(channel, self._allowed(channel), whole=True)
             # an ack that does not name its request answers what was asked of its channel
             for each in [each for each in self._unanswered if self._asked[each] == taken]:
                 del self._unanswered[each]
@@ -228,8 +226,9 @@ class Requests:
                 self._wanted.remove(taken.channel)
         return taken
 
-    def ask_later(self, trace: str | None, now: int, slower: bool = False) -> None:
-        """Send the request of a trace once more after a while; where the trace is unknown, what has no ack, else all.
+    def ask_later(self, trace: str | None, now_us: int, slower: bool = False) -> None:
+        """Send the request of a trace once more after a while; where the trace is unknown, what has
+        no ack, else all.
 
         `slower`: the vendor says that too many frames come.
         """
@@ -244,9 +243,9 @@ class Requests:
             )
             if self._removed and asked.channel not in self._unasked:
                 self._unasked.append(asked.channel)
-            self._unask_from = now + PATIENCE
+            self._unask_from_us = now_us + PATIENCE
             return
-        self._ask_from = now + PATIENCE
+        self._ask_from_us = now_us + PATIENCE
         if asked and not asked.whole:
             symbols = dict.fromkeys((*self._added.get(asked.channel, ()), *asked.symbols))
             self._added[asked.channel] = tuple(
@@ -266,7 +265,9 @@ class Requests:
         refused = self._refused.get(channel, ())
         return tuple(symbol for symbol in self._feed.symbols if symbol not in refused)
 
-    def _subscribe(self, channel: Channel, symbols: tuple[str, ...], now: int, whole: bool) -> Send:
+    def _subscribe(
+        self, channel: Channel, symbols: tuple[str, ...], now_us: int, whole: bool
+    ) -> Send:
         codes = ",".join(symbols)
         data: dict[str, Any] = {"codes": codes}
         if channel is Channel.KLINE:
@@ -277,25 +278,36 @@ class Requests:
             }
         elif channel is Channel.TRADE and self._feed.business == "stock":
             data["includeTy"] = True
-        return self._text(channel.subscribe, data, now, Asked(channel, symbols, whole))
+        return self._text(
+            channel.subscribe, data, now_us, SubscriptionRequest(channel, symbols, whole)
+        )
 
-    def _unsubscribe(self, channel: Channel, symbols: tuple[str, ...], now: int) -> Send:
+    def _unsubscribe(self, channel: Channel, symbols: tuple[str, ...], now_us: int) -> Send:
         data = {"codes": ",".join(symbols)}
         if channel is Channel.KLINE:
             data["klineTypes"] = ",".join(str(KLINE_TYPES[interval]) for interval in self._klines)
         return self._text(
-            channel.unsubscribe, data, now, Asked(channel, symbols, unsubscribes=True)
+            channel.unsubscribe,
+            data,
+            now_us,
+            SubscriptionRequest(channel, symbols, unsubscribes=True),
         )
 
     def _text(
-        self, code: int, data: dict[str, Any] | None, now: int, asks: Asked | None = None
+        self,
+        code: int,
+        data: dict[str, Any] | None,
+        now_us: int,
+        asks: SubscriptionRequest | None = None,
     ) -> Send:
         trace = f"{self._chance.getrandbits(48):012x}"
         if asks is not None:
             self._asked[trace] = asks
+            if len(self._asked) > REMEMBERED:
+                del self._asked[next(iter(self._asked))]
         if data is not None:
             # a heartbeat has no answer
-            self._unanswered[trace] = now
+            self._unanswered[trace] = now_us
         return Send(
             "text", orjson.dumps({"code": code, "trace": trace} | ({"data": data} if data else {}))
         )

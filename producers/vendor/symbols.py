@@ -1,10 +1,12 @@
-"""Which of the vendor's businesses carries a symbol, and how symbols are split into feeds; asks no server."""
+"""Finds the vendor's business of a symbol, and splits symbols into feeds; no I/O."""
 
-import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-BUSINESSES = ("stock", "crypto", "common", "japan", "india", "korea", "taiwan")
+from schemas.business import BUSINESSES as BUSINESSES
+from schemas.errors import SettingsWrong
+
 MAX_SYMBOLS = 600
 """Symbols that the vendor allows on one connection, whatever the plan."""
 
@@ -19,21 +21,29 @@ _BUSINESS_OF_SUFFIX = {
     "TW": "taiwan",
 }
 _DIGITS_OF_SUFFIX = {"HK": 5, "SH": 6, "SZ": 6}
-_SYMBOL = re.compile(r"[A-Z0-9.&_=^+-]{1,32}", re.ASCII)
+_LONGEST = 32
+_LETTERS = frozenset(("L", "M", "N"))
+"""Major Unicode categories that any symbol may have: letters, marks, digits."""
+_SIGNS = frozenset(".&_=^+-")
+_NEVER = frozenset(("Z", "C"))
+"""Separators and controls, which no symbol has. Comma, colon and # belong to lists of symbols."""
+_LISTS = frozenset(",:#")
 
-# What is quoted against the dollar and is no coin: currencies, and metals and energy under their X codes.
+# quoted against the dollar, and no coins: currencies, and metals and energy by their X codes
 _NO_COINS = frozenset(
     (
-        "AED", "ARS", "AUD", "BGN", "BHD", "BRL", "CAD", "CHF", "CLP", "CNH", "CNY", "COP", "CZK", "DKK", "EGP", "EUR",
-        "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES", "KRW", "KWD", "KZT", "MAD", "MXN", "MYR",
-        "NGN", "NOK", "NZD", "OMR", "PEN", "PHP", "PKR", "PLN", "QAR", "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY",
-        "TWD", "UAH", "VND", "ZAR", "XAU", "XAG", "XPT", "XPD", "XCU", "XTI", "XBR", "XNG", "XAL", "XNI", "XPB", "XZN",
+        "AED", "ARS", "AUD", "BGN", "BHD", "BRL", "CAD", "CHF", "CLP", "CNH", "CNY", "COP",
+        "CZK", "DKK", "EGP", "EUR", "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD",
+        "JPY", "KES", "KRW", "KWD", "KZT", "MAD", "MXN", "MYR", "NGN", "NOK", "NZD", "OMR",
+        "PEN", "PHP", "PKR", "PLN", "QAR", "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY",
+        "TWD", "UAH", "VND", "ZAR", "XAU", "XAG", "XPT", "XPD", "XCU", "XTI", "XBR", "XNG",
+        "XAL", "XNI", "XPB", "XZN",
     )
 )  # fmt: skip
 
 
-class BadSymbol(ValueError):
-    """A symbol that the vendor cannot know."""
+class BadSymbol(SettingsWrong):
+    """The vendor cannot know this symbol."""
 
     def __init__(self, symbol: str, reason: str, advice: str) -> None:
         super().__init__(f"symbol {symbol[:40]!r} {reason}: {advice}")
@@ -42,8 +52,8 @@ class BadSymbol(ValueError):
         self.advice = advice
 
 
-class BadSymbols(ValueError):
-    """Every mistake in a list of symbols, in one line."""
+class BadSymbols(SettingsWrong):
+    """Names every mistake in a list of symbols, in one line."""
 
     def __init__(self, mistakes: Iterable[BadSymbol]) -> None:
         self.mistakes = tuple(mistakes)
@@ -52,7 +62,7 @@ class BadSymbols(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """The stable place of one connection, `<business>-<n>`, and the symbols that it carries."""
+    """The symbols of one connection, with a stable name, `<business>-<n>`."""
 
     name: str
     business: str
@@ -62,13 +72,16 @@ class Feed:
 def plan_feeds(
     symbols: Iterable[str], overrides: Mapping[str, str] | None = None, limit: int = MAX_SYMBOLS
 ) -> list[Feed]:
-    """Return the feeds for these symbols: one business each, at most `limit` symbols each, in the order given.
+    """Return the feeds for these symbols: one business each, at most `limit` symbols each, in the
+    order given.
 
-    A symbol named twice is taken once. Raises BadSymbols with every mistake.
+    A symbol named twice counts once. Each is put into Unicode's normal form C, as the vendor
+    writes. Raises BadSymbols with every mistake.
     """
     grouped: dict[str, list[str]] = {}
     mistakes: list[BadSymbol] = []
-    for symbol in dict.fromkeys(symbols):
+    overrides = {normal(symbol): business for symbol, business in (overrides or {}).items()}
+    for symbol in dict.fromkeys(map(normal, symbols)):
         try:
             grouped.setdefault(business_of(symbol, overrides), []).append(symbol)
         except BadSymbol as mistake:
@@ -83,18 +96,13 @@ def plan_feeds(
 
 
 def business_of(symbol: str, overrides: Mapping[str, str] | None = None) -> str:
-    """Return the business that carries a symbol, by its suffix or pair; an override wins. Raises BadSymbol."""
-    if _SYMBOL.fullmatch(symbol) is None:
-        if _SYMBOL.fullmatch(symbol.strip().upper()):
-            raise BadSymbol(
-                symbol, "is not in the vendor's spelling", f"write {symbol.strip().upper()}"
-            )
-        raise BadSymbol(
-            symbol,
-            "is no symbol",
-            "write it as the vendor does, such as 00700.HK, AAPL.US, BTCUSDT or USDJPY",
-        )
-    if overrides and symbol in overrides:
+    """Return the business that carries a symbol, by its suffix or pair.
+
+    An override comes first, whatever characters the symbol has.
+
+    Raises BadSymbol.
+    """
+    if overrides and symbol in overrides and _is_one_word(symbol):
         business = overrides[symbol]
         if business not in BUSINESSES:
             raise BadSymbol(
@@ -103,6 +111,14 @@ def business_of(symbol: str, overrides: Mapping[str, str] | None = None) -> str:
                 f"choose one of {', '.join(BUSINESSES)}",
             )
         return business
+    if not _is_plain(symbol):
+        upper = symbol.strip().upper()
+        if _is_plain(upper):
+            raise BadSymbol(symbol, "is not in the vendor's spelling", f"write {upper}")
+        advice = "write it as the vendor does, such as 00700.HK, AAPL.US, BTCUSDT or USDJPY"
+        if _is_one_word(symbol):
+            advice += f", or name its business, such as {symbol[:_LONGEST]}:crypto"
+        raise BadSymbol(symbol, "is no symbol", advice)
     stem, point, suffix = symbol.rpartition(".")
     if not point:
         return "crypto" if _is_coin_pair(symbol) else "common"
@@ -113,14 +129,48 @@ def business_of(symbol: str, overrides: Mapping[str, str] | None = None) -> str:
             f"end it with one of .{' .'.join(_BUSINESS_OF_SUFFIX)}, or name its business",
         )
     digits = _DIGITS_OF_SUFFIX.get(suffix)
-    if digits and not (stem.isdigit() and len(stem) == digits):
+    numbered = stem.isascii() and stem.isdigit()
+    if digits and not (numbered and len(stem) == digits):
         written = (
             f"write {stem.zfill(digits)}.{suffix}"
-            if stem.isdigit() and len(stem) < digits
+            if numbered and len(stem) < digits
             else "check the code"
         )
         raise BadSymbol(symbol, f"does not have the {digits} digits of a .{suffix} code", written)
     return _BUSINESS_OF_SUFFIX[suffix]
+
+
+def is_common_by_default(symbol: str) -> bool:
+    """Return whether a symbol is `common` only because nothing in it names another business."""
+    pair = symbol[:3], symbol[3:]
+    return (
+        "." not in symbol
+        and not _is_coin_pair(symbol)
+        and not all(code == "USD" or code in _NO_COINS for code in pair)
+    )
+
+
+def normal(symbol: str) -> str:
+    """Return a symbol in Unicode's normal form C."""
+    return unicodedata.normalize("NFC", symbol)
+
+
+def _is_one_word(symbol: str) -> bool:
+    """Return whether a symbol can be asked for: not empty, and no separators or controls."""
+    return 0 < len(symbol) <= _LONGEST and not any(
+        unicodedata.category(each)[0] in _NEVER or each in _LISTS for each in symbol
+    )
+
+
+def _is_plain(symbol: str) -> bool:
+    """Return whether a symbol has the vendor's spelling: letters, marks and digits of any script,
+    ASCII letters in upper case."""
+    if not _is_one_word(symbol):
+        return False
+    return all(
+        each in _SIGNS or (unicodedata.category(each)[0] in _LETTERS and not "a" <= each <= "z")
+        for each in symbol
+    )
 
 
 def _is_coin_pair(symbol: str) -> bool:

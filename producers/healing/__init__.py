@@ -1,0 +1,1 @@
+"""Klines of the past for what the feeds did not see."""

@@ -1,0 +1,2 @@
+"""What the vendor says and wants to hear: codes, frames, requests, symbols, quotas, REST; no feed
+and no Kafka."""
