@@ -1,17 +1,23 @@
-"""From a decoded raw record to a Trade, a Book, a Kline or a Heal, refusing what no figure may be built on; no bytes, no Kafka."""
+"""From a decoded raw record to a Trade, a Book, a Kline or a Heal, refusing what no figure may be
+built on; no bytes, no Kafka."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import orjson
 
-from processors.records import BarRevision, Book, Heal, Kline, Trade
-from schemas.control import KLINE_LENGTHS, Control
+from processors.model.records import BarRevision, Book, Heal, Kline, Trade
+from schemas.control import KLINE_LENGTHS, LATEST_MS, Control
 from schemas.decimals import LIMIT, SCALE, UNIT, NotADecimal, to_units
+from schemas.records import BarRecord, RawDepthRecord, RawKlineRecord, RawTradeRecord
+from schemas.times import EARLIEST_MS, MAX_FUTURE_MS
 
-MAX_FUTURE_MS = 60_000
-"""How far ahead of its receipt an event time may lie: more would drag the watermark along."""
+MOST_NAMES = 1_000
+"""Characters of a record's symbol and of what names its origin: those of the producer's have
+150."""
+MOST_TRADE_TYPE = 200_000
+"""Characters of a trade's type, which stands in `infoway.late`: of more a record there could be too
+large."""
 
 _KLINE_FIGURES = ("open", "high", "low", "close", "volume", "turnover")
 _MOST_TURNOVER = (LIMIT - 1) * UNIT
@@ -30,34 +36,33 @@ class Undecodable(ValueError):
         self.value = value
 
 
-def trade_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTURE_MS) -> Trade:
-    """Return the trade of a raw record (physical values of `raw_trade.avsc`); raises Undecodable."""
-    symbol, event, received, direction = (
-        raw["symbol"],
-        raw["ts_event"],
-        raw["ts_recv"],
-        raw["direction"],
-    )
+def trade_of(offset: int, raw: RawTradeRecord, max_future_ms: int = MAX_FUTURE_MS) -> Trade:
+    """Return the trade of a raw record; raises Undecodable."""
+    symbol, event, received, direction = raw.symbol, raw.ts_event, raw.ts_recv, raw.direction
     try:
-        price = _units(raw["price"])
-        volume = _units(raw["volume"])
+        price = _units(raw.price)
+        volume = _units(raw.volume)
     except NotADecimal as error:
         raise Undecodable(symbol, "price or volume", error.text, error.reason) from error
     if volume < 0:
-        raise Undecodable(symbol, "volume", raw["volume"], "is negative")
-    if price <= 0 and raw["business"] != "common":
-        raise Undecodable(symbol, "price", raw["price"], "is not above 0")
+        raise Undecodable(symbol, "volume", raw.volume, "is negative")
+    if price <= 0 and raw.business != "common":
+        raise Undecodable(symbol, "price", raw.price, "is not above 0")
     if not -_MOST_TURNOVER < price * volume < _MOST_TURNOVER:
         raise Undecodable(
             symbol,
             "price x volume",
-            f"{raw['price']} x {raw['volume']}",
+            f"{raw.price} x {raw.volume}",
             "does not fit decimal(38,18)",
         )
     if direction not in (0, 1, 2):
         raise Undecodable(symbol, "direction", direction, "is none of 0, 1, 2")
-    if not 0 < event <= received // 1000 + max_future_ms:
-        raise _wrong_time(symbol, event, received, max_future_ms)
+    _check_names(symbol, raw.business, raw.feed, raw.connection, raw.source)
+    if raw.trade_type is not None and len(raw.trade_type) > MOST_TRADE_TYPE:
+        raise Undecodable(
+            symbol, "trade_type", raw.trade_type, f"has more than {MOST_TRADE_TYPE} characters"
+        )
+    _check_time(symbol, event, received, max_future_ms)
     return Trade(
         offset,
         symbol,
@@ -65,63 +70,85 @@ def trade_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTUR
         price,
         volume,
         direction,
-        raw["trade_type"],
-        raw["repeat"],
-        raw["business"],
-        raw["feed"],
-        raw["connection"],
+        raw.trade_type,
+        raw.repeat,
+        raw.business,
+        raw.feed,
+        raw.connection,
         received,
-        raw["source"],
+        raw.source,
     )
 
 
-def book_of(offset: int, raw: Mapping[str, Any], max_future_ms: int = MAX_FUTURE_MS) -> Book:
-    """Return the book of a raw record (physical values of `raw_depth.avsc`); raises Undecodable.
+def book_of(offset: int, raw: RawDepthRecord, max_future_ms: int = MAX_FUTURE_MS) -> Book:
+    """Return the book of a raw record; raises Undecodable.
 
-    A side may be short, empty, unsorted or padded with zeros: what that means is for the computation to say.
+    A side may be short, empty, unsorted or padded with zeros: what that means is for the
+    computation to say.
     """
-    symbol, event, received = raw["symbol"], raw["ts_event"], raw["ts_recv"]
-    if not 0 < event <= received // 1000 + max_future_ms:
-        raise _wrong_time(symbol, event, received, max_future_ms)
-    asks = _side(symbol, "ask", raw["ask_prices"], raw["ask_volumes"])
-    bids = _side(symbol, "bid", raw["bid_prices"], raw["bid_volumes"])
+    symbol, event, received = raw.symbol, raw.ts_event, raw.ts_recv
+    _check_names(symbol, raw.business, raw.feed, raw.connection, raw.source)
+    _check_time(symbol, event, received, max_future_ms)
+    asks = _side(symbol, "ask", raw.ask_prices, raw.ask_volumes)
+    bids = _side(symbol, "bid", raw.bid_prices, raw.bid_volumes)
     return Book(
         offset,
         symbol,
         event,
         asks,
         bids,
-        raw["business"],
-        raw["feed"],
-        raw["connection"],
+        raw.business,
+        raw.feed,
+        raw.connection,
         received,
-        raw["source"],
+        raw.source,
     )
 
 
-def kline_of(offset: int, raw: Mapping[str, Any]) -> Kline:
-    """Return the kline of a raw record (physical values of `raw_kline.avsc`); raises Undecodable."""
-    symbol = raw["symbol"]
-    prices, volume, turnover = _kline_figures(symbol, raw)
+def kline_of(offset: int, raw: RawKlineRecord, max_future_ms: int = MAX_FUTURE_MS) -> Kline:
+    """Return the kline of a raw record; raises Undecodable."""
+    symbol = raw.symbol
+    _check_names(symbol, raw.business, raw.feed, raw.connection, raw.source)
+    _check_time(symbol, raw.ts_start, raw.ts_recv, max_future_ms)
+    texts = (raw.open, raw.high, raw.low, raw.close, raw.volume, raw.turnover)
+    prices, volume, turnover = _kline_figures(symbol, texts)
     return Kline(
         offset,
         symbol,
-        raw["interval"],
-        raw["ts_start"],
+        raw.interval,
+        raw.ts_start,
         prices,
         volume,
         turnover,
-        UNIT // 10 ** min(len(raw["turnover"].partition(".")[2]), SCALE),
-        raw["business"],
-        raw["feed"],
-        raw["connection"],
-        raw["ts_recv"],
-        raw["source"],
+        UNIT // 10 ** min(len(raw.turnover.partition(".")[2]), SCALE),
+        raw.business,
+        raw.feed,
+        raw.connection,
+        raw.ts_recv,
+        raw.source,
     )
 
 
+def check_control(symbol: str | None, control: Control, max_future_ms: int = MAX_FUTURE_MS) -> None:
+    """Raise Undecodable where a control record's time is further ahead of its receipt than any
+    trade's may be.
+
+    A mark would drag the watermark there, and every trade from then on would be too late.
+    """
+    name = symbol or "(no key)"
+    if control.ts > control.ts_recv // 1000 + max_future_ms:
+        raise Undecodable(
+            name,
+            f"ts of a {control.kind}",
+            control.ts,
+            f"is more than {max_future_ms} ms ahead of its receipt at {control.ts_recv // 1000}",
+        )
+    _check_names(name, control.business, control.feed, control.connection, control.source)
+
+
 def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
-    """Return the heal of a control record whose `kline` is JSON as Control says; raises Undecodable."""
+    """Return the heal of a control record whose `kline` is JSON as Control says; raises
+    Undecodable."""
     name = symbol or "(no key)"
     try:
         kline = orjson.loads(control.kline or "")
@@ -137,6 +164,11 @@ def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
         )
     except (orjson.JSONDecodeError, KeyError, TypeError):
         sound = False
+    if sound and start > control.ts_recv // 1000 + MAX_FUTURE_MS:
+        raise Undecodable(
+            name, "kline", control.kline, f"begins after its receipt at {control.ts_recv // 1000}"
+        )
+    _check_names(name, control.business, control.feed, control.connection, control.source)
     if not sound:
         raise Undecodable(
             name,
@@ -144,7 +176,7 @@ def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
             control.kline,
             f"is no kline of {', '.join(KLINE_LENGTHS)} with a key: it heals nothing",
         )
-    prices, volume, turnover = _kline_figures(name, kline)
+    prices, volume, turnover = _kline_figures(name, [kline[figure] for figure in _KLINE_FIGURES])
     opened, high, low, close = prices
     if volume < 0 or not low <= min(opened, close) <= max(opened, close) <= high:
         raise Undecodable(
@@ -165,28 +197,42 @@ def heal_of(offset: int, symbol: str | None, control: Control) -> Heal:
     )
 
 
-def bar_revision_of(offset: int, record: Mapping[str, Any]) -> BarRevision:
-    """Return the bar of a record of ours (physical values of `bar.avsc`)."""
+def bar_revision_of(offset: int, record: BarRecord, interval: str | None = None) -> BarRevision:
+    """Return the bar of a record of the interval's topic; raises Undecodable."""
+    if interval is not None and record.interval != interval:
+        raise Undecodable(
+            record.symbol,
+            "interval",
+            record.interval,
+            f"is not that of its topic, {interval}",
+        )
+    if not 0 <= record.ts_start < record.ts_end < LATEST_MS:
+        raise Undecodable(
+            record.symbol,
+            "ts_start, ts_end",
+            f"{record.ts_start}, {record.ts_end}",
+            "are no period",
+        )
     return BarRevision(
         offset,
-        record["symbol"],
-        record["interval"],
-        record["ts_start"],
-        record["ts_end"],
-        (record["open"], record["high"], record["low"], record["close"]),
-        record["volume"],
-        record["turnover"],
-        record["revision"],
-        record["is_closed"] and record["provenance"] == "trades",
-        record["completeness"],
-        record["source"],
-        record["ts_recv"],
+        record.symbol,
+        record.interval,
+        record.ts_start,
+        record.ts_end,
+        (record.open, record.high, record.low, record.close),
+        record.volume,
+        record.turnover,
+        record.revision,
+        record.is_closed and record.provenance == "trades",
+        record.completeness,
+        record.source,
+        record.ts_recv,
     )
 
 
-def turnover_mismatch(raw: Mapping[str, Any], trade: Trade) -> bool:
+def turnover_mismatch(raw: RawTradeRecord, trade: Trade) -> bool:
     """Return whether the vendor's turnover is there and is not price x volume exactly."""
-    text = raw["turnover"]
+    text = raw.turnover
     if text is None:
         return False
     try:
@@ -196,13 +242,9 @@ def turnover_mismatch(raw: Mapping[str, Any], trade: Trade) -> bool:
     return turnover != trade.price * trade.volume
 
 
-def _kline_figures(
-    symbol: str, kline: Mapping[str, Any]
-) -> tuple[tuple[int, int, int, int], int, int]:
+def _kline_figures(symbol: str, texts: Sequence[str]) -> tuple[tuple[int, int, int, int], int, int]:
     try:
-        opened, high, low, close, volume, turnover = (
-            _units(kline[name]) for name in _KLINE_FIGURES
-        )
+        opened, high, low, close, volume, turnover = map(_units, texts)
     except NotADecimal as error:
         raise Undecodable(symbol, "a number of the kline", error.text, error.reason) from error
     return (opened, high, low, close), volume, turnover
@@ -217,12 +259,29 @@ def _side(symbol: str, side: str, prices: list[str], sizes: list[str]) -> list[t
         raise Undecodable(symbol, f"{side}s", error.text, error.reason) from error
 
 
-def _wrong_time(symbol: str, event: int, received: int, max_future_ms: int) -> Undecodable:
-    if event <= 0:
-        return Undecodable(symbol, "ts_event", event, "is no time after 1970")
-    return Undecodable(
-        symbol,
-        "ts_event",
-        event,
-        f"is more than {max_future_ms} ms ahead of its receipt at {received // 1000}",
-    )
+def _check_names(symbol: str, *names: str) -> None:
+    # they stand in every state and row: a record of them alone could be larger than any that the
+    # broker takes
+    if len(symbol) + sum(map(len, names)) > MOST_NAMES:
+        raise Undecodable(
+            symbol[:60],
+            "symbol, business, feed, connection, source",
+            symbol,
+            f"have more than {MOST_NAMES} characters",
+        )
+
+
+def _check_time(symbol: str, event: int, received: int, max_future_ms: int) -> None:
+    if event < EARLIEST_MS:
+        raise Undecodable(
+            symbol, "ts_event", event, "is no time of the year 2000 or later, in milliseconds"
+        )
+    if received // 1000 + max_future_ms >= LATEST_MS:
+        raise Undecodable(symbol, "ts_recv", received, "is no time before the year 10000")
+    if event > received // 1000 + max_future_ms:
+        raise Undecodable(
+            symbol,
+            "ts_event",
+            event,
+            f"is more than {max_future_ms} ms ahead of its receipt at {received // 1000}",
+        )

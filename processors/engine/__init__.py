@@ -1,1 +1,2 @@
-"""Faust agents, exactly once, in batches: librdkafka fetches and produces, Faust keeps the group, state lives in compacted topics."""
+"""Faust agents, exactly once, in batches: librdkafka fetches and produces, Faust keeps the group,
+state lives in compacted topics."""

@@ -1,7 +1,9 @@
-"""What happens to a batch: cut at `applied`, folded, published with its state and offsets in one transaction; no Faust here.
+"""What happens to a batch: cut at `applied`, folded, published with its state and offsets in one
+transaction; no Faust here.
 
-Every agent keeps `applied`, the next offset of each source, in its own state. So agents on one topic move independently, and
-what leaves no other trace (a dead letter, a late trade) is not written twice.
+Every agent keeps `applied`, the next offset of each source, in its own state. So agents on one
+topic move independently, and what leaves no other trace (a dead letter, a late trade) is not
+written twice.
 """
 
 import asyncio
@@ -10,56 +12,36 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
-from processors.engine.exits import Exit, leave
-from processors.engine.group import Member
+from processors.engine.assigned import JOURNALED, AssignedState, restored, stops_of
+from processors.engine.assigned import Agent as Agent
+from processors.engine.batch import Batch, Piece, Span, count_of, parts_of, since, span_of
+from processors.engine.dead_letters import DeadLetters
+from processors.engine.failures import STOPS_AT, Failure, Stopped
 from processors.engine.outputs import Outputs
-from processors.engine.state import APPLIED, StateNotReadable, load_states, log_starts
-from processors.engine.transactions import Transactions
-from processors.records import Computation, Record, SourcesMixed, Unreadable
+from processors.engine.sources import SourcePartition, Sources
+from processors.engine.state import (
+    APPLIED,
+    FAILED,
+    LOG,
+    Abandoned,
+    StateNotReadable,
+    load_states,
+    log_starts,
+    topic_ids,
+    until_answered,
+)
+from processors.engine.transactions.exits import Exit, leave
+from processors.engine.transactions.group import Member
+from processors.engine.transactions.transactions import OVERDUE, WAITING, Transactions
+from processors.kernels.columns import EncodedRows
+from processors.model.records import Row, SourcesMixed, Unreadable
 
 log = logging.getLogger(__name__)
 
-Place = tuple[str, int]
-"""(full topic name, partition) of a source."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """One computation on its source topics (full names throughout); of several it has the same partition of each."""
-
-    computation: Computation[Any]
-    sources: tuple[str, ...]
-    state_topic: str
-    dead_letters: bool
-    """Whether this agent writes the dead letters of its sources: exactly one agent of a topic does."""
-
-    @property
-    def name(self) -> str:
-        """The agent's name, as in `infoway.state.<name>`."""
-        return self.computation.name
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Consecutive records of one partition, fetched under one assignment."""
-
-    place: Place
-    member: Member
-    continues: int
-    """The offset that follows the batch before in this assignment: nothing lies between it and the first record."""
-    records: Sequence[Record]
-    next_offset: int
-
-
-@dataclass(slots=True)
-class Held:
-    """An agent's state of one partition while it is assigned."""
-
-    state: Any
-    applied: dict[str, int]
-    """The next offset of each source."""
+_TRANSACTION = "transaction"
 
 
 @dataclass
@@ -72,29 +54,53 @@ class Engine:
     outputs: Outputs
     membership: Callable[[], Member]
     """Reads the present member of the consumer group."""
+    source: str | None = None
+    """What all records come from, if a setting says so; else each partition's first record
+    decides."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    held: dict[tuple[str, int], Held] = field(default_factory=dict)
+    assigned: dict[tuple[str, int], AssignedState] = field(default_factory=dict)
     """By the agent's name and the partition."""
     ready: Member | None = None
     """The member for whose assignment the states are loaded."""
     progress_at: float = field(default_factory=time.monotonic)
-    """When an agent last finished a batch, or there was none to do (monotonic seconds)."""
+    """When an agent last finished a batch, or something more of the states was read (monotonic
+    seconds)."""
     turned_at: float = 0.0
-    """When the event loop last had a turn for the membership (monotonic seconds), 0 before the start."""
-    member_at: float = 0.0
-    """When the worker was last seen to be in the group (monotonic seconds), 0 before."""
-    answered_at: float = 0.0
-    """When the broker last answered a heartbeat of the membership (monotonic seconds), 0 before."""
-    life_at: float = 0.0
-    """When the worker last fetched, or an agent finished a batch while one waited (monotonic seconds), 0 before."""
+    """When the event loop last had a turn (monotonic seconds), 0 before the start."""
+    busy_since: dict[str, float] = field(default_factory=dict)
+    """The agents that have a batch in hand, and since when (monotonic seconds)."""
+    waits: dict[str, str] = field(default_factory=dict)
+    """What is waited for outside of this worker, by the part of it that waits."""
+    loading: bool = False
     records_applied: int = 0
     rows_published: int = 0
-    dead_lettered: int = 0
+    dead_letters: DeadLetters = field(default_factory=DeadLetters)
+    _starts: dict[SourcePartition, int] = field(default_factory=dict)
+    _unsealed: dict[tuple[str, int], tuple[Agent, AssignedState]] = field(default_factory=dict)
+    """What has been applied in the open transaction, whose state is not in it yet."""
     _transactions: Transactions | None = None
     # one thread: librdkafka's transactional calls are made one after the other
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, "transactions")
     )
+    # another, so that neither a commit nor a revocation waits for states to be read
+    _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "states"))
+
+    def __post_init__(self) -> None:
+        self.sources = Sources(self.source, [agent.sources for agent in self.agents])
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What outside of this worker is waited for: /readyz says it, and /livez does not count
+        it."""
+        return "; ".join(self.waits.copy().values()) or None
+
+    def wait_for(self, part: str, what: str | None) -> None:
+        """Say what a part of the worker waits for, None once it does not; from any thread."""
+        if what is None:
+            self.waits.pop(part, None)
+        else:
+            self.waits[part] = what
 
     async def start(self) -> None:
         """Connect the transactional producer; fences what a predecessor in this slot left open."""
@@ -102,7 +108,9 @@ class Engine:
 
     def connect(self) -> Transactions:
         """Return the worker's transactions."""
-        return Transactions.start(self.bootstrap, self.transactional_id)
+        return Transactions.start(
+            self.bootstrap, self.transactional_id, partial(self.wait_for, _TRANSACTION)
+        )
 
     @property
     def transactions(self) -> Transactions:
@@ -110,63 +118,136 @@ class Engine:
         assert self._transactions is not None
         return self._transactions
 
-    async def assign(self, member: Member, places: Collection[Place]) -> dict[Place, int]:
-        """Load the states of these partitions and return where to read each from.
+    @property
+    def renewals(self) -> int:
+        """How often the producer was renewed because a connection broke in a transaction."""
+        return self._transactions.producer.renewals if self._transactions is not None else 0
 
-        Nothing is open and no lock is held while the state topics are read: a transaction of our own would hold back
-        the very offset that is waited for.
+    @property
+    def open(self) -> bool:
+        """Whether a transaction is open."""
+        return self._transactions is not None and self._transactions.member is not None
+
+    async def assign(
+        self,
+        member: Member,
+        source_partitions: Collection[SourcePartition],
+        still: Callable[[], bool] = lambda: True,
+    ) -> dict[SourcePartition, int] | None:
+        """Load the states of these partitions and return where to read each from; None once
+        `still()` is false.
+
+        Nothing is open and no lock is held while the state topics are read: a transaction of our
+        own would hold back the very offset that is waited for.
         """
         await self.commit()
         wanted = [
             (agent, partition)
             for agent in self.agents
-            for partition in sorted({at for topic, at in places if topic in agent.sources})
-        ]
-        try:
-            entries = await self._in_thread(
-                lambda: self.load(
-                    sorted({(agent.state_topic, partition) for agent, partition in wanted})
-                )
+            for partition in sorted(
+                {at for topic, at in source_partitions if topic in agent.sources}
             )
-            starts = await self._in_thread(lambda: log_starts(self.bootstrap, places))
+        ]
+        state_partitions = sorted({(agent.state_topic, partition) for agent, partition in wanted})
+
+        def load() -> tuple[
+            dict[SourcePartition, dict[bytes, bytes]], dict[SourcePartition, int], dict[str, str]
+        ]:
+            entries = self.load(state_partitions, still)
+            starts = until_answered(lambda: log_starts(self.bootstrap, source_partitions), still)
+            return (
+                entries,
+                starts,
+                until_answered(
+                    lambda: topic_ids(self.bootstrap, {topic for topic, _ in source_partitions}),
+                    still,
+                ),
+            )
+
+        self.loading = True
+        try:
+            entries, starts, ids = await asyncio.get_running_loop().run_in_executor(
+                self._loader, load
+            )
+        except Abandoned:
+            return None
         except StateNotReadable as error:
             leave(Exit.GROUP_LOST, str(error))
-        held: dict[tuple[str, int], Held] = {}
+        finally:
+            self.loading = False
+        assigned: dict[tuple[str, int], AssignedState] = {}
         for agent, partition in wanted:
             stored = entries[agent.state_topic, partition]
-            applied = {
-                topic: _applied(agent, (topic, partition), stored, starts)
-                for topic in agent.sources
-            }
-            held[agent.name, partition] = Held(self._restore(agent, partition, stored), applied)
+            assigned[agent.name, partition] = restored(agent, partition, stored, starts, ids)
+        try:
+            states = (
+                (agent, partition, assigned[agent.name, partition].state)
+                for agent, partition in wanted
+            )
+            self.sources.restore(
+                ((agent.sources[0], partition), agent.source_of(state))
+                for agent, partition, state in states
+            )
+        except SourcesMixed as error:
+            leave(Exit.SETUP_WRONG, f"INFOWAY_SOURCE={self.source}: {error}")
         async with self.lock:
-            self.held = held
+            if not still():
+                return None
+            self.assigned = assigned
             self.ready = member
             # a batch that comes first thing is not late by the time that loading took
             self.progress_at = time.monotonic()
-        return {place: self._read_by_all(place) for place in places}
+            self._starts = {
+                source_partition: max(self._read_by_all(source_partition), starts[source_partition])
+                for source_partition in source_partitions
+            }
+        return dict(self._starts)
 
     def load(
-        self, partitions: Sequence[tuple[str, int]]
+        self, partitions: Sequence[tuple[str, int]], still: Callable[[], bool]
     ) -> dict[tuple[str, int], dict[bytes, bytes]]:
         """Read state topics up to their high watermark."""
-        return load_states(self.bootstrap, partitions)
+        return load_states(self.bootstrap, partitions, still=still, moved=self._moved)
 
-    def _restore(self, agent: Agent, partition: int, stored: dict[bytes, bytes]) -> Any:
-        try:
-            return agent.computation.load(partition, stored)
-        except Exception as error:
-            log.exception("agent %s", agent.name)
-            leave(
-                Exit.SETUP_WRONG,
-                f"{agent.name}: {agent.state_topic}[{partition}] cannot be used: {error}",
+    def _moved(self) -> None:
+        self.progress_at = time.monotonic()
+
+    async def look_for_skips(self) -> None:
+        """Name the agents that are stopped, and end the worker where a record was passed over: it
+        goes on from its state."""
+        for stop in self.stopped():
+            log.error("%s", stop)
+            state_partition = (
+                next(agent.state_topic for agent in self.agents if agent.name == stop.agent),
+                stop.partition,
             )
+            entries = await asyncio.get_running_loop().run_in_executor(
+                self._loader, load_states, self.bootstrap, [state_partition]
+            )
+            if (
+                FAILED + stop.topic.encode() not in entries[state_partition]
+                and stop in self.stopped()
+            ):
+                leave(
+                    Exit.GAP_FOUND,
+                    f"{stop.topic}[{stop.partition}] offset {stop.offset} was passed over for "
+                    f"agent {stop.agent}",
+                )
+
+    def stopped(self) -> list[Stopped]:
+        """Return the agents that take nothing more of a partition."""
+        agents = {agent.name: agent for agent in self.agents}
+        return [
+            stop
+            for (name, partition), assigned in self.assigned.copy().items()
+            for stop in stops_of(agents[name], partition, assigned)
+        ]
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""
         async with self.lock:
             await self._commit()
-            self.held = {}
+            self.assigned = {}
             self.ready = None
 
     async def commit(self) -> None:
@@ -175,31 +256,88 @@ class Engine:
             await self._commit()
 
     async def handle(self, agent: Agent, batch: Batch) -> None:
-        """Apply a batch to one agent, in one step; a batch of another assignment is left to whoever has it now."""
+        """Apply a batch to one agent, in one step; a batch of another assignment is left to whoever
+        has it now."""
         async with self.lock:
-            held = self.held.get((agent.name, batch.place[1]))
-            if held is None or batch.member != self.ready:
+            assigned = self.assigned.get((agent.name, batch.source_partition[1]))
+            if assigned is None or batch.member != self.ready:
                 return
-            applied = held.applied[batch.place[0]]
-            self.check_no_gap(agent, batch, applied)
-            records = self.cut(batch, applied)
-            if not records or not self._begin(batch.member):
-                return
-            self._apply(agent, batch, held, records)
+            for part in parts_of(batch, assigned.failed.get(batch.source_partition[0])):
+                applied = assigned.applied[batch.source_partition[0]]
+                if not agent.takes_runs:
+                    part = part.one_by_one()
+                pieces = self.cut(part, applied)
+                if not pieces and part.next_offset <= applied:
+                    continue
+                self.check_no_gap(agent, part, applied)
+                if not self._begin(part.member):
+                    return
+                topic, partition = batch.source_partition
+                span = span_of(part, pieces)
+                try:
+                    self._apply(agent, part, assigned, pieces)
+                    assigned.join(topic, span)
+                    self._unsealed[agent.name, partition] = agent, assigned
+                    if topic in assigned.failed:
+                        # the state of a record may be what fails: then it is known which one's
+                        self._seal(agent, partition, assigned)
+                except SourcesMixed as error:
+                    leave(Exit.SETUP_WRONG, f"{agent.name}: {topic}: {error}")
+                except Exception as error:
+                    log.exception("agent %s", agent.name)
+                    await self._in_thread(
+                        partial(self._failed, agent, partition, assigned, {topic: span}, error)
+                    )
             self.progress_at = time.monotonic()
 
-    def cut(self, batch: Batch, applied: int) -> Sequence[Record]:
-        """Return the records that the agent has not applied yet."""
-        if batch.records[0].offset >= applied:
-            return batch.records
-        return [record for record in batch.records if record.offset >= applied]
+    def _failed(
+        self,
+        agent: Agent,
+        partition: int,
+        assigned: AssignedState,
+        spans: Mapping[str, Span],
+        error: Exception,
+    ) -> NoReturn:
+        """Write down at which records the agent failed, by source, in a transaction of its own, and
+        end the worker: its state is spoiled."""
+        failures = {
+            topic: Failure.at(*span, error, assigned.failed.get(topic))
+            for topic, span in spans.items()
+        }
+        member = self.transactions.member
+        assert member is not None
+        # as the next start would: what is open, spoiled too, is aborted. The offsets are there to
+        # be fenced as any transaction's
+        transactions = self.connect()
+        transactions.begin(member)
+        for topic, failure in failures.items():
+            transactions.produce(
+                agent.state_topic, partition, FAILED + topic.encode(), failure.encoded()
+            )
+            transactions.offsets[topic, partition] = self._starts[topic, partition]
+        transactions.commit()
+        where = "; ".join(
+            f"{topic}[{partition}] offsets {failure.first} to {failure.last}, failure "
+            f"{failure.count} of {STOPS_AT}"
+            for topic, failure in failures.items()
+        )
+        leave(Exit.AGENT_FAILED, f"{agent.name}: {where}: {error}")
+
+    def cut(self, batch: Batch, applied: int) -> Sequence[Piece]:
+        """Return what the agent has not applied yet."""
+        if batch.continues >= applied:
+            return batch.pieces
+        return since(batch.pieces, applied)
 
     def check_no_gap(self, agent: Agent, batch: Batch, applied: int) -> None:
-        """End the worker where a batch before this one never reached the agent; it will read again from `applied`."""
+        """End the worker where a batch before this one never reached the agent; it will read again
+        from `applied`."""
         if applied < batch.continues:
+            topic, partition = batch.source_partition
             leave(
                 Exit.GAP_FOUND,
-                f"{agent.name}: {batch.place[0]}[{batch.place[1]}] applied up to {applied}, next batch from {batch.continues}",
+                f"{agent.name}: {topic}[{partition}] applied up to {applied}, "
+                f"next batch from {batch.continues}",
             )
 
     def _begin(self, member: Member) -> bool:
@@ -213,69 +351,99 @@ class Engine:
         self.transactions.begin(member)
         return True
 
-    def _apply(self, agent: Agent, batch: Batch, held: Held, records: Sequence[Record]) -> None:
-        topic, partition = batch.place
+    def _apply(
+        self, agent: Agent, batch: Batch, assigned: AssignedState, pieces: Sequence[Piece]
+    ) -> None:
+        topic, partition = batch.source_partition
         transactions, outputs = self.transactions, self.outputs
-        try:
-            rows = agent.computation.apply(held.state, records)
-            for name, key, fields in rows:
-                transactions.produce(*outputs.encode(name, partition, key, fields, topic))
-            if agent.dead_letters:
-                for record in records:
-                    if isinstance(record, Unreadable):
-                        transactions.produce(
-                            *outputs.dead_letter(topic, partition, record), list(record.headers)
-                        )
-                        self.dead_lettered += 1
-            for key_bytes, value in agent.computation.dirty(held.state):
-                transactions.produce(agent.state_topic, partition, key_bytes, value)
-        except SourcesMixed as error:
-            leave(Exit.SETUP_WRONG, f"{agent.name}: {topic}: {error}")
-        except Exception:
-            log.exception("agent %s", agent.name)
-            leave(
-                Exit.AGENT_FAILED,
-                f"{agent.name} failed between offsets {records[0].offset} and {records[-1].offset} of {topic}[{partition}]",
-            )
-        held.applied[topic] = batch.next_offset
-        transactions.produce(
-            agent.state_topic, partition, APPLIED + topic.encode(), b"%d" % batch.next_offset
-        )
-        transactions.offsets[batch.place] = self._read_by_all(batch.place)
-        self.records_applied += len(records)
-        self.rows_published += len(rows)
+        # one that takes runs returns encoded rows, too
+        apply: Callable[..., Sequence[Row | EncodedRows]] = agent.computation.apply
+        rows = apply(assigned.state, pieces) if pieces else []
+        for row in rows:
+            if isinstance(row, EncodedRows):
+                transactions.produce_packed(partition, outputs.packed(row))
+                self.rows_published += len(row)
+            else:
+                name, key, record = row
+                transactions.produce(*outputs.encode(name, partition, key, record, topic))
+                self.rows_published += 1
+        if agent.dead_letters:
+            for piece in pieces:
+                if isinstance(piece, Unreadable):
+                    transactions.produce(
+                        *outputs.dead_letter(topic, partition, piece), list(piece.headers)
+                    )
+                    self.dead_letters.add(topic, partition, piece)
+        assigned.applied[topic] = batch.next_offset
+        transactions.offsets[batch.source_partition] = self._read_by_all(batch.source_partition)
+        self.records_applied += count_of(pieces)
 
-    def _read_by_all(self, place: Place) -> int:
-        topic, partition = place
+    def _seal_all(self) -> None:
+        """Add to the open transaction the states that belong to what was applied in it; ends the
+        worker where an agent fails at that."""
+        for (_, partition), (agent, assigned) in list(self._unsealed.items()):
+            try:
+                self._seal(agent, partition, assigned)
+            except Exception as error:
+                log.exception("agent %s", agent.name)
+                self._failed(agent, partition, assigned, assigned.unsealed, error)
+
+    def _seal(self, agent: Agent, partition: int, assigned: AssignedState) -> None:
+        """Add to the open transaction the state of an agent, and the offsets that it belongs to."""
+
+        def put(key: bytes, value: bytes | None) -> None:
+            self.transactions.produce(agent.state_topic, partition, key, value)
+
+        for key, value in assigned.journal.written(agent.changes(assigned.state)):
+            put(key, value)
+        for topic in assigned.unsealed:
+            applied = assigned.applied[topic]
+            if (topic_id := assigned.unwritten.pop(topic, None)) is not None:
+                put(LOG + topic.encode(), (topic_id + JOURNALED).encode())
+            if (failure := assigned.failed.get(topic)) is not None and failure.last < applied:
+                del assigned.failed[topic]
+                put(FAILED + topic.encode(), None)
+            put(APPLIED + topic.encode(), b"%d" % applied)
+        assigned.unsealed.clear()
+        del self._unsealed[agent.name, partition]
+
+    def _read_by_all(self, source_partition: SourcePartition) -> int:
+        topic, partition = source_partition
         return min(
-            self.held[agent.name, partition].applied[topic]
+            self.assigned[agent.name, partition].applied[topic]
             for agent in self.agents
             if topic in agent.sources
         )
 
     async def _commit(self) -> None:
-        if self._transactions is not None:
-            await self._in_thread(self._transactions.commit)
+        if self._transactions is None:
+            return
+        loop = asyncio.get_running_loop()
+        naming = loop.call_later(WAITING, self._name_commit, self._transactions)
+        ending = loop.call_later(OVERDUE, self._end_commit, self._transactions)
+        try:
+            await self._in_thread(self._seal_and_commit)
+        finally:
+            naming.cancel()
+            ending.cancel()
+            self.wait_for(_TRANSACTION, None)
+
+    def _seal_and_commit(self) -> None:
+        self._seal_all()
+        self.transactions.commit()
+
+    def _name_commit(self, transactions: Transactions) -> None:
+        # what waits in its own loop has said more by now
+        self.waits.setdefault(
+            _TRANSACTION, f"the broker, with a transaction open: {transactions.state.value}"
+        )
+
+    def _end_commit(self, transactions: Transactions) -> None:
+        if why := transactions.overdue():
+            leave(
+                Exit.TRANSACTION_REFUSED,
+                f"{why}: the next worker begins where the last one committed",
+            )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _applied(
-    agent: Agent, place: Place, stored: dict[bytes, bytes], starts: Mapping[Place, int]
-) -> int:
-    """Take the next offset of a source out of the state."""
-    if place not in starts:
-        leave(
-            Exit.SETUP_WRONG,
-            f"{agent.name} reads {', '.join(agent.sources)} side by side, and partition {place[1]} of {place[0]} went to another worker or "
-            "is not there: all of them must have the same number of partitions",
-        )
-    applied = int(stored.pop(APPLIED + place[0].encode(), b"%d" % starts[place]))
-    if applied < starts[place]:
-        leave(
-            Exit.SETUP_WRONG,
-            f"{agent.name}: offsets {applied} to {starts[place] - 1} of {place[0]}[{place[1]}] were deleted by retention "
-            "before they were read: compute anew under a fresh prefix, or give the topic a longer retention",
-        )
-    return applied

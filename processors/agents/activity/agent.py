@@ -1,7 +1,9 @@
-"""The activity agent: bars of so many trades, so much volume or turnover, in log order; no time bars, no late topic.
+"""The activity agent: bars of so many trades, so much volume or turnover, in log order; no time
+bars, no late topic.
 
-A trade belongs wholly to the bar that is open for its trade date when it comes, also where it overshoots the threshold;
-so a bar that is closed is never revised. A bar that is not full closes when no trade of its date can be accepted any more.
+A trade belongs wholly to the bar that is open for its trade date when it comes, also where it
+overshoots the threshold; so a bar that is closed is never revised. A bar that is not full closes
+when no trade of its date can be accepted any more.
 """
 
 import re
@@ -10,24 +12,28 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from operator import attrgetter
 
-from processors.activity_state import ActivityBar, ActivityState, Clock, Day
-from processors.bars import SessionFinder
-from processors.feeds import BEGINNING, FOREVER, EventTime, Feeds
-from processors.records import ControlRecord, Record, Row, Trade
+from processors.agents.activity.state import ActivityBar, ActivityState, DayTimers, OpenDay
+from processors.model.begun_sessions import BegunSessions, SessionFinder
+from processors.model.event_time import EventTime, Feeds
+from processors.model.observation import BEGINNING, FOREVER
+from processors.model.records import ControlRecord, Row, Rows, SourceRecord, Trade
+from processors.model.trading_days import LONGEST_SESSION_MS
 from schemas.decimals import LIMIT, UNIT, divide_half_even, to_units
-
-_LONGEST_SESSION_MS = 48 * 3_600_000
+from schemas.errors import SettingsWrong
+from schemas.records import ActivityBarRecord
 
 _NAME = re.compile(r"(tick|volume|turnover)-((?:0|[1-9][0-9]{0,19})(?:\.[0-9]{1,18})?)", re.ASCII)
 
 
-class ActivityBarsWrong(ValueError):
-    """Names that no activity bars can be made of; the message lists every mistake and what is allowed."""
+class ActivityBarsWrong(SettingsWrong):
+    """Names that no activity bars can be made of; the message lists every mistake and what is
+    allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What completes the bars of a name: `value` in units of 10^-18, `limit` in those of the total that it is held against."""
+    """What completes the bars of a name: `value` in units of 10^-18, `limit` in those of the total
+    that it is held against."""
 
     name: str
     kind: str
@@ -54,15 +60,18 @@ def thresholds(names: Sequence[str]) -> tuple[Threshold, ...]:
             )
     if mistakes:
         raise ActivityBarsWrong(
-            f"activity bars: {', '.join(mistakes)}; allowed, each once: tick-<trades>, volume-<volume> and turnover-<turnover>, a plain "
-            f"decimal above 0 and below {LIMIT // UNIT} with at most 18 digits behind the point, whole for tick: tick-1000, "
+            f"activity bars: {', '.join(mistakes)}; allowed, each once: tick-<trades>, "
+            "volume-<volume> and turnover-<turnover>, a plain "
+            f"decimal above 0 and below {LIMIT // UNIT} with at most 18 digits behind the "
+            "point, whole for tick: tick-1000, "
             "volume-0.5, turnover-1000000"
         )
-    return tuple(found[place] for place in sorted(found))
+    return tuple(found[index] for index in sorted(found))
 
 
 class ActivityBars:
-    """The agent `activity`: rows of `infoway.bars.<name>`, `tick-1000`, `volume-0.5` or `turnover-1000000`."""
+    """The agent `activity`: rows of `infoway.bars.<name>`, `tick-1000`, `volume-0.5` or
+    `turnover-1000000`."""
 
     name = "activity"
 
@@ -75,7 +84,8 @@ class ActivityBars:
     ) -> None:
         """Raise ValueError, for names ActivityBarsWrong.
 
-        With `update_ms` open bars that changed are published whenever the feed's event time reaches a multiple of it.
+        With `update_ms` open bars that changed are published whenever the feed's event time reaches
+        a multiple of it.
         """
         if update_ms is not None and update_ms <= 0:
             raise ValueError(
@@ -89,34 +99,36 @@ class ActivityBars:
 
     def load(self, partition: int, entries: Mapping[bytes, bytes]) -> ActivityState:
         """Return the state that `dirty` yielded; raises BarSettingsChanged."""
-        feeds = Feeds(self._event_time, partition, _LONGEST_SESSION_MS, entries)
+        feeds = Feeds(self._event_time, partition, LONGEST_SESSION_MS, entries)
+        sessions = BegunSessions(self._calendars, self.name, partition, entries)
         state = ActivityState(
-            partition, feeds, [threshold.name for threshold in self._thresholds], entries
+            partition, feeds, sessions, [threshold.name for threshold in self._thresholds], entries
         )
         for known in state.symbols.values():
             for day in known.days.values():
-                self._schedule(known.clock, day)
-        for clock in state.clocks.values():
-            self._wind(clock)
+                self._schedule(known.timers, day)
+        for timers in state.timers_by_feed.values():
+            self._set_due(timers)
         return state
 
-    def apply(self, state: ActivityState, records: Sequence[Record]) -> list[Row]:
-        """Fold records of the partition in log order; return the bars to publish, in order. Raises SourcesMixed."""
-        state.rows = []
+    def apply(self, state: ActivityState, records: Sequence[SourceRecord]) -> list[Row]:
+        """Fold records of the partition in log order; return the bars to publish, in order. Raises
+        SourcesMixed."""
+        rows = Rows()
         for record in records:
             if isinstance(record, Trade):
-                state.offset, state.ts_recv = record.offset, record.ts_recv
-                self._trade(state, record)
+                rows.offset, rows.ts_recv = record.offset, record.ts_recv
+                self._trade(state, rows, record)
             elif isinstance(record, ControlRecord):
-                state.offset, state.ts_recv = record.offset, record.control.ts_recv
-                self._control(state, record)
-        return state.rows
+                rows.offset, rows.ts_recv = record.offset, record.control.ts_recv
+                self._control(state, rows, record)
+        return rows.rows
 
     def dirty(self, state: ActivityState) -> Iterator[tuple[bytes, bytes | None]]:
         """Yield what changed since the last call, and forget it."""
         return state.dirty()
 
-    def _trade(self, state: ActivityState, trade: Trade) -> None:
+    def _trade(self, state: ActivityState, rows: Rows, trade: Trade) -> None:
         if not state.feeds.accept(trade):
             return
         known = state.symbols.get(trade.symbol)
@@ -129,15 +141,15 @@ class ActivityBars:
         else:
             day = self._day_of(state, trade)
         if day is not None:
-            self._fold(state, day, trade)
-        clock = state.clocks.get(trade.feed)
-        if clock is None:
-            clock = state.clock(state.feeds.feed(trade.feed))
-        if clock.feed.event >= clock.due:
-            self._advance(state, clock)
+            self._fold(state, rows, day, trade)
+        timers = state.timers_by_feed.get(trade.feed)
+        if timers is None:
+            timers = state.timers(state.feeds.feed(trade.feed))
+        if timers.feed.latest_event_ms >= timers.due:
+            self._advance(state, rows, timers)
 
-    def _day_of(self, state: ActivityState, trade: Trade) -> Day | None:
-        session = self._calendars.session_of(trade.business, trade.symbol, trade.ts_event)
+    def _day_of(self, state: ActivityState, trade: Trade) -> OpenDay | None:
+        session = state.sessions.session_of(trade.business, trade.symbol, trade.ts_event)
         if session is None:
             return None
         day = state.day(trade.symbol, session.trade_date)
@@ -148,84 +160,90 @@ class ActivityBars:
             session.end,
             day,
         )
-        # a new day, or one that ends later by a corrected calendar
-        if session.end > day.end:
+        if session.end > day.end:  # a new day
             day.end = session.end
-            self._schedule(known.clock, day)
+            self._schedule(known.timers, day)
         return day
 
-    def _fold(self, state: ActivityState, day: Day, trade: Trade) -> None:
+    def _fold(self, state: ActivityState, rows: Rows, day: OpenDay, trade: Trade) -> None:
         turnover = trade.price * trade.volume
-        for place, threshold in enumerate(self._thresholds):
-            bar = day.bars[place]
+        for index, threshold in enumerate(self._thresholds):
+            bar = day.bars[index]
             bar.add(trade, turnover)
             if threshold.total(bar) >= threshold.limit:
-                self._publish(state, day, place, "close")
-                day.bars[place] = ActivityBar(bar.index + 1)
+                self._publish(state, rows, day, index, "close")
+                day.bars[index] = ActivityBar(bar.index + 1)
         if not day.dirty:
             state.touch(day)
 
-    def _control(self, state: ActivityState, record: ControlRecord) -> None:
+    def _control(self, state: ActivityState, rows: Rows, record: ControlRecord) -> None:
         feeds = state.feeds
         for symbol in feeds.control(record):
             known = state.symbols.get(symbol)
             if known is None:
                 continue
-            clock = state.clock(feeds.feed_of(symbol))
-            if clock is not known.clock:
-                known.clock = clock
+            timers = state.timers(feeds.feed_of(symbol))
+            if timers is not known.timers:
+                known.timers = timers
                 for day in known.days.values():
-                    self._schedule(clock, day)
+                    self._schedule(timers, day)
             if record.control.kind == "end":
                 for trade_date in sorted(known.days):
-                    self._update(state, known.days[trade_date])
-        clock = state.clock(feeds.feed(record.control.feed))
-        # without a time of its own yet a feed moves nothing, though a symbol may have come to it with open bars
-        if clock.feed.event != BEGINNING and clock.feed.event >= clock.due:
-            self._advance(state, clock)
+                    self._update(state, rows, known.days[trade_date])
+        timers = state.timers(feeds.feed(record.control.feed))
+        # without a time of its own yet a feed moves nothing, though a symbol may have come to it
+        # with open bars
+        if timers.feed.latest_event_ms != BEGINNING and timers.feed.latest_event_ms >= timers.due:
+            self._advance(state, rows, timers)
 
-    def _advance(self, state: ActivityState, clock: Clock) -> None:
-        event = clock.feed.event
-        while clock.days and clock.days[0][0] <= event - self._tolerance:
-            day = state.waiting(clock, heappop(clock.days))
+    def _advance(self, state: ActivityState, rows: Rows, timers: DayTimers) -> None:
+        event = timers.feed.latest_event_ms
+        while timers.days and timers.days[0][0] <= event - self._tolerance:
+            day = state.waiting(timers, heappop(timers.days))
             if day is not None:
-                self._end(state, day)
-        if self._update_ms is not None and event >= clock.tick:
-            for entry in sorted(set(clock.days)):
-                day = state.waiting(clock, entry)
+                self._end(state, rows, day)
+        if self._update_ms is not None and event >= timers.tick:
+            for entry in sorted(set(timers.days)):
+                day = state.waiting(timers, entry)
                 if day is not None:
-                    self._update(state, day)
-        self._wind(clock)
+                    self._update(state, rows, day)
+        self._set_due(timers)
 
-    def _wind(self, clock: Clock) -> None:
-        clock.tick = (
+    def _set_due(self, timers: DayTimers) -> None:
+        timers.tick = (
             FOREVER
             if self._update_ms is None
-            else (clock.feed.event // self._update_ms + 1) * self._update_ms
+            else (timers.feed.latest_event_ms // self._update_ms + 1) * self._update_ms
         )
-        clock.due = min(clock.tick, clock.days[0][0] + self._tolerance if clock.days else FOREVER)
+        timers.due = min(
+            timers.tick, timers.days[0][0] + self._tolerance if timers.days else FOREVER
+        )
 
-    def _schedule(self, clock: Clock, day: Day) -> None:
-        heappush(clock.days, (day.end, day.symbol, day.trade_date))
-        clock.due = min(clock.due, day.end + self._tolerance)
+    def _schedule(self, timers: DayTimers, day: OpenDay) -> None:
+        heappush(timers.days, (day.end, day.symbol, day.trade_date))
+        timers.due = min(timers.due, day.end + self._tolerance)
 
-    def _end(self, state: ActivityState, day: Day) -> None:
-        for place, bar in enumerate(day.bars):
+    def _end(self, state: ActivityState, rows: Rows, day: OpenDay) -> None:
+        for index, bar in enumerate(day.bars):
             if bar.count:
-                self._publish(state, day, place, "session_end")
+                self._publish(state, rows, day, index, "session_end")
         state.drop(day)
 
-    def _update(self, state: ActivityState, day: Day) -> None:
-        for place, bar in enumerate(day.bars):
+    def _update(self, state: ActivityState, rows: Rows, day: OpenDay) -> None:
+        for index, bar in enumerate(day.bars):
             if bar.count != bar.published:
-                self._publish(state, day, place, "update")
+                self._publish(state, rows, day, index, "update")
                 state.touch(day)
 
-    def _publish(self, state: ActivityState, day: Day, place: int, cause: str) -> None:
-        bar, threshold = day.bars[place], self._thresholds[place]
+    def _publish(
+        self, state: ActivityState, rows: Rows, day: OpenDay, index: int, cause: str
+    ) -> None:
+        bar, threshold = day.bars[index], self._thresholds[index]
         bar.revision += 1
         bar.published = bar.count
-        fields = (
+        source = state.feeds.source
+        assert source is not None  # a bar has had a record
+        record = ActivityBarRecord(
             day.symbol,
             threshold.kind,
             threshold.value,
@@ -247,9 +265,9 @@ class ActivityBars:
             cause != "update",
             cause,
             state.feeds.completeness(day.symbol, bar.ts_first, bar.ts_last + 1),
-            state.feeds.source,
-            max(bar.ts_recv, state.ts_recv),
+            source,
+            max(bar.ts_recv, rows.ts_recv),
             state.partition,
-            state.offset,
+            rows.offset,
         )
-        state.rows.append((f"infoway.bars.{threshold.name}", day.symbol, fields))
+        rows.append(f"infoway.bars.{threshold.name}", day.symbol, record)

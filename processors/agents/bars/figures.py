@@ -1,26 +1,29 @@
-"""One time bar: folding trades, finer bars and klines into it, its record and its form in the state; not when it closes."""
+"""One time bar: folding trades, finer bars and klines into it, its record and its form in the
+state; not when it closes."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import orjson
 
-from processors.records import Heal, Trade
+from processors.model.records import Heal, Trade
 from schemas.decimals import UNIT, divide_half_even
+from schemas.records import BarRecord
 
 Provenance = Literal["trades", "klines", "mixed"]
 """klines: all of the vendor's kline for this very bar; mixed: a kline stands for a part of it."""
 
-_EXTREME = 1 << 160
+EXTREME = 1 << 160
 """Beyond every price and every time."""
 
 
 @dataclass(slots=True, eq=False)
-class Bar:
-    """A bar [start, end): times in ms, prices and volumes in units of 10^-18, turnover exact in units of 10^-36."""
+class TimeBar:
+    """A bar [start, end): times in ms, prices and volumes in units of 10^-18, turnover exact in
+    units of 10^-36."""
 
-    place: int
-    """Place of its interval in the ladder."""
+    level: int
+    """Index of its interval in the ladder."""
     symbol: str
     start: int
     end: int
@@ -37,11 +40,11 @@ class Bar:
     provenance: Provenance = "trades"
     ts_recv: int = 0
     """Greatest receive time of its trades, microseconds."""
-    ts_first: int = _EXTREME
+    ts_first: int = EXTREME
     open: int = 0
-    high: int = -_EXTREME
-    low: int = _EXTREME
-    ts_last: int = -_EXTREME
+    high: int = -EXTREME
+    low: int = EXTREME
+    ts_last: int = -EXTREME
     close: int = 0
     volume: int = 0
     turnover: int = 0
@@ -74,7 +77,7 @@ class Bar:
         if trade.ts_recv > self.ts_recv:
             self.ts_recv = trade.ts_recv
 
-    def fold(self, other: "Bar") -> None:
+    def fold(self, other: "TimeBar") -> None:
         """Fold a piece that follows in the log whatever the bar has of the same millisecond."""
         if other.ts_last >= self.ts_last:
             self.ts_last = other.ts_last
@@ -94,7 +97,8 @@ class Bar:
             self.provenance = "mixed"
 
     def replace(self, heal: Heal) -> tuple[int, int]:
-        """Take the figures of the vendor's kline in place of what the feed saw; return by how much volume and turnover grew."""
+        """Take the figures of the vendor's kline in place of what the feed saw; return by how much
+        volume and turnover grew."""
         grown = heal.volume - self.volume, heal.turnover * UNIT - self.turnover
         self.open, self.high, self.low, self.close = heal.prices
         self.volume, self.turnover = heal.volume, heal.turnover * UNIT
@@ -105,8 +109,9 @@ class Bar:
         self.provenance = "klines"
         return grown
 
-    def correct(self, healed: "Bar", volume: int, turnover: int) -> None:
-        """Take a healed piece in place of what this bar has of it; `volume` and `turnover` are by how much it grew."""
+    def correct(self, healed: "TimeBar", volume: int, turnover: int) -> None:
+        """Take a healed piece in place of what this bar has of it; `volume` and `turnover` are by
+        how much it grew."""
         self.volume += volume
         self.turnover += turnover
         self.high = max(self.high, healed.high)
@@ -118,19 +123,20 @@ class Bar:
         self.ts_recv = max(self.ts_recv, healed.ts_recv)
         self.provenance = "mixed"
 
-    def fields(
+    def record(
         self,
         interval: str,
         cause: str,
-        source: str | None,
+        source: str,
         ts_recv: int,
         partition: int,
         offset: int,
-    ) -> tuple[str | int | bool | None, ...]:
-        """Return the fields of `bar.avsc`, caused by the raw record received at `ts_recv` (microseconds)."""
+    ) -> BarRecord:
+        """Return the bar's record, caused by the raw record received at `ts_recv`
+        (microseconds)."""
         # a kline knows neither sides nor trades
         known = self.provenance == "trades"
-        return (
+        return BarRecord(
             self.symbol,
             interval,
             self.start,
@@ -160,8 +166,9 @@ class Bar:
         )
 
 
-def dump(bar: Bar) -> bytes:
-    """Return all of a bar but its interval, symbol and start; big integers as texts, since orjson has 64 bits."""
+def dump(bar: TimeBar) -> bytes:
+    """Return all of a bar but its interval, symbol and start; big integers as texts, since orjson
+    has 64 bits."""
     exact = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell)
     flags = (bar.closed, bar.folded, bar.revision, bar.published, bar.completeness, bar.provenance)
     return orjson.dumps(
@@ -178,10 +185,10 @@ def dump(bar: Bar) -> bytes:
     )
 
 
-def restore(place: int, symbol: str, start: int, value: bytes) -> Bar:
+def restore(level: int, symbol: str, start: int, value: bytes) -> TimeBar:
     """Return the bar that `dump` wrote."""
     end, trade_date, flags, count, ts_recv, ts_first, ts_last, exact = orjson.loads(value)
-    bar = Bar(place, symbol, start, end, trade_date, *flags)
+    bar = TimeBar(level, symbol, start, end, trade_date, *flags)
     bar.count, bar.ts_recv, bar.ts_first, bar.ts_last = count, ts_recv, ts_first, ts_last
     bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell = map(
         int, exact

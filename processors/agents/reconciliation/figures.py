@@ -1,22 +1,25 @@
-"""A bar of ours beside the vendor's kline: equal, different, or not comparable and why; no state and no log."""
+"""A bar of ours beside the vendor's kline: equal, different, or not comparable and why; no state
+and no log."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from processors.sessions import BeyondCalendar, Calendars, Session
+from processors.model.intervals import DAY
+from processors.model.trading_days import Session
 
 Status = Literal["equal", "differs", "not_comparable"]
 Reason = Literal["alignment", "auction", "expired", "gap", "unit"]
-Verdict = tuple[Status, Reason | None]
-
-DAY_MS = 86_400_000
+Comparison = tuple[Status, Reason | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Open, high, low and close, volume and turnover, in units of 10^-18."""
+    """What is compared of a bar and a kline, in units of 10^-18."""
 
-    prices: tuple[int, int, int, int]
+    open: int
+    high: int
+    low: int
+    close: int
     volume: int
     turnover: int
 
@@ -24,9 +27,14 @@ class Figures:
         """Return the six numbers as texts: JSON's integers have 64 bits."""
         return [str(number) for number in (*self.prices, self.volume, self.turnover)]
 
+    @property
+    def prices(self) -> tuple[int, int, int, int]:
+        """Open, high, low, close."""
+        return self.open, self.high, self.low, self.close
+
 
 @dataclass(frozen=True, slots=True)
-class Market:
+class Circumstances:
     """What a comparison has to know of the market and of the observation.
 
     healthy   whether our bar is complete, and the klines' own subscription lived through its time
@@ -42,12 +50,13 @@ class Market:
 
 
 def compare(
-    ours: Figures | None, theirs: Figures | None, turnover_step: int, market: Market
-) -> Verdict:
-    """Judge a bar of ours and a final kline, one of them at least; `turnover_step` is the kline's last written digit.
+    ours: Figures | None, theirs: Figures | None, turnover_step: int, market: Circumstances
+) -> Comparison:
+    """Judge a bar of ours and a final kline, one of them at least; `turnover_step` is the kline's
+    last written digit.
 
-    A kline that says that nothing was traded equals no bar. Turnover is equal where it differs by less than the step,
-    since the vendor cuts or rounds its own.
+    A kline that says that nothing was traded equals no bar. Turnover is equal where it differs by
+    less than the step, since the vendor cuts or rounds its own.
     """
     if ours is None:
         assert theirs is not None
@@ -69,35 +78,46 @@ def compare(
 
 
 def touches_auction(session: Session | None, start: int, end: int) -> bool:
-    """Return whether [start, end) is not inside of continuous trading: it has, or borders on, an auction's prints."""
+    """Return whether [start, end) is not inside of continuous trading: it has, or borders on, an
+    auction's prints."""
     if session is None or not session.continuous:
         return False
     return not any(begins < start and end < ends for begins, ends in session.continuous)
 
 
-def session_of_day(calendars: Calendars, business: str, symbol: str, ts: int) -> Session | None:
-    """Return the session that a daily kline with this start (ms UTC) stands for, None where it is that of no session.
+class SessionsByDate(Protocol):
+    """Where the session of a trade date is looked up."""
 
-    The vendor may name a session by its open, by midnight in the market or by midnight UTC: all of them lie in the day
-    before the session's continuous trading. A market that never closes has to turn when ours does.
+    def session_on(self, business: str, symbol: str, trade_date: int) -> Session | None:
+        """Return the session of a trade date, None if it has none."""
+        ...
+
+
+def session_of_day(
+    calendars: SessionsByDate, business: str, symbol: str, ts: int
+) -> Session | None:
+    """Return the session that a daily kline with this start (ms UTC) stands for, None where it is
+    that of no session.
+
+    The vendor may name a session by its open, by midnight in the market or by midnight UTC: all of
+    them lie in the day before the session's continuous trading. A market that never closes has to
+    turn when ours does.
     """
-    for trade_date in (ts // DAY_MS, ts // DAY_MS + 1):
-        try:
-            session = calendars.session_on(business, symbol, trade_date)
-        except BeyondCalendar:
-            continue
+    for trade_date in (ts // DAY, ts // DAY + 1):
+        session = calendars.session_on(business, symbol, trade_date)
         if session is None:
             continue
         if ts == session.start:
             return session
         opens = session.continuous[0][0] if session.continuous else session.start
         if ts < session.end:
-            return session if session.continuous and opens - DAY_MS < ts <= opens else None
+            return session if session.continuous and opens - DAY < ts <= opens else None
     return None
 
 
 def _has_more(ours: Figures | None, theirs: Figures | None) -> bool:
-    """Return whether our session has more volume: that a kline without the auctions explains, and nothing else of it."""
+    """Return whether our session has more volume: that a kline without the auctions explains, and
+    nothing else of it."""
     return ours is not None and theirs is not None and ours.volume > theirs.volume
 
 

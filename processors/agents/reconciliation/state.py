@@ -1,4 +1,5 @@
-"""What the reconciliation agent keeps of a partition: bars and klines that wait for each other, and the day's totals."""
+"""What the reconciliation agent keeps of a partition: bars and klines that wait for each other, and
+the day's totals."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,12 +7,24 @@ from typing import Any
 
 import orjson
 
-from processors.comparison import Figures, Status
-from processors.feeds import BEGINNING, FOREVER, Feeds
-from processors.records import Row
+from processors.agents.bars.published import Published, Slots
+from processors.agents.reconciliation.figures import Figures, Status
+from processors.agents.reconciliation.waiting import WaitingBars
+from processors.model.begun_sessions import BegunSessions
+from processors.model.event_time import Feeds
+from processors.model.intervals import DAY, MINUTE
+from processors.model.observation import BEGINNING, FOREVER
+from processors.model.records import BarRevision
 
 _STREAM_KEY = b"stream:"
 _PAIR_KEY = b"pair:"
+_JUDGED_KEY = b"judged:"
+
+WAIT_MS = 2 * DAY
+"""How long after its end a bar waits for its kline, or a kline for its bar, by either's time."""
+HOUR = 60 * MINUTE
+REMEMBERED_MS = 2 * DAY
+"""How long, by the stream's own time, pairs that were judged and forgotten are remembered."""
 
 
 @dataclass(slots=True)
@@ -34,6 +47,12 @@ class BarSide:
     offset: int
     ts_recv: int
 
+    @classmethod
+    def of(cls, bar: BarRevision) -> "BarSide":
+        """Return the side of a bar."""
+        figures = Figures(*bar.prices, bar.volume, bar.turnover)
+        return cls(figures, bar.revision, bar.completeness, bar.offset, bar.ts_recv)
+
 
 @dataclass(slots=True)
 class Pair:
@@ -55,7 +74,7 @@ class Pair:
 
 
 @dataclass(slots=True)
-class Day:
+class DayTotals:
     """Totals of a trade date over the bars compared so far; volumes in units of 10^-18."""
 
     ours: int = 0
@@ -90,16 +109,27 @@ class Stream:
     """Greatest end of a closed bar."""
     expired: int = BEGINNING
     """Bars that end at or before it are no longer at hand."""
-    days: dict[int, Day] = field(default_factory=dict)
+    days: dict[int, DayTotals] = field(default_factory=dict)
     """By trade date, the last few of them."""
     pairs: dict[int, Pair] = field(default_factory=dict)
     """By start."""
+    oldest: int = FOREVER
+    """No pair ends before it; not written."""
+    # by minutes whatever the interval: sessions, and klines of no bar of ours, start on no grid
+    judged: Published = field(default_factory=lambda: Published([Slots(MINUTE, 2 * DAY)]))
+    """The pairs that were judged and are no longer among `pairs`."""
 
-    def day(self, trade_date: int) -> Day:
+    def is_over(self, start: int, end: int) -> bool:
+        """Return whether a time was judged and forgotten, or may have been, so long ago it is."""
+        if start in self.pairs:
+            return False
+        return self.judged.has(0, start) or end <= self.expired - REMEMBERED_MS
+
+    def day(self, trade_date: int) -> DayTotals:
         """Return the totals of a trade date (days since 1970); those of three dates are kept."""
         found = self.days.get(trade_date)
         if found is None:
-            found = self.days[trade_date] = Day()
+            found = self.days[trade_date] = DayTotals()
             for old in sorted(self.days)[:-3]:
                 if old != trade_date:
                     del self.days[old]
@@ -109,28 +139,59 @@ class Stream:
 class ReconciliationState:
     """The streams of one partition."""
 
-    def __init__(self, partition: int, feeds: Feeds, entries: Mapping[bytes, bytes]) -> None:
-        """Restore what `dirty` yielded."""
+    def __init__(
+        self,
+        partition: int,
+        feeds: Feeds,
+        sessions: BegunSessions,
+        entries: Mapping[bytes, bytes],
+        kept: Mapping[str, int],
+        native: bool,
+    ) -> None:
+        """Restore what `dirty` yielded. `kept` has by interval how many bars of a stream without
+        klines are kept at least; `native`: kernels have these streams. Raises
+        WaitingFromTheFuture."""
         self.partition = partition
         self.feeds = feeds
         """Of the klines' own subscriptions."""
-        self.rows: list[Row] = []
+        self.sessions = sessions
         self._streams: dict[tuple[str, str], Stream] = {}
         self._changed: dict[tuple[str, str], Stream] = {}
         self._changed_pairs: dict[tuple[str, str, int], Pair | None] = {}
+        self._changed_chunks: dict[tuple[str, str, int], int] = {}
         self._load(entries)
+        self.waiting = {
+            interval: WaitingBars(interval, most, WAIT_MS, HOUR, self.has_stream, entries)
+            for interval, most in kept.items()
+        }
+        """By interval the bars of streams that have had no kline."""
+        if not native:
+            for interval, waiting in self.waiting.items():
+                for symbol in waiting.names():
+                    self.stream(symbol, interval)
+
+    def has_stream(self, symbol: str, interval: str) -> bool:
+        """Return whether the stream is here, and not among those that wait."""
+        return (symbol, interval) in self._streams
 
     def stream(self, symbol: str, interval: str) -> Stream:
-        """Return a stream, whose scalar fields the caller may change."""
+        """Return a stream, whose scalar fields the caller may change; one that waits is lifted."""
         stream = self._streams.get((symbol, interval))
         if stream is None:
             stream = self._streams[symbol, interval] = Stream(symbol, interval)
+            if (lifted := self.waiting[interval].lift(symbol)) is not None:
+                stream.closed, stream.expired = lifted.closed, lifted.expired
+                for bar in lifted.bars:
+                    pair = self.pair(stream, bar.ts_start, bar.ts_end)
+                    pair.bar = BarSide.of(bar)
+                    self.touch(stream, pair)
         self._changed[symbol, interval] = stream
         return stream
 
     def pair(self, stream: Stream, start: int, end: int) -> Pair:
         """Return a new pair."""
         pair = stream.pairs[start] = Pair(start, end)
+        stream.oldest = min(stream.oldest, end)
         return pair
 
     def touch(self, stream: Stream, pair: Pair) -> None:
@@ -138,9 +199,16 @@ class ReconciliationState:
         self._changed_pairs[stream.interval, stream.symbol, pair.start] = pair
 
     def drop(self, stream: Stream, pair: Pair) -> None:
-        """Forget a pair."""
+        """Forget a pair, but not that it was judged."""
         del stream.pairs[pair.start]
         self._changed_pairs[stream.interval, stream.symbol, pair.start] = None
+        if pair.status is None:
+            return
+        chunk, bits = stream.judged.add(0, pair.start)
+        self._changed_chunks[stream.interval, stream.symbol, chunk] = bits
+        if bits.bit_count() == 1:
+            for gone in stream.judged.expire(0, stream.expired - REMEMBERED_MS):
+                self._changed_chunks[stream.interval, stream.symbol, gone] = 0
 
     def observed(self, symbol: str, start: int, end: int) -> bool:
         """Return whether the klines' subscription was healthy for the whole time."""
@@ -151,6 +219,7 @@ class ReconciliationState:
     def dirty(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Yield the keys that changed since the last call."""
         yield from self.feeds.dirty()
+        yield from self.sessions.dirty()
         for stream in self._changed.values():
             days = [
                 [date, str(day.ours), str(day.theirs), day.counts]
@@ -175,6 +244,12 @@ class ReconciliationState:
                 None if pair is None else _dump(pair),
             )
         self._changed_pairs.clear()
+        for (interval, symbol, chunk), bits in self._changed_chunks.items():
+            key = b"%b%b:%d:%b" % (_JUDGED_KEY, interval.encode(), chunk, symbol.encode())
+            yield key, b"%x" % bits if bits else None
+        self._changed_chunks.clear()
+        for waiting in self.waiting.values():
+            yield from waiting.dirty()
 
     def _load(self, entries: Mapping[bytes, bytes]) -> None:
         for key, value in entries.items():
@@ -182,7 +257,8 @@ class ReconciliationState:
                 _, interval, symbol = key.decode().split(":", 2)
                 business, first, newest, closed, expired, days = orjson.loads(value)
                 totals = {
-                    date: Day(int(ours), int(theirs), counts) for date, ours, theirs, counts in days
+                    date: DayTotals(int(ours), int(theirs), counts)
+                    for date, ours, theirs, counts in days
                 }
                 self._streams[symbol, interval] = Stream(
                     symbol, interval, business, first, newest, closed, expired, totals
@@ -190,7 +266,12 @@ class ReconciliationState:
         for key, value in sorted(entries.items()):
             if key.startswith(_PAIR_KEY):
                 _, interval, start, symbol = key.decode().split(":", 3)
-                self._streams[symbol, interval].pairs[int(start)] = _restore(int(start), value)
+                stream, pair = self._streams[symbol, interval], _restore(int(start), value)
+                stream.pairs[pair.start] = pair
+                stream.oldest = min(stream.oldest, pair.end)
+            elif key.startswith(_JUDGED_KEY):
+                _, interval, chunk, symbol = key.decode().split(":", 3)
+                self._streams[symbol, interval].judged.restore(0, int(chunk), int(value, 16))
 
 
 def _dump(pair: Pair) -> bytes:
@@ -228,5 +309,4 @@ def _restore(start: int, value: bytes) -> Pair:
 
 
 def _figures(texts: list[str]) -> Figures:
-    open_, high, low, close, volume, turnover = map(int, texts)
-    return Figures((open_, high, low, close), volume, turnover)
+    return Figures(*map(int, texts))

@@ -1,57 +1,32 @@
-"""Rolling windows over one symbol's trades, exact to the trade: sums over (t - span, t]; no rows, no sessions, no lateness.
+"""Rolling windows over one symbol's trades, exact to the trade: sums over (t - span, t]; no rows,
+no sessions, no lateness.
 
-Trades of one millisecond are one entry. A trade in order costs the same however long the windows are; one out of order is
-inserted in its place. For the state topic the entries are cut into buckets of event time, so that a trade rewrites
-one bucket, never a window.
+Each trade is an entry (states of older versions have one for all trades of a millisecond). A trade
+in order costs the same however long the windows are; one out of order is inserted in its place. For
+the state topic the entries are cut into buckets of event time, so that a trade rewrites one bucket,
+never a window.
 """
 
-import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 
 import orjson
 
-from processors.feeds import BEGINNING
+from processors.agents.vwap.figures import Sums
+from processors.model.observation import BEGINNING
 
 BUCKET_MS = 1_000
 """Event time of one bucket: what a batch rewrites of a symbol is a second of its trades.
 
-Measured with 100 trades/s, a 30 m window and a batch every 100 ms: 1,801 buckets, 10 MB of live state (54 bytes a trade),
-34 kB/s of changelog, 0.5 s to load, 70 MiB of memory. Longer buckets mean more changelog, shorter ones more keys.
+Measured with 100 trades/s, a 30 m window and a batch every 100 ms: 1,801 buckets, 10 MB of live
+state (54 bytes a trade), 34 kB/s of changelog, 0.5 s to load, 70 MiB of memory. Longer buckets mean
+more changelog, shorter ones more keys.
 """
 
 _TRIM = 4_096
 """Expired entries that are worth moving the rest for."""
-
-_SPAN = re.compile(r"([1-9][0-9]{0,4})([smh])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3_600}
-_LONGEST_SECONDS = 86_400
-
-
-def span_ms(window: str) -> int | None:
-    """Return the length of a rolling window named '30s', '5m' or '1h' in milliseconds; None where it is not 1s to 24h."""
-    match = _SPAN.fullmatch(window)
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    return seconds * 1000 if 0 < seconds <= _LONGEST_SECONDS else None
-
-
-@dataclass(slots=True)
-class Sums:
-    """Exact sums over trades: v in units of 10^-18, p x v of 10^-36, p x p x v of 10^-54, and how many trades."""
-
-    volume: int = 0
-    turnover: int = 0
-    square: int = 0
-    count: int = 0
-
-    def add(self, volume: int, turnover: int, square: int, count: int) -> None:
-        """Add sums."""
-        self.volume += volume
-        self.turnover += turnover
-        self.square += square
-        self.count += count
 
 
 @dataclass(slots=True)
@@ -63,7 +38,8 @@ class Window(Sums):
 
 
 class Rolling:
-    """The rolling windows of one symbol, in the order of their spans (ms) as given; with none it knows its time alone."""
+    """The rolling windows of one symbol, in the order of their spans (ms) as given; with none it
+    knows its time alone."""
 
     def __init__(self, spans: Sequence[int]) -> None:
         self.now = BEGINNING
@@ -75,7 +51,8 @@ class Rolling:
         self._changed: set[int] = set()
 
     def add(self, ts: int, volume: int, turnover: int, square: int) -> None:
-        """Take a trade of event time `ts` (ms), its sums in the units of Sums; one before every window changes nothing."""
+        """Take a trade of event time `ts` (ms), its sums in the units of Sums; one before every
+        window changes nothing."""
         if not self.windows:
             self.now = max(self.now, ts)
             return
@@ -97,12 +74,43 @@ class Rolling:
                 window.count += 1
 
     def dirty(self) -> Iterator[tuple[int, bytes | None]]:
-        """Yield the buckets that changed since the last call, None for one that is empty now, and forget it."""
+        """Yield the buckets that changed since the last call, None for one that is empty now, and
+        forget it."""
         for bucket in sorted(self._changed):
             first = bisect_left(self._times, bucket * BUCKET_MS, self._longest.left)
             after = bisect_left(self._times, (bucket + 1) * BUCKET_MS, first)
             yield bucket, self._pack(first, after) if first < after else None
         self._changed.clear()
+
+    def clear(self) -> bool:
+        """Forget all trades; return whether there were any. No trade to come may reach them."""
+        had = self._longest.left < len(self._times)
+        self._changed.update(ts // BUCKET_MS for ts in self._times[self._longest.left :])
+        self._times, self._entries = [], []
+        for window in self.windows:
+            window.volume = window.turnover = window.square = window.count = window.left = 0
+        return had
+
+    def trades(self) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
+        """Yield event times and sums (volume, turnover, square, count), from the oldest on."""
+        left = self._longest.left
+        yield from zip(self._times[left:], self._entries[left:], strict=True)
+
+    def buckets(self) -> set[int]:
+        """Return the buckets that the state topic may have."""
+        return self._changed | {ts // BUCKET_MS for ts, _ in self.trades()}
+
+    def take_over(self, now: int, trades: Iterable[tuple[int, int, int]]) -> None:
+        """Take trades (event time, price, volume), sorted by time, all within the longest
+        window."""
+        self.clear()
+        self.now = now
+        for ts, price, volume in trades:
+            turnover = price * volume
+            self._times.append(ts)
+            self._entries.append((volume, turnover, price * turnover, 1))
+        self._sum_up()
+        self._changed.update(ts // BUCKET_MS for ts in self._times)
 
     def restore(self, now: int, buckets: Iterable[tuple[int, bytes]]) -> None:
         """Take what `dirty` yielded of another instance that had come to `now`."""
@@ -116,8 +124,11 @@ class Rolling:
             self._entries += zip(volumes, turnovers, squares, counts, strict=True)
             if times[-1] <= now - self._longest.span:
                 self._changed.add(bucket)  # longer windows were asked for when it was written
+        self._sum_up()
+
+    def _sum_up(self) -> None:
         for window in self.windows:
-            window.left = bisect_left(self._times, now - window.span + 1)
+            window.left = bisect_left(self._times, self.now - window.span + 1)
             for entry in self._entries[window.left :]:
                 window.add(*entry)
 
@@ -146,18 +157,9 @@ class Rolling:
 
     def _insert(self, ts: int, volume: int, turnover: int, square: int) -> None:
         times, entries = self._times, self._entries
-        place = len(times) - 1 if ts == self.now else bisect_left(times, ts, self._longest.left)
-        if times[place] == ts:
-            known = entries[place]
-            entries[place] = (
-                known[0] + volume,
-                known[1] + turnover,
-                known[2] + square,
-                known[3] + 1,
-            )
-            return
-        times.insert(place, ts)
-        entries.insert(place, (volume, turnover, square, 1))
+        index = len(times) if ts == self.now else bisect_right(times, ts, self._longest.left)
+        times.insert(index, ts)
+        entries.insert(index, (volume, turnover, square, 1))
         for window in self.windows:
             if ts <= self.now - window.span:
                 window.left += 1

@@ -1,35 +1,51 @@
-"""Everything that is overridden of Faust, in one place, each with its reason; a test fails when upstream changes under it.
+"""Everything that is overridden of Faust, in one place, each with its reason; a test fails when
+upstream changes under it.
 
-Faust's aiokafka consumer keeps the membership of the group and nothing else: its partitions are paused, librdkafka
-fetches, and the transaction carries the offsets.
+Faust's aiokafka consumer keeps the membership of the group and nothing else: its partitions are
+paused, librdkafka fetches, and the transaction carries the offsets.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import confluent_kafka as ck
 import faust
-from aiokafka.consumer.group_coordinator import GroupCoordinator
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from processors.engine.engine import Batch, Engine, Place
-from processors.engine.exits import Exit, leave
-from processors.engine.group import Member
-from processors.records import Record
-from schemas.security import client
+from processors.engine.batch import Batch
+from processors.engine.engine import Engine
+from processors.engine.plane.fetch import Decode as Decode
+from processors.engine.plane.fetch import Fetch, Fetched, Pieces
+from processors.engine.plane.reading import Columns, Lookup, wait_for_schemas
+from processors.engine.plane.watch import PATIENCE_S, QUIET_S, Watch
+from processors.engine.sources import SourcePartition
+from processors.engine.transactions.exits import Exit, leave
+from processors.engine.transactions.group import Member
 
 log = logging.getLogger(__name__)
 
-Decode = Callable[[ck.Message], Record]
-
-COMMIT_INTERVAL = 0.1
+COMMIT_INTERVAL_S = 0.06
+"""Seconds between two commits."""
+LOADED_COMMIT_INTERVAL_S = 0.25
+"""The same while a backlog is read: each commit waits for the broker, and nothing is applied
+meanwhile."""
+LONGEST_COMMIT_INTERVAL_S = 1.0
+"""At most so many when commits take long: then four times as long is left to the work."""
 STOP_TIMEOUT = 10.0
-"""Seconds that the last commit has: with the leave of the group, a third of what a pod has to end."""
+"""Seconds that the last commit has: with the leave of the group, a third of what a pod has to
+end."""
+END_WITHIN_S = 25.0
+"""Seconds that the whole of an orderly end has: a pod has 30."""
+SKIPS_EVERY_S = 60.0
+LONGEST_WAIT_S = 0.1
+"""Seconds after which the assignment is looked at again while the agents' buffers are full."""
+TOPICS_EVERY_S = 1.0
+"""Seconds between two looks for topics that the broker did not name."""
 OVERRIDDEN = (
     (
         driver.Consumer,
@@ -39,10 +55,10 @@ OVERRIDDEN = (
             "_commit_offsets",
             "_new_offset",
             "_drain_messages",
+            "on_buffer_drop",
             "verify_event_path",
         ),
     ),
-    (GroupCoordinator, ("_do_heartbeat",)),
     (driver.Producer, ("flush",)),
     (faust.Topic, ("_compile_decode",)),
     (faust.App, ("_new_transport", "_new_producer_transport")),
@@ -54,7 +70,8 @@ class Producer(driver.Producer):  # type: ignore[misc]
     """Faust's own producer carries nothing: agents publish through the engine's transaction."""
 
     async def flush(self) -> None:
-        """Do nothing: Faust flushes at every revocation, and a broker that is away would hold it up."""
+        """Do nothing: Faust flushes at every revocation, and a broker that is away would hold it
+        up."""
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -79,83 +96,111 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return Member(self.app.conf.id, coordinator.generation, coordinator.member_id or "")
 
     async def on_start(self) -> None:
-        """Start the engine before the group is joined, and the loops that commit and that watch the membership."""
+        """Start the watch, the engine before the group is joined, and the loop that commits."""
         await super().on_start()
-        self._watched: Any = None
-        self._joined: Member | None = None
+        self._read_to: dict[SourcePartition, int] = {}
+        self._drained = asyncio.Event()
         self.engine.membership = self.member
-        self._fetcher_of_records = ck.Consumer(
-            {
-                **client(self.engine.bootstrap),
-                "group.id": "unused",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 10,
-                # the default of 1000 ms throttles bursts: 133k records/s against 600k
-                "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": 32_768,
-            },
-            logger=log,
-        )
+        self._fetch = Fetch(self.engine.bootstrap, self.app.batch_records)
+        self._ends_at = time.monotonic() + END_WITHIN_S
+        loop = asyncio.get_running_loop()
+
+        def tick() -> None:
+            self._end_in_time()
+            # the loop may be closed while a thread that waits for the broker holds the process back
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._turned)
+
+        patience_s = max(PATIENCE_S, 3 * self.app.conf.broker_session_timeout)
+        # before the engine, which waits for the broker: an end that is asked for meanwhile has its
+        # bound too
+        Watch(self.engine, self._ends, self._all_done, patience_s).start(tick)
         await self.engine.start()
         self.add_future(self._commit_regularly())
-        self.add_future(self._watch_membership())
+        self.add_future(self._look_for_skips())
+        self.add_future(self._look_for_topics())
 
     async def on_stop(self) -> None:
-        """Commit what is open while the membership still holds, then leave; a broker that does not answer is not waited for."""
+        """Commit what is open while the membership still holds, then leave; a broker that does not
+        answer is not waited for."""
         try:
             await asyncio.wait_for(asyncio.shield(self.engine.commit()), STOP_TIMEOUT)
         except TimeoutError:
             leave(
                 Exit.BROKER_AWAY,
-                f"the broker has not taken the last transaction for {STOP_TIMEOUT:.0f} s: the next worker does it again",
+                f"the broker has not taken the last transaction for {STOP_TIMEOUT:.0f} s: the "
+                "next worker does it again",
             )
         await super().on_stop()
 
     async def _commit_regularly(self) -> None:
+        took_s = 0.0
         while not self.should_stop:
-            await asyncio.sleep(COMMIT_INTERVAL)
+            least_s = LOADED_COMMIT_INTERVAL_S if self._fetch.backlog else COMMIT_INTERVAL_S
+            await asyncio.sleep(max(least_s, min(4 * took_s, LONGEST_COMMIT_INTERVAL_S)))
+            began = time.monotonic()
             await self.engine.commit()
+            took_s = time.monotonic() - began
 
-    async def _watch_membership(self) -> None:
-        # aiokafka may leave the group silently and for good; a worker outside does nothing and looks alive
-        allowed = self.app.conf.broker_session_timeout
-        outside_since: float | None = None
+    def _end_in_time(self) -> None:
+        if not self.app.should_stop:
+            self._ends_at = time.monotonic() + END_WITHIN_S
+        elif time.monotonic() > self._ends_at:
+            leave(
+                Exit.BROKER_AWAY,
+                f"the worker was told to end and has not within {END_WITHIN_S:.0f} s",
+            )
+
+    async def _look_for_skips(self) -> None:
         while not self.should_stop:
-            await asyncio.sleep(0.5)
-            now = self.engine.turned_at = time.monotonic()
-            self._watch_heartbeats()
-            member = self.member()
-            if member.valid:
-                self.engine.member_at = now
-                if member != self._joined:
-                    # the broker's answer to a join; the first heartbeat follows
-                    self._joined, self.engine.answered_at = member, now
-            if member.valid or self.app.rebalancing or not self.app.consumer_generation_id:
-                outside_since = None
+            await self.sleep(SKIPS_EVERY_S)
+            await self.engine.look_for_skips()
+
+    async def _look_for_topics(self) -> None:
+        """Ask again for topics that the broker did not name: one that comes up names none, and the
+        group then shares out nothing until aiokafka asks anew, after minutes."""
+        while not self.should_stop:
+            await self.sleep(TOPICS_EVERY_S)
+            if not self.member().valid:
                 continue
-            outside_since = outside_since or now
-            if now - outside_since > allowed:
-                leave(
-                    Exit.GROUP_LOST,
-                    f"out of the group {self.app.conf.id!r} for more than {allowed:.0f} s",
-                )
+            client = self.aiokafka._client
+            missing = [
+                name
+                for name in sorted(self.app.decoders)
+                if not client.cluster.partitions_for_topic(name)
+            ]
+            text = f"the broker to name the partitions of {missing[0]}" if missing else None
+            self.engine.wait_for("topics", text)
+            if missing:
+                # in aiokafka's own thread; what it then hears of makes the group share out again
+                client._loop.call_soon_threadsafe(client.force_metadata_update)
 
-    def _watch_heartbeats(self) -> None:
-        """Note when the coordinator last answered: aiokafka keeps a membership for as long as no broker says that it is lost."""
-        coordinator = self.aiokafka._coordinator if self.aiokafka is not None else None
-        if coordinator is None or coordinator is self._watched:
-            return
-        self._watched, heartbeat = coordinator, coordinator._do_heartbeat
+    def _turned(self) -> None:
+        self.engine.turned_at = time.monotonic()
+        # aiokafka counts only its own getmany as life, and would leave the group for good after
+        # broker_max_poll_interval: it is to leave where the event loop stands still. Whatever else
+        # gets stuck, the watch ends
+        if self.aiokafka is not None:
+            self.aiokafka._subscription._last_fetch_ended = self.engine.turned_at
 
-        async def watched() -> bool:
-            answered = bool(await heartbeat())
-            if answered:
-                self.engine.answered_at = time.monotonic()
-            return answered
+    def _ends(self) -> dict[SourcePartition, int] | None:
+        return self._fetch.ends(self._read_to or [(topic, 0) for topic in self.app.decoders])
 
-        coordinator._do_heartbeat = watched
+    def _all_done(self, ends: Mapping[SourcePartition, int]) -> bool:
+        """Return whether this worker has read and applied everything before these ends."""
+        member = self.member()
+        turning = time.monotonic() - self.engine.turned_at < QUIET_S
+        joined = member.valid and self.engine.ready == member and not self.app.rebalancing
+        at_rest = not (self._buffered_partitions or self.engine.busy_since or self.engine.open)
+        return (
+            turning
+            and joined
+            and at_rest
+            and all(
+                ends.get(source_partition, 0) <= at
+                for source_partition, at in self._read_to.copy().items()
+            )
+        )
 
     async def _commit_offsets(self, offsets: Any, start_new_transaction: bool = True) -> bool:
         """Commit nothing: source offsets travel in the transaction."""
@@ -166,6 +211,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return None
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Wake the fetcher once no agent's buffer is full any more."""
+        super().on_buffer_drop(tp)
+        if not self._buffered_partitions:
+            self._drained.set()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do not look for stuck fetches of aiokafka: its partitions are paused for good."""
@@ -184,9 +235,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Fetch with librdkafka and hand out one event per partition and fetch, its value a Batch."""
+        """Fetch with librdkafka and hand out one event per partition and fetch, its value a
+        Batch."""
+        try:
+            await self._drain(fetcher)
+        except asyncio.CancelledError:
+            # in a rebalance Faust takes the cancelling of its fetcher for a crash, also where it is
+            # the worker's own end
+            if not self.app.should_stop:
+                raise
+
+    async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
-            # Faust clears the agents' queues when it resumes at the end of a rebalance: nothing is fetched before
+            # Faust clears the agents' queues when it resumes at the end of a rebalance: nothing is
+            # fetched before
             if not self.flow_active or self.app.rebalancing or not self.member().valid:
                 await asyncio.sleep(0.01)
                 continue
@@ -202,53 +264,77 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 leave(Exit.READING_FAILED, str(error))
 
     async def _serve_assignment(self, fetcher: Any) -> None:
-        loop = asyncio.get_running_loop()
         member = self.member()
-        # from the group, not from Faust's active set: that loses a partition whenever a buffer is full
-        places = sorted(
+        # from the group, not from Faust's active set: that loses a partition whenever a buffer is
+        # full
+        source_partitions = sorted(
             (tp.topic, tp.partition) for tp in self.assignment() if tp.topic in self.app.decoders
         )
-        continues = await self.engine.assign(member, places)
-        if not self._still(member):
+        self._read_to = {}
+        self._columns = {
+            source_partition: self.app.columns[source_partition[0]]()
+            for source_partition in source_partitions
+            if source_partition[0] in self.app.columns
+        }
+        continues = await self.engine.assign(member, source_partitions, lambda: self._still(member))
+        if continues is None or not self._still(member):
             return
-        self._fetcher_of_records.assign(
-            [
-                TopicPartition(topic, partition, offset)
-                for (topic, partition), offset in continues.items()
-            ]
-        )
+        self._read_to = continues
+        self._fetch.assign(continues)
         while self._still(member) and not (self.should_stop or fetcher.should_stop):
             if self._buffered_partitions:
-                # an agent is behind: wait, and mark life only if some agent has finished a batch meanwhile
-                self._mark_life(self.engine.progress_at)
-                await asyncio.sleep(0.005)
+                self._drained.clear()
+                # a rebalance empties buffers without a word
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._drained.wait(), LONGEST_WAIT_S)
                 continue
-            if not places:
-                self._mark_life(time.monotonic())
+            if not source_partitions:
                 await asyncio.sleep(0.1)
                 continue
-            messages = await loop.run_in_executor(
-                None, self._fetcher_of_records.consume, self.app.batch_records, 0.05
-            )
-            self._mark_life(time.monotonic() if not messages else self.engine.progress_at)
-            for place, run in _by_partition(messages).items():
+            for source_partition, fetched in (await self._fetch.next(self._read)).items():
                 if not self._still(member):
                     return
-                await self._hand_out(place, run, member, continues)
+                if fetched.next_offset > continues[source_partition]:
+                    await self._hand_out(source_partition, fetched, member, continues)
+
+    def _read(self, source_partition: SourcePartition, run: Sequence[ck.Message]) -> Pieces:
+        columns: Columns | None = self._columns.get(source_partition)
+        if columns is None:
+            return list(range(len(run)))
+        return columns.read(run, self.engine.sources.of(source_partition))
 
     async def _hand_out(
-        self, place: Place, run: list[ck.Message], member: Member, continues: dict[Place, int]
+        self,
+        source_partition: SourcePartition,
+        fetched: Fetched,
+        member: Member,
+        continues: dict[SourcePartition, int],
     ) -> None:
-        decode: Decode = self.app.decoders[place[0]]
-        next_offset = cast(int, run[-1].offset()) + 1
-        batch = Batch(
-            place, member, continues[place], [decode(message) for message in run], next_offset
+        lookup, still = self.app.lookup, lambda: self._still(member) and not self.should_stop
+        run, pieces, next_offset = fetched
+        singly = [run[piece] for piece in pieces if isinstance(piece, int)]
+        if lookup is not None and not await wait_for_schemas(self.engine, lookup, singly, still):
+            return
+        decode: Decode = self.app.decoders[source_partition[0]]
+        if len(singly) == len(run):
+            # of the first messages the schema was not known, and what they come from
+            self.engine.sources.find(source_partition, map(decode, run))
+            pieces = self._read(source_partition, run)
+            singly = [run[piece] for piece in pieces if isinstance(piece, int)]
+        records = iter(
+            self.engine.sources.sort_out(
+                source_partition, [decode(message) for message in singly], singly
+            )
         )
-        continues[place] = next_offset
-        tp = TP(*place)
+        read = [next(records) if isinstance(piece, int) else piece for piece in pieces]
+        batch = Batch(source_partition, member, continues[source_partition], read, next_offset)
+        if not self._still(member):
+            return
+        continues[source_partition] = next_offset
+        tp = TP(*source_partition)
         message = ConsumerMessage(
-            place[0],
-            place[1],
+            source_partition[0],
+            source_partition[1],
             next_offset - 1,
             time.time(),
             0,
@@ -265,12 +351,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _still(self, member: Member) -> bool:
         return bool(self.flow_active and not self.app.rebalancing and self.member() == member)
-
-    def _mark_life(self, when: float) -> None:
-        self.engine.life_at = max(self.engine.life_at, when)
-        # aiokafka counts only its own getmany as life, and leaves the group after broker_max_poll_interval without
-        subscription = self.aiokafka._subscription
-        subscription._last_fetch_ended = max(subscription._last_fetch_ended, when)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
@@ -297,6 +377,9 @@ class EngineApp(faust.App):  # type: ignore[misc]
 
     engine: Engine
     decoders: dict[str, Decode]
+    columns: dict[str, Callable[[], Columns]]
+    """By topic what reads a partition of it into columns."""
+    lookup: Lookup | None
     batch_records: int
 
     def _new_transport(self) -> Transport:
@@ -304,24 +387,3 @@ class EngineApp(faust.App):  # type: ignore[misc]
 
     def _new_producer_transport(self) -> Transport:
         return Transport(self.conf.broker_producer, self)
-
-
-def _by_partition(messages: list[ck.Message]) -> dict[Place, list[ck.Message]]:
-    runs: dict[Place, list[ck.Message]] = {}
-    for message in messages:
-        error = message.error()
-        if error is None:
-            runs.setdefault(
-                (cast(str, message.topic()), cast(int, message.partition())), []
-            ).append(message)
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            leave(
-                Exit.SETUP_WRONG,
-                f"{message.topic()}[{message.partition()}]: the log no longer has the offset that the state names: {error.str()}",
-            )
-        elif not error.retriable() and error.code() not in (
-            KafkaError._TRANSPORT,
-            KafkaError._ALL_BROKERS_DOWN,
-        ):
-            raise KafkaException(error)
-    return runs

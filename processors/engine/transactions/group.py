@@ -1,7 +1,9 @@
-"""The consumer group as a transaction needs it: which member of which generation this worker is; no fetching.
+"""The consumer group as a transaction needs it: which member of which generation this worker is; no
+fetching.
 
-librdkafka takes a group's metadata as bytes of its own private format, so that a group kept by another client (Faust's
-aiokafka) can fence its transactions. The format is checked against a real consumer's at every start.
+librdkafka takes a group's metadata as bytes of its own private format, so that a group kept by
+another client (Faust's aiokafka) can fence its transactions. The format is checked against a real
+consumer's at every start.
 """
 
 import struct
@@ -10,10 +12,12 @@ from typing import Any
 
 import confluent_kafka as ck
 
+from schemas.errors import InfowayError
+
 _NO_INSTANCE = b"\x01"
 
 
-class MetadataFormatChanged(RuntimeError):
+class MetadataFormatChanged(InfowayError):
     """The installed librdkafka writes group metadata in another format than this module."""
 
 
@@ -27,7 +31,8 @@ class Member:
 
     @property
     def valid(self) -> bool:
-        """Whether it names a real member: the broker would accept -1 and an empty member, and fence nothing."""
+        """Whether it names a real member: the broker would accept -1 and an empty member, and fence
+        nothing."""
         return self.generation >= 0 and bool(self.member_id)
 
 
@@ -46,7 +51,8 @@ def metadata_bytes(member: Member) -> bytes:
 
 
 def check_metadata_format() -> None:
-    """Compare our bytes with those of a consumer that has joined nothing; raises MetadataFormatChanged."""
+    """Compare our bytes with those of a consumer that has joined nothing; raises
+    MetadataFormatChanged."""
     consumer = ck.Consumer(
         {"group.id": "format-check", "bootstrap.servers": "127.0.0.1:1", "log_level": 0}
     )
@@ -57,5 +63,6 @@ def check_metadata_format() -> None:
     ours = metadata_bytes(Member("format-check", -1, ""))
     if theirs != ours:
         raise MetadataFormatChanged(
-            f"librdkafka {ck.libversion()[0]} writes group metadata as {theirs!r}, expected {ours!r}: install the pinned confluent-kafka"
+            f"librdkafka {ck.libversion()[0]} writes group metadata as {theirs!r}, expected "
+            f"{ours!r}: install the pinned confluent-kafka"
         )

@@ -1,0 +1,1 @@
+"""Activity bars: ticks, volume and turnover."""

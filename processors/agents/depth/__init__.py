@@ -1,0 +1,1 @@
+"""Depth imbalance and order-flow imbalance."""

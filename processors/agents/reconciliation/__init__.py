@@ -1,0 +1,1 @@
+"""Our bars beside the vendor's."""

@@ -1,0 +1,1 @@
+"""From a Kafka message to a record of the computation."""

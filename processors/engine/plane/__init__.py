@@ -1,0 +1,1 @@
+"""What runs under Faust: membership, fetching, the reading of messages, the watch over progress."""

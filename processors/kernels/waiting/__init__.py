@@ -1,0 +1,1 @@
+"""Bars that wait for a vendor's kline."""
