@@ -1,151 +1,180 @@
-"""The commands that need a line or two each: produce, backfill, simulate, tail, all on a cluster that is named."""
+"""Options that several commands share, and how an option's text is read."""
 
-import json
+import argparse
+import math
 import os
-import sys
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-import confluent_kafka as ck
-from confluent_kafka import TopicPartition
+from infra.cli.hold import HOLD
+from schemas.numbers import whole_number
+from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, Topology
 
-from infra.backfill import backfill, healing
-from infra.consuming import NoSuchTopic, ValueReader, partitions_of, refused
-from infra.deployment import ClusterUnnamed, existing, named_cluster
-from infra.feed_health import FeedHealth
-from infra.feeding import Feeding, KeyMissing, api_key, endpoint_of
-from infra.health import serving
-from infra.planning import feeds_to_run, rest_url_of
-from infra.signals import stop_on_signals
-from infra.simulator import running_simulator
-from infra.simulator.protocol import PACKAGES
-from infra.simulator.script import read_script
-from infra.spooling import open_backlog
-from infra.symbols_file import read_symbols, watch
-from producers.rest import LIVE_REST
-from producers.symbols import Feed
-from schemas.registry import Registry, UnknownSchema
-from schemas.security import client
-from schemas.topics import Topology
-from schemas.wire import UnreadableValue, to_json
+MOST_PARTITIONS = 1_000_000
+MOST_WORKERS = 256
+HIGHEST_RATE = 100_000.0
+LONGEST_S = 31_536_000.0
+_AGO = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MOMENT = "a time such as 2026-11-20T01:30Z, with its offset, or 90s, 10m, 2h, 3d for so long ago"
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 
 
-def produce(
-    names: Topology,
-    symbols: str | None,
-    url: str | None,
-    rest_url: str | None,
-    symbols_file: Path | None = None,
-) -> int:
-    """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
-    key, live = api_key(), url is None
-    endpoint = endpoint_of(key, url)
+class Wrong(NamedTuple):
+    """What an option got instead of a value: it is reported with all other mistakes."""
 
-    def planned(chosen: str | None, running: Sequence[Feed] = ()) -> list[Feed]:
-        return feeds_to_run(chosen, live, key, url, rest_url, running)
-
-    feeds = planned(read_symbols(symbols_file) if symbols_file else symbols)
-    stop = stop_on_signals()
-    source = "live" if live else "simulated"
-    deployment = existing(names)
-    address = rest_url or (LIVE_REST if url is None else rest_url_of(url))
-    backlog = open_backlog(deployment, source, Path("data/spool"))
-    heals = healing(deployment, address, endpoint.api_key, backlog.memory)
-    feeding = Feeding(deployment, feeds, endpoint, source, healing=heals, backlog=backlog)
-    with feeding, serving(os.environ, FeedHealth(feeding)):
-        print(f"publishing {source} data of {', '.join(feed.name for feed in feeds)}", flush=True)
-        take_up = watch(symbols_file, lambda chosen: planned(chosen, feeding.feeds), feeding.change)
-        while not stop.wait(0.5):
-            feeding.check()
-            take_up()
-    return 0
+    text: str
+    expected: str
 
 
-def backfill_period(
-    names: Topology,
-    symbols: str,
-    period: tuple[str, str | None],
-    interval: str,
-    rest_url: str | None,
-    state: Path,
-) -> int:
-    """Publish klines of the past, and heal the bars that lack them; without a key from a simulator's REST."""
-    key = api_key()
-    if not key and rest_url is None:
-        raise KeyMissing(
-            "INFOWAY_API_KEY is not set: set it, or name a simulator by --rest-url http://HOST:PORT"
-        )
-    return backfill(
-        existing(names), symbols, period, interval, rest_url or LIVE_REST, key or "simulator", state
-    )
+def whole(least: int, most: int) -> Callable[[str], int | Wrong]:
+    """Return a function that reads a whole number."""
+
+    def read(text: str) -> int | Wrong:
+        number = whole_number(text, least, most)
+        return Wrong(text, f"a whole number from {least} to {most}") if number is None else number
+
+    return read
 
 
-def simulate(
-    files: Sequence[Path],
-    host: str,
-    port: int,
-    speed: float,
-    rate: float,
-    package: str,
-    script: Path | None,
-) -> int:
-    """Serve the vendor's WebSocket and REST until Ctrl-C or SIGTERM."""
-    stop = stop_on_signals()
-    faults = read_script(script) if script else []
-    limits = PACKAGES[package]
-    with running_simulator(
-        files=files, host=host, port=port, speed=speed, rate=rate, limits=limits, script=faults
-    ) as simulator:
-        print(
-            f"simulator at {simulator.url}, REST at {simulator.rest_url}; any key but 'bad-key' is taken",
-            flush=True,
-        )
-        stop.wait()
-    return 0
+def decimal(most: float, zero: bool = False) -> Callable[[str], float | Wrong]:
+    """Return a function that reads a plain decimal above 0, or with `zero` from 0 on."""
+
+    def read(text: str) -> float | Wrong:
+        value = float(text) if _DECIMAL.fullmatch(text) else math.nan
+        if value > most or not (value >= 0 if zero else value > 0):
+            return Wrong(
+                text, f"a number {'from 0' if zero else 'above 0'} to {most:g}, such as 0.5 or 20"
+            )
+        return value
+
+    return read
 
 
-def tail(names: Topology, contract_name: str, from_beginning: bool) -> int:
-    """Print a topic's committed records as JSON lines until Ctrl-C; null values are left out, unreadable ones named on stderr.
-
-    Raises ClusterUnnamed, NotAllowed and RegistryError.
-    """
-    bootstrap, registry_url = named_cluster()
-    read = ValueReader(Registry(registry_url))
-    consumer = ck.Consumer(
-        {**client(bootstrap), "group.id": "tail", "enable.auto.commit": False, "log_level": 0}
-    )
-    topic = names.name(contract_name)
-    stop = stop_on_signals()
+def moment(text: str) -> int | Wrong:
+    """Return the time of a text in ms UTC: ISO 8601 with an offset, or `10m` for so long ago."""
+    if match := _AGO.fullmatch(text):
+        return time.time_ns() // 1_000_000 - int(match[1]) * _UNITS_MS[match[2]]
     try:
-        start = ck.OFFSET_BEGINNING if from_beginning else ck.OFFSET_END
-        try:
-            consumer.assign(
-                [
-                    TopicPartition(topic, partition, start)
-                    for partition in partitions_of(consumer, topic)
-                ]
-            )
-        except NoSuchTopic:
-            visible = sorted(
-                name for name in consumer.list_topics(timeout=10).topics if "infoway." in name
-            )
-            raise ClusterUnnamed(f"no topic {topic}: there are {', '.join(visible)}") from None
-        while not stop.is_set():
-            for message in consumer.consume(500, 0.2):
-                error, value = message.error(), message.value()
-                if error is not None:
-                    raise refused(error, f"read {topic}")
-                if value is None:
-                    continue
-                try:
-                    print(json.dumps(to_json(*read(value))), flush=True)
-                except (UnknownSchema, UnreadableValue) as unreadable:
-                    # raw topics have what workers dead-letter
-                    print(
-                        f"{topic}[{message.partition()}] offset {message.offset()}: {unreadable}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-    finally:
-        consumer.close()
-    return 0
+        found = datetime.fromisoformat(text)
+        ms = int(found.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return Wrong(text, _MOMENT)
+    return Wrong(text, _MOMENT) if found.tzinfo is None or ms < 0 else ms
+
+
+def add_symbols(command: argparse.ArgumentParser) -> None:
+    """Add the options that name what is subscribed to; a command takes one of them."""
+    options = command.add_mutually_exclusive_group()
+    options.add_argument(
+        "--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules"
+    )
+    options.add_argument(
+        "--symbols-file",
+        type=Path,
+        help="file of symbols in place of --symbols; read again when it changes and on SIGHUP",
+    )
+
+
+def add_url(command: argparse.ArgumentParser) -> None:
+    """Add the address of the feed."""
+    command.add_argument(
+        "--url", help="the vendor's WebSocket, or a simulator's (default: the vendor's)"
+    )
+
+
+def add_rest_url(command: argparse.ArgumentParser) -> None:
+    """Add the address of the vendor's REST."""
+    command.add_argument(
+        "--rest-url",
+        help="where the package of the key is asked for (default: the vendor's REST, with --url "
+        "that host's)",
+    )
+
+
+def add_seconds(command: argparse.ArgumentParser) -> None:
+    """Add how long a command runs."""
+    command.add_argument("--seconds", type=decimal(LONGEST_S), help="end by itself after this long")
+
+
+def add_workers(command: argparse.ArgumentParser) -> None:
+    """Add the number of workers."""
+    command.add_argument(
+        "--workers", type=whole(1, MOST_WORKERS), default=1, help="processor workers (default: 1)"
+    )
+
+
+def add_hold(command: argparse.ArgumentParser) -> None:
+    """Add what keeps a container from being restarted in vain (infra/cli/hold.py)."""
+    command.add_argument(
+        HOLD,
+        action="store_true",
+        help="stay alive and unready after an end that no restart mends, for containers, until "
+        "SIGTERM",
+    )
+
+
+def add_topology(command: argparse.ArgumentParser) -> None:
+    """Add the options of topics; without an option INFOWAY_PREFIX and so on count."""
+    command.add_argument("--prefix", help="prefix of every topic and group (default: none)")
+    command.add_argument(
+        "--intervals", help=f"bar intervals (default: {','.join(DEFAULT_INTERVALS)})"
+    )
+    command.add_argument(
+        "--activity", help="activity bars: tick-1000,volume-50000,turnover-1000000 (default: none)"
+    )
+    command.add_argument("--windows", help=f"VWAP windows (default: {','.join(DEFAULT_WINDOWS)})")
+    command.add_argument(
+        "--partitions",
+        type=whole(1, MOST_PARTITIONS),
+        help="partitions of every topic (default: as in topics.yaml)",
+    )
+
+
+def topology_of(options: argparse.Namespace) -> Topology:
+    """Return the topology of a command's options, and of the settings if there is no option."""
+    intervals, windows, activity = (
+        _names(given(options, name)[1]) for name in ("intervals", "windows", "activity")
+    )
+    partitions = options.partitions
+    if partitions is None:
+        partitions = whole_number(os.environ.get("INFOWAY_PARTITIONS", ""), 1, MOST_PARTITIONS)
+    elif isinstance(partitions, Wrong):
+        partitions = None
+    return Topology(given(options, "prefix")[1], intervals, windows, partitions, activity)
+
+
+def is_given(options: argparse.Namespace, name: str) -> bool:
+    """Return whether an option or the environment says something of a part of the topology."""
+    return getattr(options, name, None) is not None or bool(
+        os.environ.get(f"INFOWAY_{name.upper()}")
+    )
+
+
+def filled_in(options: argparse.Namespace, parts: Mapping[str, str]) -> Topology:
+    """Return the topology of a command's options, with `parts`, texts by name, in place of what
+    neither an option nor the environment says."""
+    used = {name: text for name, text in parts.items() if text and not is_given(options, name)}
+    lists = {name: _names(text) for name, text in used.items() if name != "partitions"}
+    names = replace(topology_of(options), **lists)  # type: ignore[arg-type]
+    number = whole_number(used.get("partitions", ""), 1, MOST_PARTITIONS)
+    return names if number is None else replace(names, partitions=number)
+
+
+def given(options: argparse.Namespace, name: str) -> tuple[str, str]:
+    """Return how a part of the topology was set, for people, and its text."""
+    value, variable = getattr(options, name), f"INFOWAY_{name.upper()}"
+    if value is not None:
+        return f"--{name} {value!r}", value
+    text = os.environ.get(variable, "")
+    defaults = {"intervals": ",".join(DEFAULT_INTERVALS), "windows": ",".join(DEFAULT_WINDOWS)}
+    return f"{variable}={text!r}", text or defaults.get(name, "")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if text))

@@ -1,4 +1,5 @@
-"""Kafka and Apicurio, fetched once into a cache of the user's; a second start asks the network nothing."""
+"""Kafka and Apicurio, fetched once into a cache of the user's; a second start asks the network
+nothing."""
 
 import fcntl
 import os
@@ -9,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from producers.private_folder import private_folder
+from schemas.errors import InfowayError
 
 KAFKA_VERSION = "4.3.1"
 REGISTRY_VERSION = "3.3.3"
@@ -21,7 +25,7 @@ _REGISTRY = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}"
 T = TypeVar("T")
 
 
-class DownloadFailed(RuntimeError):
+class DownloadFailed(InfowayError):
     """Maven Central is out of reach, or sent something else than was asked for."""
 
 
@@ -38,7 +42,8 @@ def kafka_classpath() -> list[Path]:
 
 
 def registry_home() -> Path:
-    """Return the folder of the unpacked registry, downloading it where it is missing; raises DownloadFailed."""
+    """Return the folder of the unpacked registry, downloading it where it is missing; raises
+    DownloadFailed."""
     return _cached(_kept_registry, _fetch_registry)
 
 
@@ -105,13 +110,14 @@ def _told(unfetched: type[Exception]) -> Iterator[None]:
         yield
     except unfetched as error:
         raise DownloadFailed(
-            f"a download from Maven Central failed ({error}): check the network and try again, what has arrived is kept"
+            f"a download from Maven Central failed ({error}): check the network and try again, "
+            "what has arrived is kept"
         ) from error
 
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    cache.mkdir(parents=True, exist_ok=True)
+    private_folder(cache)
     with (cache / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import IO
 
 from infra.embedded.process import STOP_TIMEOUT
+from schemas.errors import InfowayError
 
 
-class FolderInUse(RuntimeError):
+class FolderInUse(InfowayError):
     """Another stack runs over the same data folder."""
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Return the lock of `folder`, held until it is closed here and in every process that it was passed on to.
+    """Return the lock of `folder`, held until it is closed here and in every process that it was
+    passed on to.
 
-    Waits for the servers of a process that was killed; raises FolderInUse where another process holds the folder.
+    Waits for the servers of a process that was killed; raises FolderInUse where another process
+    holds the folder.
     """
     lock = (folder / ".lock").open("a+")
     deadline = time.monotonic() + STOP_TIMEOUT
@@ -27,7 +30,8 @@ def lock_folder(folder: Path) -> IO[str]:
         if _is_running(holder) or time.monotonic() > deadline:
             lock.close()
             raise FolderInUse(
-                f"another embedded stack runs over {folder} (process {holder}): stop it, or name another folder by --data"
+                f"another embedded stack runs over {folder} (process {holder}): stop it, or "
+                "name another folder by --data"
             )
         time.sleep(0.1)
     lock.truncate(0)

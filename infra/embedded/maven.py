@@ -1,4 +1,5 @@
-"""Fetches from Maven Central by jgo, each file whole and verified or not at all; not the place of what is fetched."""
+"""Fetches from Maven Central by jgo, each file whole and verified or not at all; not the place of
+what is fetched."""
 
 import hashlib
 import sys
@@ -12,20 +13,25 @@ from jgo.maven import MavenContext, PythonResolver
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from producers.private_folder import private_folder
+
 ATTEMPTS = 3
 
 
 class Unfetched(Exception):
     """A file did not come, or came damaged.
 
-    No RuntimeError, OSError or ValueError: jgo passes over those in a POM and leaves out what it depends on.
+    No RuntimeError, OSError or ValueError: jgo passes over those in a POM and leaves out what it
+    depends on.
     """
 
 
 def resolve(repository: Path, coordinate: str) -> list[Path]:
-    """Return the jar of `group:artifact:version` and those of all that it needs to run, in the local `repository`; raises Unfetched.
+    """Return the jar of `group:artifact:version` and those of all that it needs to run, in the
+    local `repository`; raises Unfetched.
 
-    One at a time: of several, jgo lets the version rules of each govern all (log4j's replace kafka-clients 4.3.1 by 3.9.1).
+    One at a time: of several, jgo lets the version rules of each govern all (log4j's replace
+    kafka-clients 4.3.1 by 3.9.1).
     """
     with _maven(repository, coordinate) as maven:
         direct, transitive = maven.resolver.resolve([maven.create_dependency(coordinate)])
@@ -38,7 +44,8 @@ def resolve(repository: Path, coordinate: str) -> list[Path]:
 
 
 def fetch(repository: Path, coordinate: str, classifier: str = "", packaging: str = "jar") -> Path:
-    """Return the one file of `group:artifact:version`, in the local `repository`; raises Unfetched."""
+    """Return the one file of `group:artifact:version`, in the local `repository`; raises
+    Unfetched."""
     group, name, version = coordinate.split(":")
     with _maven(repository, coordinate) as maven:
         path: Path = (
@@ -50,7 +57,8 @@ def fetch(repository: Path, coordinate: str, classifier: str = "", packaging: st
         return path
 
 
-# jgo's own download writes in place and only warns of a wrong checksum: an interrupted file would be taken for whole for ever
+# jgo's own download writes in place and only warns of a wrong checksum: an interrupted file would
+# be taken for whole for ever
 class _VerifyingResolver(PythonResolver):  # type: ignore[misc]  # jgo has no types that mypy follows
     def __init__(self, http: httpx.Client, progress: Progress) -> None:
         super().__init__()
@@ -61,7 +69,7 @@ class _VerifyingResolver(PythonResolver):  # type: ignore[misc]  # jgo has no ty
         path: Path = artifact.cached_path
         [repository] = artifact.context.remote_repos.values()
         url = f"{repository}/{artifact.component.path_prefix.as_posix()}/{artifact.filename}"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         partial = path.with_name(path.name + ".partial")
         failure = ""
         for _ in range(ATTEMPTS):

@@ -1,15 +1,20 @@
-"""A server process of ours: its output in a file, ended with us however we end, and told apart from anyone else's."""
+"""A server process of ours: its output in a file, ended with us however we end, and told apart from
+anyone else's."""
 
 import fcntl
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-# The pipe on stdin ends with this process, SIGKILL included; the shell then ends the server: TERM, and KILL after 5 s.
+from producers.private_folder import private_folder
+from schemas.errors import InfowayError
+
+# The pipe on stdin ends with this process, SIGKILL included; the shell then ends the server: TERM,
+# and KILL after 5 s.
 _GUARD = """
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -26,7 +31,7 @@ wait $server
 STOP_TIMEOUT = 6.0
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(InfowayError):
     """A server ended, or was not ready in time; the message has the end of its log."""
 
 
@@ -34,19 +39,27 @@ class Server:
     """One running server."""
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], folder: Path, keeps: Sequence[int] = ()
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        folder: Path,
+        keeps: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
-        """Start `command` in `folder`, its output in `logs/<name>.log` there; it holds the file descriptors `keeps` until it ends."""
-        self.name = name
+        """Start `command` in `cwd`, by default `folder`, with its output in `logs/<name>.log` of
+        `folder`; it holds the file descriptors `keeps` until it ends."""
+        self.name, self.command = name, command
         self.log = folder / "logs" / f"{name}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.log.parent)
         # as 10 and above: the guard uses 3 itself
         held = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in keeps]
         with self.log.open("ab") as output, ExitStack() as ours:
             for descriptor in held:
                 ours.callback(os.close, descriptor)
             self._log_start = output.tell()
-            # a session of its own: the terminal's Ctrl-C reaches us alone, and we end the servers in order
+            # a session of its own: the terminal's Ctrl-C reaches us alone, and we end the servers
+            # in order
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD, name, *map(str, command)],
                 stdin=subprocess.PIPE,
@@ -54,7 +67,8 @@ class Server:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=held,
-                cwd=folder,
+                cwd=cwd or folder,
+                env=environment,
             )
 
     @property
@@ -77,12 +91,14 @@ class Server:
                 )
             if time.monotonic() > deadline:
                 raise ServerFailed(
-                    f"{self.name} was not ready within {timeout:.0f} s; the end of {self.log}:\n{self.tail()}"
+                    f"{self.name} was not ready within {timeout:.0f} s; the end of "
+                    f"{self.log}:\n{self.tail()}"
                 )
             time.sleep(0.1)
 
     def tail(self, lines: int = 8) -> str:
-        """Return the last lines that the server has logged since its start, without Java's stack frames."""
+        """Return the last lines that the server has logged since its start, without Java's stack
+        frames."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             said = log.read().decode(errors="replace").splitlines()

@@ -1,8 +1,11 @@
-"""The embedded stack: one Kafka node (KRaft) and one Apicurio Registry over one data folder, on loopback."""
+"""The embedded stack: one Kafka node (KRaft) and one Apicurio Registry over one data folder, on
+loopback."""
 
 import base64
+import logging
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +18,19 @@ from confluent_kafka.admin import AdminClient
 from infra.embedded.artifacts import REGISTRY_MAIN, kafka_classpath, registry_home
 from infra.embedded.folder import FolderInUse, lock_folder
 from infra.embedded.java import find_java
-from infra.embedded.ports import LOOPBACK, PortInUse, free_ports
+from infra.embedded.ports import LOOPBACK, KeptPorts, PortInUse
 from infra.embedded.process import Server, ServerFailed
+from producers.private_folder import private_folder
 
 __all__ = ["FolderInUse", "PortInUse", "Stack"]
+
+_log = logging.getLogger(__name__)
 
 Properties = dict[str, object]
 """The broker's configuration, name to value."""
 
+AGAIN = 10.0
+"""Seconds between two starts of servers that have ended."""
 READY_TIMEOUT = 120.0
 """Seconds: seven are enough on an idle machine, a busy one has taken many times that."""
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.io.tmpdir=tmp")
@@ -40,21 +48,24 @@ class Stack:
         registry_port: int = 0,
         properties: Callable[[Properties], Properties] = dict,
     ) -> None:
-        """Start both over `folder` and return once both answer; 0 takes a free port.
+        """Start both over `folder` and return once both answer; 0 takes the port of the last start
+        over the folder, else a free one.
 
         `properties` returns the broker's configuration from ours: a test adds listeners by it.
 
         Raises FolderInUse, PortInUse, JavaMissing, DownloadFailed, ServerFailed.
         """
-        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        private_folder(folder / "tmp")
         self.folder = folder.resolve()
         self._lock = lock_folder(self.folder)
         self._servers: list[Server] = []
+        self._again_at = 0.0
         self._properties = properties
         try:
             java = find_java()
             classpath, home = kafka_classpath(), registry_home()
-            port, registry_port, controller_port = free_ports(kafka_port, registry_port, 0)
+            ports = KeptPorts(self.folder).taken(kafka_port, registry_port)
+            port, registry_port, controller_port = ports
             self.bootstrap = f"{LOOPBACK}:{port}"
             self.registry_url = f"http://{LOOPBACK}:{registry_port}/apis/ccompat/v7"
             # the registry takes longer: first
@@ -65,7 +76,7 @@ class Stack:
             kafka.wait_ready(self._kafka_answers, READY_TIMEOUT)
             with httpx.Client(
                 trust_env=False, verify=False
-            ) as http:  # loopback; reading the certificates anew each time costs 0.1 s
+            ) as http:  # loopback; reading the certificates each time costs 0.1 s
                 registry.wait_ready(lambda: self._registry_answers(http), READY_TIMEOUT)
         except BaseException:
             self.stop()
@@ -81,6 +92,27 @@ class Stack:
     def servers(self) -> list[Server]:
         """The registry and the broker."""
         return list(self._servers)
+
+    def look_after(self) -> None:
+        """Start a server anew that has ended, by the kernel for want of memory perhaps: everything
+        else waits for it."""
+        for place, server in enumerate(self._servers):
+            if server.running or time.monotonic() < self._again_at:
+                continue
+            self._again_at = time.monotonic() + AGAIN
+            _log.warning(
+                "%s has ended and is started anew; the end of %s:\n%s",
+                server.name,
+                server.log,
+                server.tail(),
+            )
+            server.stop()
+            try:
+                self._servers[place] = Server(
+                    server.name, server.command, self.folder, keeps=(self._lock.fileno(),)
+                )
+            except OSError as error:
+                _log.warning("%s cannot be started: %s; again in %.0f s", server.name, error, AGAIN)
 
     def stop(self) -> None:
         """End both servers, side by side, and free the folder."""
@@ -121,7 +153,8 @@ class Stack:
             )
             if done.returncode != 0:
                 raise ServerFailed(
-                    f"Kafka's storage in {self.folder / 'kafka'} could not be formatted:\n{done.stdout}{done.stderr}"
+                    f"Kafka's storage in {self.folder / 'kafka'} could not be "
+                    f"formatted:\n{done.stdout}{done.stderr}"
                 )
         return [*command, "kafka.Kafka", properties.name]
 
@@ -144,12 +177,14 @@ class Stack:
             return False
 
 
-# Paths are relative to the data folder, where the servers run: whatever its name holds (spaces, commas, umlauts), no syntax sees it.
+# Paths are relative to the data folder, where the servers run: whatever its name holds (spaces,
+# commas, umlauts), no syntax sees it.
 def _registry_command(java: Path, home: Path, port: int) -> list[str | Path]:
     settings = {
         "quarkus.http.host": LOOPBACK,
         "quarkus.http.port": port,
-        # health and metrics, not ours to ask: by default on port 9000 of every interface, where a second stack finds it taken
+        # health and metrics, not ours to ask: by default on port 9000 of every interface, where a
+        # second stack finds it taken
         "quarkus.management.host": LOOPBACK,
         "quarkus.management.port": 0,
         "quarkus.http.access-log.enabled": "false",
@@ -186,11 +221,15 @@ def _kafka_properties(port: int, controller_port: int) -> Properties:
         "transaction.state.log.num.partitions": 4,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
-        # a dead worker's transaction is aborted when its 10 s are over, not at the next scan of 10 s
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+        # transactions that have timed out are looked for every 10 s, Kafka's default. A broker that
+        # was killed acts for 9 s on its old session; what it aborts then may never end: as it is
+        # fenced, markers without a leader are dropped, and the transaction is written as complete.
+        # So the first look comes after that
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 10_000,
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
         "log.retention.ms": -1,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        # controlled.shutdown.enable stays on: without it the next start waits 9 s for the session of the broker before
+        # controlled.shutdown.enable stays on: without it the next start waits 9 s for the session
+        # of the broker before
     }

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator
 
-from infra.feeding import Feeding
-from infra.health import Sample
+from infra.ingest.producer_process import Feeding
+from infra.runtime.health import Sample
 
 STUCK = 60.0
-"""Seconds in which a feed's thread turns at least once: connecting takes 10 at most, a read 0.1, a record for the spool less."""
+"""Seconds in which a feed's thread turns at least once: connecting takes 10 at most, a read 0.1, a
+record for the spool less."""
 UNANSWERED = 10.0
-"""Seconds without an acknowledgement after which the broker counts as away; the queue takes far more."""
+"""Seconds without an acknowledgement after which the broker counts as away; the queue takes far
+more."""
 
 
 class FeedHealth:
@@ -42,7 +44,8 @@ class FeedHealth:
         return f"records wait on disk for the broker: {', '.join(waiting)}" if waiting else None
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the counts of every feed that there was, of klines of the past (rest) and of an earlier process's records (earlier)."""
+        """Yield the counts of every feed that there was, of klines of the past (rest) and of an
+        earlier process's records (earlier)."""
         for each in self._feeding.counters:
             for metric, value in each.values():
                 yield Sample(

@@ -1,4 +1,5 @@
-"""How `--symbols` are spread over connections, by what the vendor sells with the key: settled before anything connects."""
+"""How `--symbols` are spread over connections, by what the vendor sells with the key: spread
+before anything connects."""
 
 import logging
 from collections.abc import Sequence
@@ -6,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from producers.answers import RestError
-from producers.plan import FREE, Package, Plan, PlanTooSmall, plan, settled
-from producers.requests import FRAMES
-from producers.rest import LIVE_REST, Rest
-from producers.symbols import Feed, plan_feeds
+from producers.vendor.answers import RestError
+from producers.vendor.frame_budget import FRAMES
+from producers.vendor.plan import FREE, Package, Plan, PlanTooSmall, on_running_feeds, plan
+from producers.vendor.rest import LIVE_REST, Rest
+from producers.vendor.symbols import Feed, normal, plan_feeds
 
 SAMPLE_SYMBOLS = (
     "00005.HK",
@@ -27,24 +28,17 @@ _log = logging.getLogger(__name__)
 
 
 def chosen_feeds(symbols: str | None, live: bool) -> list[Feed]:
-    """Return the feeds of `--symbols`, else of the sample symbols, whatever a package allows; raises BadSymbols with every mistake."""
+    """Return the feeds of `--symbols`, else of the sample symbols, whatever a package allows;
+    raises BadSymbols with every mistake."""
     return plan_feeds(*_chosen(symbols, live))
 
 
-def feeds_to_run(
-    symbols: str | None,
-    live: bool,
-    key: str,
-    url: str | None,
-    rest_url: str | None,
-    running: Sequence[Feed] = (),
-) -> list[Feed]:
-    """Return the feeds of `--symbols` within the package of the key, where there is one; raises as feeds_within_package does."""
-    return (
-        feeds_within_package(symbols, live, key, url, rest_url, running)
-        if key
-        else settled(chosen_feeds(symbols, live), running)
-    )
+def businesses_of(symbols: str | None) -> dict[str, str]:
+    """Return what SYMBOL:BUSINESS of `--symbols` names, by symbol; raises BadSymbols with every
+    mistake."""
+    named, overrides = _chosen(symbols or "", live=True)
+    plan_feeds(named, overrides)
+    return {normal(symbol): business for symbol, business in overrides.items()}
 
 
 def feeds_within_package(
@@ -55,12 +49,14 @@ def feeds_within_package(
     rest_url: str | None,
     running: Sequence[Feed] = (),
 ) -> list[Feed]:
-    """Return the feeds that the key's package allows. `url`: the WebSocket of a simulator; None: the vendor's.
+    """Return the feeds that the key's package allows. `url`: the WebSocket of a simulator; None:
+    the vendor's.
 
     What is `running` already is disturbed as little as the package allows.
 
-    Raises BadSymbols, PlanTooSmall and RestError. Where the address has no /package/info, or it was only guessed from `url` and
-    gives nothing that can be used, there is a warning, and a package that is not known keeps no feed from its start.
+    Raises BadSymbols, PlanTooSmall and RestError. Where the address has no /package/info, or it was
+    only guessed from `url` and gives nothing that can be used, there is a warning, and a package
+    that is not known keeps no feed from its start.
     """
     feeds = chosen_feeds(symbols, live)
     guessed = rest_url is None and url is not None
@@ -77,11 +73,12 @@ def feeds_within_package(
         return list(_planned(symbols, live, FREE, running).feeds)
     except PlanTooSmall as small:
         _log.warning("starting in spite of this: %s", small)
-        return settled(feeds, running)
+        return on_running_feeds(feeds, running)
 
 
-def plan_subscriptions(symbols: str | None, key: str, rest_url: str | None) -> int:
-    """Print connection by connection what would be subscribed to; raises PlanTooSmall, BadSymbols and RestError."""
+def plan_lines(symbols: str | None, key: str, rest_url: str | None) -> list[str]:
+    """Return, connection by connection, what would be subscribed to. Raises PlanTooSmall,
+    BadSymbols and RestError."""
     chosen_feeds(symbols, live=True)
     if key:
         try:
@@ -92,9 +89,7 @@ def plan_subscriptions(symbols: str | None, key: str, rest_url: str | None) -> i
             package = _assumed(f"{rest_url or LIVE_REST} has no /package/info")
     else:
         package = _assumed("INFOWAY_API_KEY is not set")
-    planned = _planned(symbols, True, package)
-    print("\n".join(_lines(planned)))
-    return 0
+    return _lines(_planned(symbols, True, package))
 
 
 def rest_url_of(url: str) -> str:
@@ -142,7 +137,8 @@ def _stated(package: Package) -> str:
         else ""
     )
     return (
-        f"package {package.name}: {_counted(package.connections, 'connection')}, {_counted(package.a_connection, 'symbol')} on one,"
+        f"package {package.name}: {_counted(package.connections, 'connection')}, "
+        f"{_counted(package.a_connection, 'symbol')} on one,"
         f" {package.symbols} in all, {_counted(package.requests, 'REST request')} a second{until}"
     )
 
@@ -153,11 +149,14 @@ def _lines(planned: Plan) -> list[str]:
     return [
         _stated(package),
         *(
-            f"{feed.name:{width}}  {_counted(len(feed.symbols), 'symbol')}, {planned.frames} frames: {','.join(feed.symbols)}"
+            f"{feed.name:{width}}  {_counted(len(feed.symbols), 'symbol')}, {planned.frames} "
+            f"frames: {','.join(feed.symbols)}"
             for feed in feeds
         ),
-        f"{len(feeds)} of {_counted(package.connections, 'connection')}, {sum(len(feed.symbols) for feed in feeds)} of"
-        f" {_counted(package.symbols, 'symbol')}; on each connection {planned.frames} of {FRAMES} frames a minute, to subscribe",
+        f"{len(feeds)} of {_counted(package.connections, 'connection')}, "
+        f"{sum(len(feed.symbols) for feed in feeds)} of"
+        f" {_counted(package.symbols, 'symbol')}; on each connection {planned.frames} of "
+        f"{FRAMES} frames a minute, to subscribe",
     ]
 
 

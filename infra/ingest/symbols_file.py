@@ -1,6 +1,6 @@
-"""A file of symbols that may change while feeds run: read again when it has changed, and on SIGHUP."""
+"""A file of symbols that may change while feeds run: read again when it has changed, and on
+SIGHUP."""
 
-import argparse
 import logging
 import math
 import signal
@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from producers.answers import RestError
-from producers.plan import PlanTooSmall
-from producers.symbols import BadSymbols, Feed
+from producers.vendor.answers import RestError
+from producers.vendor.plan import PlanTooSmall
+from producers.vendor.symbols import BadSymbols, Feed
+from schemas.bounded_text import read_text
+from schemas.errors import SettingsWrong
 
 PERIOD = 1.0
+MAX_FILE = 1024 * 1024
+"""Bytes: 5,000 symbols have under 200 KB."""
 FIRST_DELAY = 5.0
 LAST_DELAY = 60.0
 
@@ -23,14 +27,15 @@ _Stamp = tuple[int, int, int]
 _log = logging.getLogger(__name__)
 
 
-class SymbolsFileUnreadable(ValueError):
+class SymbolsFileUnreadable(SettingsWrong):
     """The file of symbols cannot be read, or names none."""
 
 
 def read_symbols(path: Path) -> str:
-    """Return the symbols of a file as `--symbols` takes them: by line or comma, `#` begins a comment; raises SymbolsFileUnreadable."""
+    """Return the symbols of a file as `--symbols` takes them: by line or comma, `#` begins a
+    comment; raises SymbolsFileUnreadable."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path, MAX_FILE).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SymbolsFileUnreadable(f"--symbols-file {path}: {error}") from error
     symbols = ",".join(line.partition("#")[0] for line in lines)
@@ -39,25 +44,13 @@ def read_symbols(path: Path) -> str:
     return symbols
 
 
-def add_symbols_to(command: argparse.ArgumentParser) -> None:
-    """Add the options that name what is subscribed, one of which a command takes."""
-    options = command.add_mutually_exclusive_group()
-    options.add_argument(
-        "--symbols", help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules"
-    )
-    options.add_argument(
-        "--symbols-file",
-        type=Path,
-        help="file of symbols in place of --symbols; read again when it changes and on SIGHUP",
-    )
-
-
 def watch(
     path: Path | None,
     plan: Callable[[str], Sequence[Feed]],
     change: Callable[[Sequence[Feed]], None],
 ) -> Callable[[], None]:
-    """Return what takes up a changed file, to be called at least every second; without a file it tells a SIGHUP that there is none."""
+    """Return what takes up a changed file, to be called at least every second; without a file it
+    tells a SIGHUP that there is none."""
     if path:
         return SymbolsFile(path, plan, change).poll
     asked = _hangups()
@@ -71,10 +64,12 @@ def watch(
 
 
 class SymbolsFile:
-    """Watches a file of symbols and hands what `plan` makes of them to `change`; a bad file changes nothing and is one line in the log.
+    """Watches a file of symbols and hands what `plan` makes of them to `change`; a bad file changes
+    nothing and is one line in the log.
 
-    A file is read once two looks, PERIOD apart, have found it alike: one that is being written would lack symbols. Where the vendor's
-    REST fails for a moment, the file is planned again after 5, 10, 20 … 60 s.
+    A file is read once two looks, PERIOD apart, have found it alike: one that is being written
+    would lack symbols. Where the vendor's REST fails for a moment, the file is planned again after
+    5, 10, 20 … 60 s.
     """
 
     def __init__(

@@ -1,15 +1,19 @@
-"""Records as Parquet: one column a field, exact and typed by the Avro schema, and the place in Kafka; no reading of topics."""
+"""Records as Parquet: one column a field, exact and typed by the Avro schema, and the place in
+Kafka; no reading of topics."""
 
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from schemas.wire import Record, Schema, logical_type
+from schemas.wire import Fields, Schema, logical_type
 
 _TYPES = {
     "string": pa.string(),
@@ -25,8 +29,9 @@ _TYPES = {
 }
 
 
-def table_of(schema: Schema, partition: int, rows: Sequence[tuple[int, Record]]) -> pa.Table:
-    """Return offsets and physical records of a partition as a table: decimals as decimal128 of the schema's scale, times in UTC.
+def table_of(schema: Schema, partition: int, rows: Sequence[tuple[int, Fields]]) -> pa.Table:
+    """Return offsets and physical records of a partition as a table: decimals as decimal128 of the
+    schema's scale, times in UTC.
 
     A field that the writer's schema did not have yet takes its default, as in any Avro reader.
     """
@@ -50,7 +55,8 @@ def write(table: pa.Table, path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def put(written: Path, path: Path) -> None:
-    """Give a written file its name, in place of the file that has it: there is one of both at any time, also after a power failure."""
+    """Give a written file its name, in place of the file that has it: there is one of both at any
+    time, also after a power failure."""
     written.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -77,16 +83,66 @@ def read(path: Path, schema: Schema) -> pa.Table:
     return table
 
 
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table as CSV, in one step: decimals with all their digits, times as ISO 8601 in UTC,
+    bytes as hex, lists as JSON; null is empty, and text is in quotes."""
+    columns = [_as_text(table.column(name)) for name in table.column_names]
+    partial = path.with_name(f"{path.name}.part")
+    with partial.open("wb") as file:
+        pcsv.write_csv(pa.table(columns, names=table.column_names), file)
+        file.flush()
+        os.fsync(file.fileno())
+    put(partial, path)
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ")
+    if pa.types.is_date(kind):
+        return column.cast(pa.string())
+    show: Callable[[Any], str]
+    if pa.types.is_decimal(kind):
+        # a cast would write 1E-18
+        show = "{:f}".format
+    elif pa.types.is_list(kind):
+        show = json.dumps
+    elif pa.types.is_binary(kind):
+        show = bytes.hex
+    else:
+        return column
+    texts = [None if each is None else show(each) for each in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def within(table: pa.Table, field: str, start: datetime | None, end: datetime | None) -> pa.Table:
+    """Return the rows whose time is at or after `start` and before `end`."""
+    for bound, holds in ((start, pc.greater_equal), (end, pc.less)):
+        if bound is not None:
+            kind = table.schema.field(field).type
+            table = table.filter(holds(table[field], pa.scalar(bound, kind)))
+    return table
+
+
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of the tables, in their order."""
+    return pa.concat_tables(tables, promote_options="default")
+
+
 def last_rows(tables: Iterable[pa.Table], identity: Sequence[str]) -> pa.Table:
-    """Return one row of each identity, the one of the greatest offset; all tables are of one partition."""
+    """Return one row of each identity, the one of the greatest offset; all tables are of one
+    partition."""
     table = pa.concat_tables(tables, promote_options="default")
     last = table.group_by(list(identity)).aggregate([("kafka_offset", "max")])
     return table.filter(pc.is_in(table["kafka_offset"], last["kafka_offset_max"].combine_chunks()))
 
 
 def in_two_files(paths: Iterable[Path], identity: Sequence[str]) -> dict[str, Any] | None:
-    """Return an identity that has a row in more than one of the files, each of which has one row of each; None where there is none."""
+    """Return an identity that has a row in more than one of the files, each of which has one row of
+    each; None where there is none."""
     files = [pq.ParquetFile(path) for path in paths]
+    if not files:
+        return None
     symbols = pa.concat_tables(
         [_distinct(file.read([identity[0]]), identity[:1]) for file in files]
     )

@@ -1,17 +1,27 @@
-"""Reading the pipeline's topics as another service would, for replay, tail and the live view; agents read by their engine."""
+"""Reading the pipeline's topics as another service would, for replay, tail and the live view;
+agents read by their engine."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from schemas.registry import Registry
-from schemas.security import client
-from schemas.wire import Decoder, Record, Schema, compile_decoder, schema_id_of
+from schemas.clients.cluster import metadata_of
+from schemas.clients.kafka import client
+from schemas.clients.registry import Registry, RegistryError
+from schemas.errors import InfowayError
+from schemas.foreign.versions import decoder_of, ours_named, shown_by
+from schemas.wire import Decoder, Fields, Schema, UnreadableValue, schema_id_of
 
 TIMEOUT = 30.0
+HELD_BACK_S = 3.0
+"""Seconds without a record after which a partition that is not read to its end counts as left: a
+transaction is open there."""
+FAILED_S = 10.0
+"""Seconds for which a schema that could not be had is not asked for again."""
 COORDINATOR_COMING_UP = frozenset(
     (
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -42,24 +52,26 @@ NOT_ALLOWED = frozenset(
 """What a broker answers where its ACLs do not let a client do something."""
 
 
-class NoSuchTopic(ValueError):
+class NoSuchTopic(InfowayError):
     """A topic is not there."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(
             f"no topic {topic}: run `infoway-streams topology apply`, or name another --prefix"
         )
+        self.topic = topic
 
 
-class NotAllowed(RuntimeError):
+class NotAllowed(InfowayError):
     """The ACLs of the cluster keep this client from what it has to do."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"this principal may not {what}: grant it by infra/acls.yaml")
+        super().__init__(f"this principal may not {what}: grant it by infra/deploy/acls.yaml")
 
 
 def refused(error: KafkaError, what: str) -> Exception:
-    """Return the exception of a broker's answer to an attempt at `what`: NotAllowed where its ACLs forbid it."""
+    """Return the exception of a broker's answer to an attempt at `what`: NotAllowed where its ACLs
+    forbid it."""
     return (
         NotAllowed(f"{what} ({error.str()})")
         if error.code() in NOT_ALLOWED
@@ -68,20 +80,52 @@ def refused(error: KafkaError, what: str) -> Exception:
 
 
 class ValueReader:
-    """Decodes values by the schema id that each names."""
+    """Decodes values by the schema id that each names, and nothing by code that is made of what the
+    registry says."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._known: dict[int, tuple[Schema, Decoder]] = {}
+        self._known: dict[tuple[int, str | None], tuple[Schema, Decoder]] = {}
+        self._shown: dict[int, Callable[[bytes], Any]] = {}
+        self._failed: dict[int, tuple[float, RegistryError | UnreadableValue]] = {}
 
-    def __call__(self, value: bytes) -> tuple[Schema, Record]:
-        """Return the schema and the physical record of a value."""
+    def __call__(self, value: bytes, ours: Schema | None = None) -> tuple[Schema, Fields]:
+        """Return the schema of ours and the physical record that a value is by it; `ours` is that
+        of the value's topic, the default the one of the same name as the writer's.
+
+        Raises UnreadableValue, UnknownSchema and RegistryError.
+        """
         schema_id = schema_id_of(value)
-        if schema_id not in self._known:
-            schema = self._registry.schema(schema_id)
-            self._known[schema_id] = (schema, compile_decoder(schema))
-        schema, decode = self._known[schema_id]
+        key = schema_id, None if ours is None else ours["name"]
+        if key not in self._known:
+            with self._once(schema_id):
+                written = self._registry.schema(schema_id)
+                ours = ours or ours_named(written)
+                self._known[key] = (ours, decoder_of(written, ours))
+        schema, decode = self._known[key]
         return schema, decode(value)
+
+    def shown(self, value: bytes) -> Any:
+        """Return what JSON shows of a value of any schema. Raises as a call does."""
+        schema_id = schema_id_of(value)
+        if schema_id not in self._shown:
+            with self._once(schema_id):
+                self._shown[schema_id] = shown_by(self._registry.schema(schema_id))
+        return self._shown[schema_id](value)
+
+    @contextmanager
+    def _once(self, schema_id: int) -> Iterator[None]:
+        """Ask for a schema that could not be had or read once in FAILED_S, not once a record."""
+        asked_at, error = self._failed.get(schema_id, (0.0, None))
+        if error is not None and time.monotonic() - asked_at < FAILED_S:
+            raise error.with_traceback(None)
+        try:
+            yield
+        except (RegistryError, UnreadableValue) as failed:
+            if len(self._failed) > 1000:
+                self._failed.clear()
+            self._failed[schema_id] = time.monotonic(), failed
+            raise
 
 
 def read_to_end(
@@ -91,13 +135,15 @@ def read_to_end(
     last: int | None = None,
     starts: Mapping[int, int] | None = None,
 ) -> Iterator[ck.Message]:
-    """Yield every committed record of a topic, partition after partition, each in its order, up to its end now.
+    """Yield every committed record of a topic, partition after partition, each in its order, up to
+    its end now.
 
-    With `since_ms` only those that Kafka has stamped at or after that time (UTC), with `last` only so many of each partition,
-    with `starts` each partition that it names from that offset on, or from the first that retention has left.
-    A transaction's offsets may show before its records do, and an open one holds the reading back: so the end is where the
-    high watermark is now, not where the consumer first runs dry. What a dead worker left open the broker aborts in 10 s.
-    Raises NoSuchTopic and NotAllowed.
+    With `since_ms` only those that Kafka has stamped at or after that time (UTC), with `last` only
+    so many of each partition, with `starts` each partition that it names from that offset on, or
+    from the first that retention has left. A transaction's offsets may show before its records do,
+    and an open one holds the reading back: so the end is where the high watermark is now, not where
+    the consumer first runs dry. What a dead worker left open the broker aborts in 20 s. Raises
+    NoSuchTopic and NotAllowed.
     """
     consumer = ck.Consumer(
         {
@@ -114,7 +160,8 @@ def read_to_end(
         }
     )
     try:
-        # a consumer that knows the topic's leaders reads at once: without, the first fetch comes 0.5 s later
+        # a consumer that knows the topic's leaders reads at once: without, the first fetch comes
+        # 0.5 s later
         partitions_of(consumer, topic)
         for partition, (low, end) in watermarks(bootstrap, topic).items():
             start = ck.OFFSET_BEGINNING if last is None else max(low, end - last)
@@ -143,7 +190,7 @@ def read_to_end(
 
 def partitions_of(asking: ck.Consumer, topic: str) -> list[int]:
     """Return a topic's partitions. Raises NoSuchTopic and NotAllowed."""
-    described = asking.list_topics(topic, TIMEOUT).topics[topic]
+    described = metadata_of(asking, topic, TIMEOUT).topics[topic]
     if described.error is None:
         return sorted(described.partitions)
     if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -152,7 +199,8 @@ def partitions_of(asking: ck.Consumer, topic: str) -> list[int]:
 
 
 def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
-    """Return the first offset of each partition and the one after its last. Raises NoSuchTopic and NotAllowed."""
+    """Return the first offset of each partition and the one after its last. Raises NoSuchTopic and
+    NotAllowed."""
     asking = ck.Consumer(
         {
             **client(bootstrap),
@@ -163,14 +211,14 @@ def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
     )
     try:
         return {
-            each: _watermarks_of(asking, TopicPartition(topic, each))
+            each: watermarks_of(asking, TopicPartition(topic, each))
             for each in partitions_of(asking, topic)
         }
     finally:
         asking.close()
 
 
-def _watermarks_of(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, int]:
+def watermarks_of(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, int]:
     """Return the first offset of a partition and the one after its last, once it has a leader."""
     give_up = time.monotonic() + TIMEOUT
     while True:
@@ -187,8 +235,9 @@ class Lag:
 
     def __init__(self, bootstrap: str, group: str, topics: Iterable[str]) -> None:
         self._bootstrap = bootstrap
-        # in the group by name only: it never subscribes. The admin client would be one call for all partitions, but has
-        # crashed on the answers of a broker just started, and does not wait for a new topic's leader
+        # in the group by name only: it never subscribes. The admin client would be one call for all
+        # partitions, but has crashed on the answers of a broker just started, and does not wait for
+        # a new topic's leader
         self._asking = ck.Consumer(
             {
                 **client(bootstrap),
@@ -208,15 +257,16 @@ class Lag:
     def __call__(self) -> int:
         """Return the number of source records that the group has not committed yet."""
         ends = {
-            self._place(partition): _watermarks_of(self._asking, partition)[1]
+            _address(partition): watermarks_of(self._asking, partition)[1]
             for partition in self._partitions
         }
         done = self._committed()
-        return sum(end - done.get(place, 0) for place, end in ends.items())
+        return sum(end - done.get(partition, 0) for partition, end in ends.items())
 
     def records_left(self) -> int:
-        """Return the number of source records not committed yet, found by reading them: the end of a topic that is written in
-        transactions bears their markers too, which no consumer ever gets."""
+        """Return the number of source records not committed yet, found by reading them: the end of
+        a topic that is written in transactions has their markers too, which no consumer ever
+        gets. Each partition with an open transaction counts one more."""
         done = self._committed()
         topics = {partition.topic for partition in self._partitions}
         unread = {
@@ -225,22 +275,26 @@ class Lag:
             for part, (_, end) in watermarks(self._bootstrap, topic).items()
         }
         left = 0
-        self._asking.assign([TopicPartition(*place, done.get(place, 0)) for place in unread])
+        self._asking.assign(
+            [TopicPartition(*partition, done.get(partition, 0)) for partition in unread]
+        )
+        read_at = time.monotonic()
         try:
-            while unread:
+            while unread and time.monotonic() - read_at < HELD_BACK_S:
                 for message in self._asking.consume(5000, 0.05):
                     error = message.error()
                     if error is None:
                         left += 1
+                        read_at = time.monotonic()
                     elif error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
                     else:
-                        place = cast(str, message.topic()), cast(int, message.partition())
-                        if cast(int, message.offset()) >= unread.get(place, 0):
-                            unread.pop(place, None)
+                        partition = cast(str, message.topic()), cast(int, message.partition())
+                        if cast(int, message.offset()) >= unread.get(partition, 0):
+                            unread.pop(partition, None)
         finally:
             self._asking.unassign()
-        return left
+        return left + len(unread)
 
     def _committed(self) -> dict[tuple[str, int], int]:
         try:
@@ -249,8 +303,8 @@ class Lag:
             if error.args[0].code() not in COORDINATOR_COMING_UP:
                 raise
             return {}  # nothing is known to be committed
-        return {self._place(partition): max(partition.offset, 0) for partition in committed}
+        return {_address(partition): max(partition.offset, 0) for partition in committed}
 
-    @staticmethod
-    def _place(partition: TopicPartition) -> tuple[str, int]:
-        return partition.topic, partition.partition
+
+def _address(partition: TopicPartition) -> tuple[str, int]:
+    return partition.topic, partition.partition

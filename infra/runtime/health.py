@@ -1,9 +1,11 @@
-"""Liveness, readiness and metrics over HTTP for whoever runs this program; it knows neither feeds nor workers.
+"""Liveness, readiness and metrics over HTTP for whoever runs this program; it knows neither feeds
+nor workers.
 
-`/livez` answers 200, or 503 where only a new start helps; `/readyz` 200 where the work is being done, else 503; both say why in a line.
-`/metrics` is the text format of Prometheus.
+`/livez` answers 200, or 503 where only a new start helps; `/readyz` 200 where the work is being
+done, else 503; both say why in a line. `/metrics` is the text format of Prometheus.
 """
 
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +16,14 @@ from typing import Literal, Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
 
+from schemas.errors import SettingsWrong
+from schemas.numbers import whole_number
+from schemas.printable import printable
+
 VARIABLE = "INFOWAY_HTTP"
 
 
-class HttpUnusable(ValueError):
+class HttpUnusable(SettingsWrong):
     """INFOWAY_HTTP names no address, or one that cannot be had."""
 
 
@@ -45,16 +51,29 @@ class Health(Protocol):
         """Return the metrics as they are now."""
 
 
+def http_address(environment: Mapping[str, str]) -> tuple[str, int] | None:
+    """Return the host and port that INFOWAY_HTTP names, None without it; raises HttpUnusable."""
+    address = environment.get(VARIABLE, "")
+    if not address:
+        return None
+    host, _, text = address.rpartition(":")
+    port = whole_number(text, 0, 65_535)
+    if not host or port is None:
+        raise HttpUnusable(
+            f"{VARIABLE}={address!r}: expected host:port, 127.0.0.1:8080 for instance"
+        )
+    return host.strip("[]"), port
+
+
 @contextmanager
 def serving(environment: Mapping[str, str], health: Health) -> Iterator[str | None]:
-    """Serve at the host:port that INFOWAY_HTTP names, and yield the address; without it serve nothing. Raises HttpUnusable."""
-    place = environment.get(VARIABLE, "")
-    if not place:
+    """Serve at the host:port that INFOWAY_HTTP names, and yield the address; without it serve
+    nothing. Raises HttpUnusable."""
+    address = http_address(environment)
+    if address is None:
         yield None
         return
-    host, _, port = place.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise HttpUnusable(f"{VARIABLE}={place!r}: give host:port, 127.0.0.1:8080 for instance")
+    host, _ = address
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(health))
 
@@ -63,9 +82,12 @@ def serving(environment: Mapping[str, str], health: Health) -> Iterator[str | No
         metrics = registry
 
     try:
-        server = ThreadingHTTPServer((host.strip("[]"), int(port)), Request)
-    except OSError as error:
-        raise HttpUnusable(f"{VARIABLE}={place}: {error.strerror}: name another address") from error
+        server = _Server(address, Request)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HttpUnusable(
+            f"{VARIABLE}={environment[VARIABLE]!r}: {reason}: name another address"
+        ) from error
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="http", daemon=True)
     thread.start()
     try:
@@ -95,6 +117,13 @@ class _Collector:
         yield from families.values()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        # whoever asked has hung up: nobody is left to be told
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class _Request(BaseHTTPRequestHandler):
     asked: Health
     metrics: CollectorRegistry
@@ -108,7 +137,7 @@ class _Request(BaseHTTPRequestHandler):
             why_not = self.asked.stuck() if path == "/livez" else self.asked.unready()
             self._answer(
                 200 if why_not is None else 503,
-                f"{why_not or 'ok'}\n".encode(),
+                f"{printable(why_not or 'ok')}\n".encode(),
                 "text/plain; charset=utf-8",
             )
         else:

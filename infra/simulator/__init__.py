@@ -1,4 +1,5 @@
-"""A stand-in for the vendor: its WebSocket and REST on this machine, with recordings or synthetic markets behind it."""
+"""A stand-in for the vendor: its WebSocket and REST on this machine, with recordings or synthetic
+markets behind it."""
 
 from infra.simulator.running import running_simulator
 from infra.simulator.server import Simulator

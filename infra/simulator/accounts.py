@@ -1,22 +1,25 @@
-"""What the vendor keeps of a key over its connections: their symbols, and how many were closed for too many frames; no sockets."""
+"""What the vendor keeps of a key over its connections: their symbols, and how many were closed for
+too many frames; no sockets."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from infra.simulator.protocol import ByScript, Limits, Session
+from infra.simulator.protocol import ByScript, ClientSession, Limits
 
 
 @dataclass
 class Account:
-    """One key's sessions. Once `limits.closures` of them were closed for too many frames the key is banned, for the simulator's life."""
+    """One key's sessions. Once `limits.closures` of them were closed for too many frames the key is
+    banned, for the simulator's life."""
 
     limits: Limits
-    sessions: list[Session] = field(default_factory=list)
+    sessions: list[ClientSession] = field(default_factory=list)
     closures: int = 0
 
     @property
     def banned(self) -> bool:
-        """Whether the vendor takes this key no more. REST is not refused to it: that the vendor's pages do not say."""
+        """Whether the vendor takes this key no more. REST is not refused to it: that the vendor's
+        pages do not say."""
         return self.closures >= self.limits.closures
 
     @property
@@ -24,13 +27,13 @@ class Account:
         """Whether the key has as many connections as it may have."""
         return len(self.sessions) >= self.limits.connections
 
-    def session(self, business: str, now: float, by_script: ByScript) -> Session:
+    def session(self, business: str, now: float, by_script: ByScript) -> ClientSession:
         """Return a session of this key that is not yet counted."""
 
         def elsewhere() -> int:
             return sum(len(other.symbols()) for other in self.sessions if other is not session)
 
-        session = Session(business, now, self.limits, elsewhere, by_script)
+        session = ClientSession(business, now, self.limits, elsewhere, by_script)
         return session
 
 

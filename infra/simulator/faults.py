@@ -1,4 +1,5 @@
-"""Carries out a script of faults on the simulator's connections; what there is stands in `script.py`."""
+"""Carries out a script of faults on the simulator's connections; what there is stands in
+`script.py`."""
 
 import asyncio
 import socket
@@ -45,7 +46,8 @@ class Faults:
         """Answers for requests to come."""
 
     async def run(self) -> None:
-        """Follow the script from now on to its end; each step is a task of its own, and holds up no later one."""
+        """Follow the script from now on to its end; each step is a task of its own, and holds up no
+        later one."""
         started = time.monotonic()
         async with asyncio.TaskGroup() as steps:
             for fault in self._script:
@@ -77,7 +79,8 @@ class Faults:
         return connection not in self._stalled
 
     def answer(self, code: int, trace: Any, symbols: set[str]) -> str | None:
-        """Return the scripted answer to a subscription or unsubscription, None where there is none; each is given once."""
+        """Return the scripted answer to a subscription or unsubscription, None where there is none;
+        each is given once."""
         for fault in self._next:
             if (
                 fault.do in _ANSWERS

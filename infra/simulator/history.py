@@ -1,4 +1,5 @@
-"""What REST tells of the markets: the last trade and book, and klines of the past, made up or of a recording as far as played."""
+"""What REST shows of the markets: the last trade and book, and klines of the past, made up or of a
+recording as far as played."""
 
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
@@ -9,7 +10,7 @@ import orjson
 
 from infra.simulator.playback import AddressedFrame
 from infra.simulator.protocol import Channel
-from infra.simulator.synthetic import KLINE_SECONDS, Kline, Market, trades_on
+from infra.simulator.synthetic import KLINE_SECONDS, MadeUpMarket, ServedKline, trades_on
 
 
 class History(Protocol):
@@ -26,18 +27,18 @@ class History(Protocol):
 
     def klines(
         self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int
-    ) -> list[Kline]:
+    ) -> list[ServedKline]:
         """Return the newest `count` klines of a type that start by `last`, newest first."""
 
 
 class MadeUp:
     """Synthetic markets, each made when it is first asked for or subscribed to."""
 
-    def __init__(self, make: Callable[[str, str], Market]) -> None:
+    def __init__(self, make: Callable[[str, str], MadeUpMarket]) -> None:
         self._make = make
-        self._markets: dict[tuple[str, str], Market] = {}
+        self._markets: dict[tuple[str, str], MadeUpMarket] = {}
 
-    def market(self, business: str, symbol: str) -> Market:
+    def market(self, business: str, symbol: str) -> MadeUpMarket:
         """Return the one market of a symbol."""
         key = (business, symbol)
         if key not in self._markets:
@@ -59,7 +60,7 @@ class MadeUp:
 
     def klines(
         self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int
-    ) -> list[Kline]:
+    ) -> list[ServedKline]:
         """Return klines of the walk so far and of a made-up past before it."""
         self.trade(business, symbol, now_ms)
         return list(
@@ -75,7 +76,8 @@ class MadeUp:
 
 
 class Played:
-    """A recording, as far as it has been played: `played` counts its frames. It says nothing of businesses."""
+    """A recording, as far as it has been played: `played` counts its frames. It says nothing of
+    businesses."""
 
     def __init__(self, frames: Sequence[AddressedFrame]) -> None:
         self.played = 0
@@ -96,12 +98,13 @@ class Played:
 
     def klines(
         self, business: str, symbol: str, number: int, count: int, last: int, now_ms: int
-    ) -> list[Kline]:
-        """Return klines of the trades that were played, from UTC midnight on; weeks and longer are not made."""
+    ) -> list[ServedKline]:
+        """Return klines of the trades that were played, from UTC midnight on; weeks and longer are
+        not made."""
         seconds = KLINE_SECONDS.get(number)
         if seconds is None:
             return []
-        klines: dict[int, Kline] = {}
+        klines: dict[int, ServedKline] = {}
         for trade in reversed(list(self._backwards("trade", symbol))):
             try:
                 start = trade["t"] // 1000 // seconds * seconds
@@ -113,7 +116,7 @@ class Played:
             if start in klines:
                 klines[start].count(price, volume, turnover)
             elif start <= last:
-                klines[start] = Kline(start, price, price, price, price, volume, turnover)
+                klines[start] = ServedKline(start, price, price, price, price, volume, turnover)
         return [klines[start] for start in sorted(klines, reverse=True)[:count]]
 
     def _backwards(self, channel: Channel, symbol: str) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""Plain HTTP on the WebSocket's port: a request without an upgrade is answered here, bodies included; no vendor's rules."""
+"""Plain HTTP on the WebSocket's port: a request without an upgrade is answered here, bodies
+included; no vendor's rules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +15,10 @@ _END = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """One request of HTTP. `headers` have lower-case names; `query` is as it was written."""
+    """One request of HTTP. `headers` have lower-case names."""
 
     method: str
     path: str
-    query: str
     headers: dict[str, str]
     body: bytes
 
@@ -28,10 +28,12 @@ Answer = Callable[[PlainRequest], tuple[int, bytes]]
 
 
 def connection_of(answer: Answer) -> type[ServerConnection]:
-    """Return a connection for `websockets` that looks at the first request: an upgrade goes on to it, the rest to `answer`.
+    """Return a connection for `websockets` that looks at the first request: an upgrade goes on to
+    it, the rest to `answer`.
 
-    The library's own hook for requests sees no body and refuses every request that has one. A client waits for the answer to its
-    handshake (RFC 6455, 4.1): one that sends more before is refused here, as the library fails at it.
+    The library's own hook for requests sees no body and refuses every request that has one. A
+    client waits for the answer to its handshake (RFC 6455, 4.1): one that sends more before is
+    refused here, as the library fails at it.
     """
 
     class Connection(ServerConnection):
@@ -90,9 +92,7 @@ def _reply(read: bytes, answer: Answer) -> bytes | None:
         return _message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"")
     if len(body) < length:
         return None
-    return _message(
-        *answer(PlainRequest(method, unquote(parts.path), parts.query, headers, body[:length]))
-    )
+    return _message(*answer(PlainRequest(method, unquote(parts.path), headers, body[:length])))
 
 
 def _length(text: str) -> int:
@@ -103,5 +103,8 @@ def _length(text: str) -> int:
 
 
 def _message(status: int, body: bytes) -> bytes:
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: "
+        f"application/json\r\nContent-Length: {len(body)}\r\n"
+    )
     return f"{head}Connection: close\r\n\r\n".encode() + body

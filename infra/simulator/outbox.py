@@ -1,4 +1,5 @@
-"""Pushes on their way to one client, sent by a task of their own: a client that reads slowly, or not at all, holds up no other."""
+"""Pushes on their way to one client, sent by a task of their own: a client that reads slowly, or
+not at all, holds up no other."""
 
 import asyncio
 import logging
@@ -10,7 +11,8 @@ from websockets.exceptions import ConnectionClosed
 from infra.simulator.faults import Faults
 
 MOST = 50_000
-"""Pushes of made-up markets that wait for a client, those of a burst included; what the vendor does with more is not known."""
+"""Pushes of made-up markets that wait for a client, those of a burst included; what the vendor does
+with more is not known."""
 
 log = logging.getLogger(__name__)
 

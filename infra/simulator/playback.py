@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import orjson
 
-from infra.recordings import RecordedFrame
 from infra.simulator.protocol import PUSH, Channel
+from producers.recording.reader import RecordedFrame
 
 TURN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class AddressedFrame:
-    """A recorded frame and whom it is for; one that names no channel or symbol (None) is for everybody."""
+    """A recorded frame and whom it is for; one that names no channel or symbol (None) is for
+    everybody."""
 
     recv_ms: int
     frame: bytes
@@ -24,7 +25,8 @@ class AddressedFrame:
 
 
 def addressed(frames: Sequence[RecordedFrame]) -> list[AddressedFrame]:
-    """Return the frames with the channel and symbol that they name; of a recorder's the pushes alone: the rest the server says itself."""
+    """Return the frames with the channel and symbol that they name; of a recorder's the pushes
+    alone: the rest the server says itself."""
     found = [AddressedFrame(frame.recv_ms, frame.frame, *_address(frame.frame)) for frame in frames]
     return [
         each
@@ -34,7 +36,8 @@ def addressed(frames: Sequence[RecordedFrame]) -> list[AddressedFrame]:
 
 
 async def paced(frames: Sequence[AddressedFrame], speed: float) -> AsyncIterator[AddressedFrame]:
-    """Yield each frame when it is due at this multiple of the recorded pace; 0: as soon as the one before was taken."""
+    """Yield each frame when it is due at this multiple of the recorded pace; 0: as soon as the one
+    before was taken."""
     began, first = time.monotonic(), frames[0].recv_ms if frames else 0
     for number, frame in enumerate(frames):
         if speed:
@@ -42,7 +45,8 @@ async def paced(frames: Sequence[AddressedFrame], speed: float) -> AsyncIterator
                 max(0.0, began + (frame.recv_ms - first) / 1000 / speed - time.monotonic())
             )
         elif number % TURN == 0:
-            # a send to a client that keeps up never suspends: without a turn for the others the loop would stand still
+            # a send to a client that keeps up never suspends: without a turn for the others the
+            # loop would stand still
             await asyncio.sleep(0)
         yield frame
 

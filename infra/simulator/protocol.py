@@ -1,4 +1,5 @@
-"""The vendor's side of one connection, without I/O: request texts in, reply frames out, and what is subscribed; no markets."""
+"""The vendor's side of one connection, without I/O: request texts in, reply frames out, and what is
+subscribed; no markets."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,18 +22,21 @@ GREETING = "You have permission to subscribe to all market data"
 WINDOW = 60.0
 KLINE_TYPES = range(1, 13)
 ByScript = Callable[[int, Any, set[str]], str | None]
-"""Takes a subscription's or unsubscription's code, trace and symbols; returns what is answered in place of what is due, or None."""
+"""Takes a subscription's or unsubscription's code, trace and symbols; returns what is answered in
+place of what is due, or None."""
 _KLINE_TYPE_NAMES = frozenset(str(number) for number in KLINE_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the vendor allows: frames in any minute on a connection (None: any number), seconds without a heartbeat, connections
-    closed for too many frames before the key is banned, and of a package REST requests in any second, connections at a time,
-    symbols on one connection and on all of them. Over it: 501, 513, a ban, and REST's 501, 512, 505, 516.
+    """What the vendor allows: frames in any minute on a connection (None: any number), seconds
+    without a heartbeat, connections closed for too many frames before the key is banned, and of a
+    package REST requests in any second, connections at a time, symbols on one connection and on all
+    of them. Over it: 501, 513, a ban, and REST's 501, 512, 505, 516.
 
-    Assumptions of ours, as the vendor tells no number: three closures ban a key, and a connection has as many klines (symbol and
-    type, 503) as symbols. Not counted, so only by script: the day's limit (502), depth levels (504; no request asks for any).
+    Assumptions of ours, as the vendor gives no number: three closures ban a key, and a connection
+    has as many klines (symbol and type, 503) as symbols. Not counted, so only by script: the day's
+    limit (502), depth levels (504; no request asks for any).
     """
 
     frames: int | None = 60
@@ -54,8 +58,9 @@ PACKAGES = {
 
 
 @dataclass
-class Session:
-    """One connection of a client, opened at `opened` (seconds, any clock that the caller keeps to)."""
+class ClientSession:
+    """One connection of a client, opened at `opened` (seconds, any clock that the caller keeps
+    to)."""
 
     business: str
     opened: float
@@ -85,10 +90,7 @@ class Session:
 
     def receive(self, text: str | bytes, now: float) -> list[str]:
         """Return the replies to one frame. An ack is no validation: any code is acked."""
-        self._frames.append(now)
-        while self._frames[0] <= now - WINDOW:
-            self._frames.popleft()
-        if self.limits.frames is not None and len(self._frames) > self.limits.frames:
+        if self.limits.frames is not None and self._too_many(now, self.limits.frames):
             self.closing = self.flooded = True
             return [error(501, f"more than {self.limits.frames} frames a minute", None)]
         try:
@@ -115,8 +117,15 @@ class Session:
             return self._unsubscribe(code, trace, data)
         return [error(506, f"code {code} is unknown", trace)]
 
+    def _too_many(self, now: float, allowed: int) -> bool:
+        self._frames.append(now)
+        while self._frames[0] <= now - WINDOW:
+            self._frames.popleft()
+        return len(self._frames) > allowed
+
     def overdue(self, now: float) -> list[str]:
-        """Return the last word to a client without a heartbeat for too long, nothing to one that is alive."""
+        """Return the last word to a client without a heartbeat for too long, nothing to one that is
+        alive."""
         if self.closing or now - self._heartbeat <= self.limits.heartbeat:
             return []
         self.closing = True
@@ -190,7 +199,8 @@ class Session:
             refused = error(516, f"more than {self.limits.symbols} symbols of the account", trace)
         else:
             return []
-        # the vendor's page on WebSocket errors: stock has the prefix on these two, crypto and common do not
+        # the vendor's page on WebSocket errors: stock has the prefix on these two, crypto and
+        # common do not
         return [f"{SUBSCRIBE_FAIL} {refused}" if self.business == "stock" else refused]
 
     def _unsubscribe(self, code: int, trace: Any, data: Any) -> list[str]:

@@ -1,17 +1,17 @@
-"""The vendor's side of REST, without I/O: a request in, its own envelope or error code out; the markets are in `history.py`.
+"""The vendor's side of REST, without I/O: a request in, its own envelope or error code out; the
+markets are in `history.py`.
 
-Out of scope, as no part of the project asks for them: symbols' details, adjustment factors, financial statements, plates, rankings.
+Out of scope, as no part of the project asks for them: symbols' details, adjustment factors,
+financial statements, plates, rankings.
 """
 
 from collections import deque
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import uuid4
 
 import orjson
 
-from infra.simulator.basics import markets, symbols, trading_days, trading_schedule
 from infra.simulator.history import History
 from infra.simulator.http import PlainRequest
 from infra.simulator.protocol import KLINE_TYPES, Limits
@@ -34,7 +34,8 @@ class RestService:
         """By key, when its last requests came (ms)."""
 
     def answer(self, request: PlainRequest, now_ms: int) -> tuple[int, bytes]:
-        """Return the HTTP status and the JSON; the vendor's status is in `ret`, HTTP is 200 wherever its service answers."""
+        """Return the HTTP status and the JSON; the vendor's status is in `ret`, HTTP is 200
+        wherever its service answers."""
         trace = uuid4().hex
         try:
             data = self._data(request, now_ms)
@@ -65,18 +66,9 @@ class RestService:
         if len(asked) == self._limits.requests and now_ms - asked[0] < 1000:
             raise Refusal(501, f"Too many requests：{self._limits.requests} a second")
         asked.append(now_ms)
-        query = {name: values[0] for name, values in parse_qs(request.query).items()}
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["package", "info"]:
                 return self._package()
-            case "GET", ["common", "basic", "symbols"]:
-                return symbols(query)
-            case "GET", ["common", "basic", "markets"]:
-                return markets()
-            case "GET", ["common", "basic", "markets", "trading_days"]:
-                return trading_days(query)
-            case "GET", ["common", "basic", "markets", "trading_schedule"]:
-                return trading_schedule(query)
             case "GET", [business, "batch_trade", codes] if business in BUSINESSES:
                 return [
                     self._history.trade(business, code, now_ms)
@@ -141,7 +133,8 @@ class RestService:
         if len(codes) > 1 and count > MAX_KLINES_OF_SEVERAL:
             raise Refusal(
                 506,
-                f"Param error：klineNum exceeds {MAX_KLINES_OF_SEVERAL} when requesting multiple symbols",
+                f"Param error：klineNum exceeds {MAX_KLINES_OF_SEVERAL} when requesting multiple "
+                "symbols",
             )
         last = min(until or now_ms // 1000, now_ms // 1000)
         return [
@@ -167,5 +160,6 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int | str:
-    """Return a path's number, and the text where it is none: the vendor's answer to that is not known, ours is its 506."""
+    """Return a path's number, and the text where it is none: the vendor's answer to that is not
+    known, ours is its 506."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text

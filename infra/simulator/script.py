@@ -1,4 +1,5 @@
-"""Faults by script: what the simulator does to its clients and when, read from a YAML file; nothing is carried out here."""
+"""Faults by script: what the simulator does to its clients and when, read from a YAML file; nothing
+is carried out here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 import yaml
 
 from infra.simulator.protocol import SUBSCRIBE, UNSUBSCRIBE
+from schemas.bounded_text import read_text
+from schemas.errors import SettingsWrong
 
 KINDS: Mapping[str, frozenset[str]] = {
     "error": frozenset(("code",)),
@@ -28,7 +31,8 @@ KINDS: Mapping[str, frozenset[str]] = {
     "rest_truncated": frozenset(("seconds",)),
     "next_rest": frozenset(("ret",)),
 }
-"""What there is, each with what it needs beside `at`, the seconds after the start. Each begins at its time, whatever lasts still.
+"""What there is, each with what it needs beside `at`, the seconds after the start. Each begins at
+its time, whatever lasts still.
 
 error           an error frame of the vendor's with this code to every client
 disconnect      every connection is closed in order
@@ -38,7 +42,7 @@ stall           on the connections there are nothing is read, pings included, an
 burst           pushes are held back, and then sent at once
 slow            every push to a client takes `delay` seconds more
 refuse          handshakes are answered with this HTTP status
-next_error      the next request is answered by an error frame with this code and the request's trace
+next_error      the next request is answered by an error frame with this code and its trace
 next_fail       the next request is answered by `Subscribe fail:` and that error frame
 next_prose      the next request is answered by `Subscribe fail:` and words
 next_ack        the next request is acked and nothing done: a subscription stays silent for ever
@@ -47,8 +51,9 @@ rest_status     REST answers with this HTTP status and no envelope
 rest_truncated  REST's JSON is cut in the middle
 next_rest       REST's next request is answered with this code in `ret`
 
-A request is a subscription or unsubscription of any client; with `symbol` one that names it, with `request` one of this code
-(`- {at: 0, do: next_error, code: 516, request: 10003, symbol: BTCUSDT}`). Each line is one answer, and waits for its request.
+A request is a subscription or unsubscription of any client; with `symbol` one that names it, with
+`request` one of this code (`- {at: 0, do: next_error, code: 516, request: 10003, symbol:
+BTCUSDT}`). Each line is one answer, and waits for its request.
 """
 _OPTIONAL = {
     kind: frozenset(("request", "symbol"))
@@ -57,8 +62,22 @@ _OPTIONAL = {
 }
 
 
-class BadScript(ValueError):
+MAX_SCRIPT = 1024 * 1024
+"""Bytes."""
+
+
+class BadScript(SettingsWrong):
     """A script that cannot be followed; the message lists every mistake."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data without aliases: a few lines of them stand for gigabytes to whoever looks at what
+    they mean."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(problem="an alias where a script has none")
+        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +96,17 @@ class Fault:
 
 
 def read_script(path: Path) -> list[Fault]:
-    """Return the faults in the order of their times: a YAML list of `{at: 5, do: stall, seconds: 10}`. Raises BadScript."""
+    """Return the faults in the order of their times: a YAML list of `{at: 5, do: stall, seconds:
+    10}`. Raises BadScript."""
     try:
-        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lines = yaml.load(read_text(path, MAX_SCRIPT), _Loader)
     except OSError as error:
         raise BadScript(f"{path}: {error.strerror}: name a YAML file by --script") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise BadScript(
+            f"{path}: nested too deep: give lines such as `- {{at: 5, do: stall, seconds: 10}}`"
+        ) from None
+    except (ValueError, yaml.YAMLError) as error:
         raise BadScript(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(lines, list):
         raise BadScript(
@@ -100,14 +124,17 @@ def read_script(path: Path) -> list[Fault]:
 
 def _mistake(line: Any) -> str | None:
     if not isinstance(line, dict):
-        return f"{line!r} is no mapping with `at` and `do`"
+        return f"{line!r:.80} is no mapping with `at` and `do`"
     kind = line.get("do")
     if not isinstance(kind, str) or kind not in KINDS:
-        return f"do: {kind!r} is none of {', '.join(KINDS)}"
+        return f"do: {kind!r:.80} is none of {', '.join(KINDS)}"
     wanted, optional = {"at", "do", *KINDS[kind]}, _OPTIONAL.get(kind, frozenset())
     if not wanted <= line.keys() <= wanted | optional:
         may = f", may take {', '.join(sorted(optional))}" if optional else ""
-        return f"{kind} takes {', '.join(sorted(wanted))}{may}, not {', '.join(sorted(map(str, line)))}"
+        return (
+            f"{kind} takes {', '.join(sorted(wanted))}{may}, not "
+            f"{', '.join(sorted(map(str, line)))}"
+        )
     if wrong := [
         name
         for name in wanted - {"do"}
@@ -119,7 +146,10 @@ def _mistake(line: Any) -> str | None:
     ):
         return f"status: {line['status']!r} is no HTTP status from 300 on"
     if "request" in line and line["request"] not in (*SUBSCRIBE, *UNSUBSCRIBE):
-        return f"request: {line['request']!r} is none of {', '.join(map(str, (*SUBSCRIBE, *UNSUBSCRIBE)))}"
+        return (
+            f"request: {line['request']!r} is none of "
+            f"{', '.join(map(str, (*SUBSCRIBE, *UNSUBSCRIBE)))}"
+        )
     if "symbol" in line and not (isinstance(line["symbol"], str) and line["symbol"]):
         return f"symbol: {line['symbol']!r} is no symbol: write it in quotes"
     if wrong := [name for name in wanted & {"code", "ret"} if type(line[name]) is not int]:

@@ -1,4 +1,5 @@
-"""The simulator's server, WebSocket and REST on one port: connections, whom a frame is sent to, the clock of synthetic markets."""
+"""The simulator's server, WebSocket and REST on one port: connections, whom a frame is sent to, the
+clock of synthetic markets."""
 
 import asyncio
 import logging
@@ -17,23 +18,24 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from infra.recordings import Recording, read_recordings
 from infra.simulator.accounts import Account, Accounts
 from infra.simulator.faults import Faults
 from infra.simulator.history import MadeUp, Played
 from infra.simulator.http import PlainRequest, connection_of
 from infra.simulator.outbox import Outbox
 from infra.simulator.playback import AddressedFrame, addressed, paced
-from infra.simulator.protocol import PUSH, Channel, Limits, Session
+from infra.simulator.protocol import PUSH, Channel, ClientSession, Limits
 from infra.simulator.rest import BUSINESSES, RestService
 from infra.simulator.script import Fault
-from infra.simulator.synthetic import Market, trades_on
+from infra.simulator.synthetic import MadeUpMarket, trades_on
+from producers.recording.reader import Recording, read_recordings
 
 CODES: dict[Channel, int] = {channel: code for code, channel in PUSH.items()}
 BAD_KEYS = frozenset(("bad-key",))
 GOODBYE = 2.0
 AHEAD = 100
-"""Pushes of a recording on their way to one client before its next frame waits: as fast as the clients read, and none is lost."""
+"""Pushes of a recording on their way to one client before its next frame waits: as fast as the
+clients read, and none is lost."""
 
 log = logging.getLogger(__name__)
 
@@ -42,50 +44,61 @@ log = logging.getLogger(__name__)
 class Client:
     """One connection with what is kept of it."""
 
-    session: Session
+    session: ClientSession
     account: Account
     outbox: Outbox
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatorOptions:
+    """What a simulator serves, where and how."""
+
+    files: Sequence[Path] = ()
+    """Recordings, played once everything in them is subscribed to; none: made-up markets."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    speed: float = 1.0
+    """Of the recordings; 0: as fast as the clients read."""
+    rate: float = 5.0
+    """Trades a second and symbol of made-up markets."""
+    seed: int = 0
+    limits: Limits | None = None
+    """None: as Limits has them by itself."""
+    refused_keys: Collection[str] = BAD_KEYS
+    """A missing key is refused, too."""
+    wait_for_subscribers: bool = True
+    """Without, a recording is played from the start on, to whoever is there."""
+    script: Sequence[Fault] = ()
+    """What goes wrong, from the start on."""
+
+
 class Simulator:
-    """A running simulator. `files` are played once, from when everything in them is subscribed; without files markets are made up."""
+    """A running simulator."""
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        host: str = "127.0.0.1",
-        port: int = 0,
-        speed: float = 1.0,
-        rate: float = 5.0,
-        seed: int = 0,
-        limits: Limits | None = None,
-        refused_keys: Collection[str] = BAD_KEYS,
-        wait_for_subscribers: bool = True,
-        script: Sequence[Fault] = (),
-    ) -> None:
-        """speed: of the recordings, 0 as fast as the clients read; rate: trades a second and symbol of made-up markets.
-
-        Without `wait_for_subscribers` a recording is played from the start on, to whoever is there.
-        A missing key is refused like `refused_keys`; `script`: what goes wrong, from the start on. Raises UnreadableRecording.
-        """
+    def __init__(self, options: SimulatorOptions) -> None:
+        """Raises UnreadableRecording."""
+        files = options.files
         self.recording: Recording | None = read_recordings(files) if files else None
         for broken in self.recording.broken if self.recording else ():
             log.warning("%s:%d: %s; passed over", broken.path, broken.line, broken.reason)
         self.finished = threading.Event()
         """Set once every frame of the recordings has been sent."""
-        self._host, self._port = host, port
-        self._speed, self._rate = speed, rate
-        self._limits = limits or Limits()
-        self._wait_for_subscribers = wait_for_subscribers
-        self._accounts = Accounts(self._limits, frozenset(refused_keys))
+        self._host, self._port = options.host, options.port
+        self._speed, self._rate = options.speed, options.rate
+        self._wait_for_subscribers = options.wait_for_subscribers
+        refused_keys = frozenset(options.refused_keys)
+        self._limits = options.limits or Limits()
+        self._accounts = Accounts(self._limits, refused_keys)
         self._clients: dict[ServerConnection, Client] = {}
-        self._faults = Faults(script, lambda: self._clients)
+        self._faults = Faults(options.script, lambda: self._clients)
         self._markets: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._frames = addressed(self.recording.frames if self.recording else ())
         self._played = Played(self._frames)
-        self._made_up = MadeUp(lambda symbol, business: Market(symbol, business, seed))
+        self._made_up = MadeUp(
+            lambda symbol, business: MadeUpMarket(symbol, business, options.seed)
+        )
         self._rest = RestService(
-            self._played if self.recording else self._made_up, frozenset(refused_keys), self._limits
+            self._played if self.recording else self._made_up, refused_keys, self._limits
         )
         self._changed = asyncio.Event()
         self._server: Server | None = None
@@ -112,7 +125,8 @@ class Simulator:
     async def start(self) -> None:
         """Listen; raises OSError where the port is taken."""
         self._loop = asyncio.get_running_loop()
-        # no pings of our own: they would cut off a client that reads slowly, and its frames would be lost; the heartbeat decides
+        # no pings of our own: they would cut off a client that reads slowly, and its frames would
+        # be lost; the heartbeat decides
         self._server = await serve(
             self._converse,
             self._host,
@@ -190,7 +204,7 @@ class Simulator:
             account.sessions.remove(session)
 
     async def _listen(
-        self, connection: ServerConnection, session: Session, account: Account
+        self, connection: ServerConnection, session: ClientSession, account: Account
     ) -> None:
         for text in session.greeting():
             await connection.send(text)
@@ -212,7 +226,7 @@ class Simulator:
         banned = [_end(other, session.ban()) for other, session in others if account.banned]
         await asyncio.gather(_end(connection, ()), *banned)
 
-    def _subscribed(self, session: Session) -> None:
+    def _subscribed(self, session: ClientSession) -> None:
         self._changed.set()
         if self.recording is None:
             for symbol in session.symbols():
@@ -244,7 +258,7 @@ class Simulator:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _make_up(self, market: Market) -> None:
+    async def _make_up(self, market: MadeUpMarket) -> None:
         pause = 1 / self._rate
         sent: dict[int, dict[str, Any]] = {}
         while True:
@@ -261,7 +275,11 @@ class Simulator:
                     self._push(market, "kline", kline, number)
 
     def _push(
-        self, market: Market, channel: Channel, data: dict[str, Any], number: int | None = None
+        self,
+        market: MadeUpMarket,
+        channel: Channel,
+        data: dict[str, Any],
+        number: int | None = None,
     ) -> None:
         plain = orjson.dumps({"code": CODES[channel], "data": data})
         for client in self._clients.values():
@@ -308,12 +326,14 @@ async def _end(connection: ServerConnection, last_words: Sequence[str]) -> None:
                 await connection.send(text)
             await connection.close()
     except (TimeoutError, ConnectionClosed):
-        # a client that does not read takes no goodbye either, and close() would wait for it without end
+        # a client that does not read takes no goodbye either, and close() would wait for it without
+        # end
         connection.transport.abort()
 
 
 def _parameters(path: str) -> tuple[str, str] | None:
-    """Return a handshake's business and key, each empty where it is missing; None for a path that is none."""
+    """Return a handshake's business and key, each empty where it is missing; None for a path that
+    is none."""
     try:
         query = parse_qs(urlsplit(path).query)
     except ValueError:

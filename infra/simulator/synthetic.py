@@ -1,4 +1,5 @@
-"""Synthetic markets: seeded random walks as the vendor's trade, depth and kline data; exact decimals, no real prices, no I/O."""
+"""Synthetic markets: seeded random walks as the vendor's trade, depth and kline data; exact
+decimals, no real prices, no I/O."""
 
 import random
 import re
@@ -21,7 +22,6 @@ _START = {
     "BTCUSDT": ("118500.00", "0.01", 0),
     "USDJPY": ("148.520", "0.001", 0),
 }
-SAMPLES = tuple(_START)
 """The symbols that have prices of their own."""
 KEPT = 500
 """Finished klines of each type that a market keeps."""
@@ -43,7 +43,7 @@ def trades_on(business: str, symbol: str) -> bool:
 
 
 @dataclass
-class Kline:
+class ServedKline:
     """A kline under way."""
 
     start: int
@@ -77,13 +77,13 @@ class Kline:
 
 
 @dataclass
-class Market:
+class MadeUpMarket:
     """One symbol's market; the same symbol, business and seed give the same walk."""
 
     symbol: str
     business: str
     seed: int = 0
-    klines: dict[int, Kline] = field(default_factory=dict)
+    klines: dict[int, ServedKline] = field(default_factory=dict)
     last_trade: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Market:
         self._price = Decimal(price)
         self._first_price = self._price
         self._first: dict[int, int] = {}
-        self._finished: dict[int, deque[Kline]] = {
+        self._finished: dict[int, deque[ServedKline]] = {
             number: deque(maxlen=KEPT) for number in KLINE_SECONDS
         }
         self._lot = lot
@@ -124,7 +124,8 @@ class Market:
         return self.last_trade
 
     def book(self, now_ms: int) -> dict[str, Any]:
-        """Return the book around the last price: lists a ascending, b descending, prices then sizes."""
+        """Return the book around the last price: lists a ascending, b descending, prices then
+        sizes."""
         best_bid = self._price - self.tick * self._random.randint(0, 1)
         asks = [best_bid + self.tick * (level + 1) for level in range(self._levels)]
         bids = [best_bid - self.tick * level for level in range(self._levels)]
@@ -136,7 +137,8 @@ class Market:
         }
 
     def kline(self, number: int) -> dict[str, Any] | None:
-        """Return the kline of a type under way; None before the first trade and for types that are not made."""
+        """Return the kline of a type under way; None before the first trade and for types that are
+        not made."""
         kline = self.klines.get(number)
         if kline is None:
             return None
@@ -155,8 +157,9 @@ class Market:
             "ty": number,
         }
 
-    def past(self, number: int) -> Iterator[Kline]:
-        """Yield the klines of a type, newest first: those of the trades so far, then made-up ones that lead up to the first price."""
+    def past(self, number: int) -> Iterator[ServedKline]:
+        """Yield the klines of a type, newest first: those of the trades so far, then made-up ones
+        that lead up to the first price."""
         if number not in self.klines:
             return
         yield self.klines[number]
@@ -173,7 +176,7 @@ class Market:
             high = max(opened, close) + chance.randint(0, 5) * self.tick
             low = max(self.tick, min(opened, close) - chance.randint(0, 5) * self.tick)
             volume = self._volume(chance)
-            yield Kline(
+            yield ServedKline(
                 self._first[number] - back * KLINE_SECONDS[number],
                 opened,
                 high,
@@ -192,7 +195,7 @@ class Market:
         if kline is not None:
             self._finished[number].append(kline)
         self._first.setdefault(number, start)
-        self.klines[number] = Kline(start, price, price, price, price, volume, turnover)
+        self.klines[number] = ServedKline(start, price, price, price, price, volume, turnover)
 
     def _volume(self, chance: random.Random) -> Decimal:
         if self.business == "common":

@@ -1,5 +1,7 @@
-"""The topology of a deployment on a cluster: what is wanted, what is there, and the way from one to the other."""
+"""The topology of a deployment on a cluster: what is wanted, what is there, and the way from one to
+the other."""
 
-from infra.topology.cluster import Refused, TopologyError, apply, looked_up
+from infra.topology.applying import Refused, apply
+from infra.topology.cluster import TopologyError, looked_up
 
 __all__ = ["Refused", "TopologyError", "apply", "looked_up"]

@@ -1,4 +1,5 @@
-"""What a cluster differs in from what is wanted, as values; a pure comparison that neither reads nor changes a cluster."""
+"""What a cluster differs in from what is wanted, as values; a pure comparison that neither reads
+nor changes a cluster."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,13 +8,16 @@ from enum import StrEnum
 from typing import Literal
 
 from infra.topology.wanted import Wanted
-from schemas.registry import COMPATIBILITY
+from schemas.clients.registry import COMPATIBILITY
 from schemas.topics import Topic
 
 PARTITIONS = "partitions"
 REPLICATION = "replication factor"
 SCHEMA = "schema"
 LEVEL = "compatibility"
+VERIFICATION = "transaction.partition.verification.enable"
+"""The broker's setting that keeps a late record, or a late offset, out of the next transaction;
+Kafka has it since 3.6."""
 
 
 class Action(StrEnum):
@@ -26,7 +30,8 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is; `replication` is the least of its partitions', `config` has every effective value."""
+    """A topic as it is; `replication` is the least of its partitions', `config` has every effective
+    value."""
 
     partitions: int
     replication: int
@@ -48,12 +53,16 @@ class SubjectState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is there of the topics and subjects that are wanted, by full name; nothing else was looked at."""
+    """What is there of the topics and subjects that are wanted, by full name; nothing else was
+    looked at."""
 
     topics: Mapping[str, TopicState]
     subjects: Mapping[str, SubjectState]
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Why the cluster would not create a topic that is not there."""
+    verification: Mapping[str, str | None] = field(default_factory=dict)
+    """VERIFICATION of each broker that shows its settings, by its id; None where it has no such
+    setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class Allowed:
 
     partition_change: bool = False
     shorter_retention: bool = False
+    unverified_transactions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Attribute:
 class Change:
     """One topic or subject that is not as wanted."""
 
-    kind: Literal["topic", "schema"]
+    kind: Literal["broker", "topic", "schema"]
     name: str
     is_new: bool
     attributes: tuple[Attribute, ...]
@@ -92,8 +102,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All that is not as wanted, topics first, each in the order of `topics.yaml`."""
+class TopologyPlan:
+    """All that is not as wanted, brokers and topics first, each in the order of `topics.yaml`."""
 
     changes: tuple[Change, ...]
     schema_ids: Mapping[str, int]
@@ -104,8 +114,9 @@ class Plan:
         return sum(change.action == action for change in self.changes)
 
 
-def compare(wanted: Wanted, snapshot: Snapshot, allowed: Allowed) -> Plan:
-    """Return what has to be done, and what is refused: everything that would lose records, or the order of a key's records."""
+def compare(wanted: Wanted, snapshot: Snapshot, allowed: Allowed) -> TopologyPlan:
+    """Return what has to be done, and what is refused: everything that would lose records, or the
+    order of a key's records."""
     topics = [
         _created(topic, wanted.replication, snapshot.refusals.get(topic.name))
         if topic.name not in snapshot.topics
@@ -122,7 +133,30 @@ def compare(wanted: Wanted, snapshot: Snapshot, allowed: Allowed) -> Plan:
         for subject, state in snapshot.subjects.items()
         if state.schema_id is not None
     }
-    return Plan(tuple(change for change in (*topics, *subjects) if change.attributes), ids)
+    brokers = (
+        []
+        if allowed.unverified_transactions
+        else [_unverified(*broker) for broker in snapshot.verification.items()]
+    )
+    return TopologyPlan(
+        tuple(change for change in (*brokers, *topics, *subjects) if change.attributes), ids
+    )
+
+
+def _unverified(broker: str, value: str | None) -> Change:
+    if value == "true":
+        return Change("broker", broker, False, ())
+    cause = (
+        "no such setting: older than Kafka 3.6, or no Apache Kafka"
+        if value is None
+        else "set it to true in the broker's own settings"
+    )
+    reason = (
+        "a record that the network delivers late would get into the next transaction of a "
+        "worker, or stop its readers for good: "
+        f"{cause}; or --allow-unverified-transactions"
+    )
+    return Change("broker", broker, False, (Attribute(VERIFICATION, value, "true", reason),))
 
 
 def _created(topic: Topic, replication: int | None, refusal: str | None) -> Change:
@@ -150,11 +184,15 @@ def _layout(
     topic: Topic, replication: int | None, actual: TopicState, allowed: Allowed
 ) -> Iterator[Attribute]:
     if topic.partitions < actual.partitions:
-        reason = "Kafka takes no partitions away: wish for as many as there are, or choose another prefix"
+        reason = (
+            "Kafka takes no partitions away: wish for as many as there are, or choose "
+            "another prefix"
+        )
         yield Attribute(PARTITIONS, str(actual.partitions), str(topic.partitions), reason)
     elif topic.partitions > actual.partitions:
         reason = (
-            "keys would move to other partitions, away from their earlier records and their state: choose another prefix, "
+            "keys would move to other partitions, away from their earlier records and their "
+            "state: choose another prefix, "
             "or --allow-partition-change"
         )
         yield Attribute(
@@ -164,7 +202,10 @@ def _layout(
             None if allowed.partition_change else reason,
         )
     if replication is not None and replication != actual.replication:
-        reason = f"replicas move by kafka-reassign-partitions.sh alone: do that first, or set INFOWAY_REPLICATION={actual.replication}"
+        reason = (
+            "replicas move by kafka-reassign-partitions.sh alone: do that first, or set "
+            f"INFOWAY_REPLICATION={actual.replication}"
+        )
         yield Attribute(REPLICATION, str(actual.replication), str(replication), reason)
 
 
@@ -172,7 +213,10 @@ def _configs(topic: Topic, actual: TopicState, allowed: Allowed) -> Iterator[Att
     shorter = _kept_ms({**actual.config, **topic.config}) < _kept_ms(actual.config)
     refused = None
     if shorter and not allowed.shorter_retention:
-        refused = "records would be deleted sooner: keep them by INFOWAY_RETENTION, or --allow-shorter-retention"
+        refused = (
+            "records would be deleted sooner: keep them by INFOWAY_RETENTION, or "
+            "--allow-shorter-retention"
+        )
     for name, value in topic.config.items():
         if actual.config.get(name) != value:
             yield Attribute(

@@ -1,16 +1,21 @@
-"""What a deployment wants of a cluster: the contract's topics, with replication and retention of the environment; asks no cluster."""
+"""What a deployment wants of a cluster: the contract's topics, with replication and retention of
+the environment; asks no cluster."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+from schemas.errors import SettingsWrong
+from schemas.numbers import whole_number
 from schemas.topics import Topic, Topology
 
 VARIABLES = {
     "INFOWAY_REPLICATION": "replication factor of every topic; default what the cluster gives",
-    "INFOWAY_MIN_INSYNC_REPLICAS": "min.insync.replicas of every topic, with INFOWAY_REPLICATION; default what the cluster gives",
-    "INFOWAY_RETENTION": "retention by names without prefix, the last match counts: infoway.raw.*=3d,infoway.bars.*=unlimited; "
+    "INFOWAY_MIN_INSYNC_REPLICAS": "min.insync.replicas of every topic, with "
+    "INFOWAY_REPLICATION; default what the cluster gives",
+    "INFOWAY_RETENTION": "retention by names without prefix, the last match counts: "
+    "infoway.raw.*=3d,infoway.bars.*=unlimited; "
     "default as in topics.yaml",
 }
 _HIGHEST_REPLICATION = 32_767
@@ -18,8 +23,12 @@ _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
 
 
-class WantedWrong(ValueError):
+class WantedWrong(SettingsWrong):
     """The environment's replication or retention cannot be; the message lists every mistake."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +46,18 @@ def wanted(topology: Topology, environment: Mapping[str, str]) -> Wanted:
     in_sync = _replicas(environment, "INFOWAY_MIN_INSYNC_REPLICAS", mistakes)
     if in_sync is not None and not environment.get("INFOWAY_REPLICATION"):
         mistakes.append(
-            f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} needs INFOWAY_REPLICATION: it must not be greater than that"
+            f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} needs INFOWAY_REPLICATION: it must not be "
+            "greater than that"
         )
     elif in_sync is not None and replication is not None and in_sync > replication:
         mistakes.append(
-            f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} is greater than INFOWAY_REPLICATION={replication}: no record could ever be written"
+            f"INFOWAY_MIN_INSYNC_REPLICAS={in_sync} is greater than "
+            f"INFOWAY_REPLICATION={replication}: no record could ever be written"
         )
     topics = topology.topics()
     retention = _retention(environment.get("INFOWAY_RETENTION", ""), topology, topics, mistakes)
     if mistakes:
-        raise WantedWrong("; ".join(mistakes))
+        raise WantedWrong(*mistakes)
     durability = {} if in_sync is None else {"min.insync.replicas": str(in_sync)}
     return Wanted(
         tuple(
@@ -61,10 +72,10 @@ def _replicas(environment: Mapping[str, str], name: str, mistakes: list[str]) ->
     text = environment.get(name, "")
     if not text:
         return None
-    if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= _HIGHEST_REPLICATION):
+    found = whole_number(text, 1, _HIGHEST_REPLICATION)
+    if found is None:
         mistakes.append(f"{name}={text!r}: expected a whole number above 0: {VARIABLES[name]}")
-        return None
-    return int(text)
+    return found
 
 
 def _retention(
@@ -76,7 +87,8 @@ def _retention(
         match = _DURATION.fullmatch(duration)
         if match is None and duration != "unlimited":
             mistakes.append(
-                f"INFOWAY_RETENTION: {rule!r}: expected NAME=DURATION, a duration such as 90m, 36h or 7d, or unlimited"
+                f"INFOWAY_RETENTION: {rule!r}: expected NAME=DURATION, a duration such as 90m, "
+                "36h or 7d, or unlimited"
             )
             continue
         # compacted topics, the agents' state, keep the last record of a key whatever its age

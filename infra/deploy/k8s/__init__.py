@@ -1,1 +1,2 @@
-"""Kubernetes manifests, and the Strimzi KafkaTopics that are made of the contract; what runs in a pod is elsewhere."""
+"""Kubernetes manifests, and the Strimzi KafkaTopics that are made of the contract; what runs in a
+pod is elsewhere."""

@@ -1,11 +1,12 @@
-"""Writes the KafkaTopics of the manifests, for `make k8s`: `python -m infra.k8s SETTINGS TOPICS`, both files."""
+"""Writes the KafkaTopics of the manifests, for `make k8s`: `python -m infra.deploy.k8s SETTINGS
+TOPICS`, both files."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
-from infra.k8s.topics import kafka_topics, read_settings
+from infra.deploy.k8s.topics import kafka_topics, read_settings
 
 _NOTICE = "# made by `make k8s` from schemas/topics.yaml and base/settings.env: change it there\n"
 

@@ -1,4 +1,5 @@
-"""The topology as Strimzi's KafkaTopics, from the settings that the pods get; it writes no file and asks no cluster."""
+"""The topology as Strimzi's KafkaTopics, from the settings that the pods get; it writes no file and
+asks no cluster."""
 
 import re
 from collections.abc import Mapping
@@ -16,13 +17,15 @@ _LONGEST_NAME = 253
 
 
 def read_settings(text: str) -> dict[str, str]:
-    """Return the variables of a file as kustomize's `envs` takes it: NAME=VALUE lines, `#` before a comment."""
+    """Return the variables of a file as kustomize's `envs` takes it: NAME=VALUE lines, `#` before a
+    comment."""
     lines = (line.strip() for line in text.splitlines())
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def kafka_topics(settings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a KafkaTopic for every topic that `topology apply` would want with these settings; raises SettingsError, WantedWrong."""
+    """Return a KafkaTopic for every topic that `topology apply` would want with these settings;
+    raises SettingsError, WantedWrong."""
     wants = wanted(Settings.from_environment(settings).topology, settings)
     return [
         {
@@ -42,7 +45,8 @@ def kafka_topics(settings: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def resource_name(topic: str) -> str:
-    """Return a topic's name as Kubernetes takes it: unchanged where it can be, else made fit and unlike any other's."""
+    """Return a topic's name as Kubernetes takes it: unchanged where it can be, else made fit and
+    unlike any other's."""
     if _RESOURCE_NAME.fullmatch(topic) and len(topic) <= _LONGEST_NAME:
         return topic
     parts = (re.sub(r"[^a-z0-9]+", "-", part).strip("-") for part in topic.lower().split("."))

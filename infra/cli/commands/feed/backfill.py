@@ -1,99 +1,153 @@
-"""Backfilling a deployment: healing while feeds run, with what the log knows of the time before, and the command `backfill`."""
+"""`infoway-streams backfill`: publishes the vendor's klines of a period, and heals the bars that an
+outage cut."""
 
+import argparse
 import fcntl
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
 
-import confluent_kafka as ck
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.consuming import ValueReader, read_to_end
-from infra.deployment import Deployment
-from infra.planning import chosen_feeds
-from producers.answers import RestError
-from producers.backfill import RAW_TRADE, Healer, final_until, pages, publish_klines
-from producers.counters import FeedCounters
-from producers.partition import partition_of
-from producers.publish import Publisher, Sink, open_producer
-from producers.records import FEED_STATUS
-from producers.rest import MAX_KLINES, Rest
-from schemas.control import KLINE_LENGTHS, UnreadableControl, read_control
-from schemas.registry import Registry, UnknownSchema
-from schemas.wire import UnreadableValue
+from infra.cli.checks import feed_mistakes, folder, reached_cluster_mistakes, topology_mistakes
+from infra.cli.command import Command
+from infra.cli.options import add_rest_url, add_topology
+from infra.ingest.planning import chosen_feeds
+from infra.ingest.producer_process import KeyMissing, api_key
+from infra.runtime.deployment import Deployment, existing
+from producers.delivery.client import open_producer
+from producers.delivery.publisher import Publisher
+from producers.feed.metrics import FeedCounters
+from producers.healing.past_klines import final_until, named, pages, publish_klines
+from producers.private_folder import private_folder
+from producers.vendor.answers import BadKline, RestError
+from producers.vendor.rest import LIVE_REST, MAX_KLINES, Rest
+from producers.vendor.symbols import Feed
+from schemas.control import KLINE_LENGTHS
+from schemas.errors import InfowayError, SettingsWrong
+from schemas.printable import printable
+from schemas.topics import Topology
 
 _log = logging.getLogger(__name__)
 
-_TAIL = 2_000
-"""Records of a partition that are looked through for its feeds' last signs of life: marks come every few seconds."""
 
-
-class BackfillRunning(RuntimeError):
+class BackfillRunning(InfowayError):
     """Another process does the same."""
 
 
-class BadPeriod(ValueError):
+class BadPeriod(SettingsWrong):
     """A time, a period or an interval that cannot be backfilled."""
 
 
-def healing(
-    deployment: Deployment, address: str, key: str, memory: Path | None
-) -> Callable[[Sink], Healer]:
-    """Return what makes the healer of a producer; with a memory gaps reach back to what the log has of its predecessor, and what an
-    earlier process had not healed yet is taken up."""
-    lives, carriers = _last_lives(deployment) if memory else ({}, {})
-    count = deployment.partitions[RAW_TRADE]
+@dataclass(frozen=True, slots=True)
+class BackfillOptions:
+    """What `backfill` was given."""
 
-    def last_life(feed: str, symbol: str) -> int | None:
-        # changes of the list may have put the symbol on another feed than a fresh plan does
-        carrier = carriers.get(symbol, feed)
-        # too early is no harm: what was seen whole is not healed
-        return lives.get(
-            (partition_of(symbol.encode(), count), carrier), lives.get((None, carrier))
+    topology: Topology
+    symbols: str
+    start: str
+    """ISO 8601 with an offset, as `to`."""
+    to: str | None
+    """None: now."""
+    interval: str
+    state: Path
+    """The folder that remembers how far a killed backfill came."""
+    rest_url: str | None = None
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument(
+        "--symbols",
+        required=True,
+        help="comma-separated symbols, each to its business; SYMBOL:BUSINESS overrules",
+    )
+    command.add_argument(
+        "--from",
+        dest="start",
+        required=True,
+        help="begin of the period: 2026-11-20T01:30Z or with another offset",
+    )
+    command.add_argument("--to", help="end of the period (default: now)")
+    command.add_argument(
+        "--interval",
+        default="1m",
+        help="of the klines; heals the bars of the same interval, and coarser ones (default: 1m)",
+    )
+    command.add_argument(
+        "--state",
+        type=Path,
+        default=Path("data"),
+        help="folder where a killed backfill left how far it was (default: data)",
+    )
+    add_rest_url(command)
+    add_topology(command)
+
+
+def period_mistakes(options: argparse.Namespace) -> Iterator[str]:
+    """Yield what is wrong with the period."""
+    try:
+        period_ms(options.start, options.to, options.interval)
+    except BadPeriod as error:
+        yield str(error)
+
+
+def backfill(options: BackfillOptions) -> int:
+    """Publish klines of the past, and heal the bars that lack them; without a key from a
+    simulator's REST."""
+    key = api_key()
+    if not key and options.rest_url is None:
+        raise KeyMissing(
+            "INFOWAY_API_KEY is not set: set it, or name a simulator by --rest-url http://HOST:PORT"
         )
-
-    def heals(sink: Sink) -> Healer:
-        return Healer(Rest(address, key), sink, last_life, memory)
-
-    return heals
+    return publish_period(
+        existing(options.topology), options, options.rest_url or LIVE_REST, key or "simulator"
+    )
 
 
-def backfill(
-    deployment: Deployment,
-    symbols: str,
-    period: tuple[str, str | None],
-    interval: str,
-    address: str,
-    key: str,
-    state: Path,
-) -> int:
-    """Publish the final klines of a period, and the heals of its bars; 1 where a symbol could not be had.
+COMMAND = Command(
+    "backfill",
+    "publish the vendor's klines of a period, and heal bars that an outage cut",
+    "backfill --symbols BTCUSDT --from 2026-11-20T01:30Z --to 2026-11-20T03:00Z",
+    add_options,
+    BackfillOptions,
+    backfill,
+    (
+        topology_mistakes,
+        reached_cluster_mistakes,
+        feed_mistakes,
+        period_mistakes,
+        folder("state"),
+    ),
+    asks_cluster=True,
+    reads_back=True,
+)
 
-    `period` is from and to (now without one) as ISO 8601 times with their offset. What is done is written into the folder
-    `state` page by page, so that the same command goes on where it was killed. Raises BadPeriod, BadSymbols, RestError,
-    BackfillRunning.
+
+def publish_period(deployment: Deployment, options: BackfillOptions, address: str, key: str) -> int:
+    """Publish the final klines of a period, and the heals of its bars; return 1 if a symbol, or a
+    page of its klines, could not be had.
+
+    Klines that cannot be read are dead letters, counted and named; the others are published.
+
+    What is done is written into the folder `state` page by page: the same command continues where
+    it was killed. Raises BadPeriod, BadSymbols, RestError, BackfillRunning.
     """
-    if interval not in KLINE_LENGTHS:
-        raise BadPeriod(
-            f"--interval {interval}: the vendor takes a time only for klines of {', '.join(KLINE_LENGTHS)}"
-        )
-    start, end = _time("--from", period[0]), final_until(time.time_ns() // 1_000_000, interval)
-    if period[1]:
-        end = min(end, _time("--to", period[1]))
-    if start >= end:
-        raise BadPeriod(
-            f"--from {period[0]} is not before --to {period[1] or 'now'}, or no {interval} kline between them is final yet"
-        )
-    feeds = chosen_feeds(symbols, live=True)
-    chosen = [(feed, symbol) for feed in feeds for symbol in feed.symbols]
+    interval = options.interval
+    start, end = period_ms(options.start, options.to, interval)
+    chosen = [
+        (feed, symbol)
+        for feed in chosen_feeds(options.symbols, live=True)
+        for symbol in feed.symbols
+    ]
     publisher = Publisher(
         open_producer(deployment.bootstrap),
         deployment.topology,
@@ -101,8 +155,7 @@ def backfill(
         threading.Event(),
     )
     counters = FeedCounters("rest")
-    span = MAX_KLINES * KLINE_LENGTHS[interval]
-    missing: list[str] = []
+    page_ms = MAX_KLINES * KLINE_LENGTHS[interval]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -115,64 +168,125 @@ def backfill(
         address,
         interval,
         start,
-        period[1] or "now",
+        options.to or "now",
     ]
     with (
-        _Done(state, what, interval, start) as done,
+        _Done(options.state, what, interval, start) as done,
         Rest(address, key) as rest,
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
         rest.package_info()
         shown = progress.add_task(
             "klines, pages",
-            total=sum(-(-(end - done.until(symbol)) // span) for _, symbol in chosen),
+            total=sum(-(-(end - done.until(symbol)) // page_ms) for _, symbol in chosen),
         )
+        period = _Period(publisher, counters, rest, interval, end, done)
         for feed, symbol in chosen:
-            connection = f"backfill-{time.time_ns() // 1000}"
-            try:
-                for until, klines in pages(
-                    rest, feed.business, symbol, interval, done.until(symbol), end
-                ):
-                    publish_klines(
-                        publisher,
-                        counters,
-                        klines,
-                        feed.name,
-                        feed.business,
-                        connection,
-                        time.time_ns() // 1000,
-                    )
-                    publisher.flush()
-                    done.note(symbol, until)
-                    progress.advance(shown)
-            except RestError as error:
-                if error.refused or error.retryable:
-                    raise
-                missing.append(f"{symbol}: {error}")
-    print(
-        f"{counters.acknowledged} klines of {interval} published, {len(chosen) - len(missing)} of {len(chosen)} symbols"
-    )
-    if interval not in deployment.topology.intervals:
-        print(
-            f"no bars are healed: {interval} is none of the bar intervals {', '.join(deployment.topology.intervals)}"
-        )
-    for line in missing:
-        print(f"not to be had: {line}")
-    if not missing:
+            for _ in period.published(feed, symbol):
+                progress.advance(shown)
+    period.report(deployment.topology.intervals, len(chosen))
+    if not period.missing:
         done.forget()
-    return int(bool(missing))
+    return int(bool(period.missing))
+
+
+@dataclass(slots=True)
+class _Period:
+    """The klines of a period, and what could not be published as it should have been."""
+
+    publisher: Publisher
+    counters: FeedCounters
+    rest: Rest
+    interval: str
+    end: int
+    done: "_Done"
+    missing: list[str] = field(default_factory=list)
+    """A line for each symbol without some or all of its klines."""
+    unreadable: dict[str, list[BadKline]] = field(default_factory=dict)
+
+    def published(self, feed: Feed, symbol: str) -> Iterator[None]:
+        """Publish a symbol's klines, and yield after each page. Raises RestError if it concerns
+        every symbol."""
+        try:
+            yield from self._pages(feed, symbol)
+        except RestError as error:
+            if error.refused or error.retryable:
+                raise
+            self.missing.append(f"{symbol}: {error}")
+
+    def _pages(self, feed: Feed, symbol: str) -> Iterator[None]:
+        connection = f"backfill-{time.time_ns() // 1000}"
+        begin, lost = self.done.until(symbol), ""
+        for until, page in pages(self.rest, feed.business, symbol, self.interval, begin, self.end):
+            now = time.time_ns() // 1000
+            publish_klines(
+                self.publisher, self.counters, page, feed.name, feed.business, connection, now
+            )
+            self.publisher.flush()
+            bad = [each for each in page if isinstance(each, BadKline)]
+            if bad and bad[0].data is None:
+                lost = lost or bad[0].reason
+            elif bad:
+                self.unreadable.setdefault(symbol, []).extend(bad)
+            if not lost:
+                # the next run of the command asks for a lost page again, and for what is behind it
+                self.done.note(symbol, until)
+            yield
+        if lost:
+            self.missing.append(f"{symbol}: {lost}; what came behind it is published")
+
+    def report(self, intervals: Sequence[str], symbols: int) -> None:
+        """Print what was published, and what was not."""
+        print(
+            f"{self.counters.acknowledged} klines of {self.interval} published, "
+            f"{symbols - len(self.missing)} of {symbols} symbols"
+        )
+        if self.interval not in intervals:
+            print(
+                f"no bars are healed: {self.interval} is none of the bar intervals "
+                f"{', '.join(intervals)}"
+            )
+        if self.counters.unreadable:
+            print(
+                f"{self.counters.unreadable} klines could not be read, and are dead letters: "
+                f"{self.counters.dead_lettered} of them"
+            )
+        for symbol, bad in self.unreadable.items():
+            print(f"not readable: {symbol}: {named(bad)}")
+        for line in self.missing:
+            print(printable(f"not to be had: {line}"))
+
+
+def period_ms(from_text: str, to_text: str | None, interval: str) -> tuple[int, int]:
+    """Return the begin and the end of a period, ms UTC, as far as its klines are final; raises
+    BadPeriod."""
+    if interval not in KLINE_LENGTHS:
+        raise BadPeriod(
+            f"--interval {interval}: the vendor takes a time only for klines of "
+            f"{', '.join(KLINE_LENGTHS)}"
+        )
+    start, end = _time("--from", from_text), final_until(time.time_ns() // 1_000_000, interval)
+    if to_text:
+        end = min(end, _time("--to", to_text))
+    if start >= end:
+        raise BadPeriod(
+            f"--from {from_text} is not before --to {to_text or 'now'}, or no {interval} "
+            "kline between them is final yet"
+        )
+    return start, end
 
 
 class _Done:
-    """Until when each symbol of a command is done, in a file that outlives the command where it is killed; one command at a time has it."""
+    """Until when each symbol of a command is done, in a file that outlives the command where it is
+    killed; one command at a time has it."""
 
     def __init__(self, folder: Path, what: list[object], interval: str, start: int) -> None:
-        """`what` tells this command from every other. Raises BackfillRunning."""
+        """`what` is what makes this command differ from every other. Raises BackfillRunning."""
         self._path = (
             folder / f"backfill-{interval}-{sha256(orjson.dumps(what)).hexdigest()[:12]}.json"
         )
         self._start = start
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,43 +346,3 @@ def _time(option: str, text: str) -> int:
     if found < 0:
         raise BadPeriod(f"{option} {text}: a time after 1970")
     return found
-
-
-def _last_lives(deployment: Deployment) -> tuple[dict[tuple[int | None, str], int], dict[str, str]]:
-    """Return per partition of the raw trades and feed the last sign of life that its last records have of it, in ms UTC, in the place of
-    None that of its last status; and each symbol's feed."""
-    read = ValueReader(Registry(deployment.registry_url))
-    lives: dict[tuple[int | None, str], int] = {}
-    carriers: dict[str, str] = {}
-    # a busy feed leaves no place among a partition's last records to one that ended long before
-    for message in read_to_end(deployment.bootstrap, deployment.topology.name(FEED_STATUS)):
-        try:
-            status = read(message.value() or b"")[1]
-        except (UnknownSchema, UnreadableValue):
-            continue  # it tells of no life
-        lives[None, status["feed"]] = status["ts_to"] or status["ts_from"]
-        carriers.update(dict.fromkeys(status["symbols"], status["feed"]))
-    for message in read_to_end(
-        deployment.bootstrap, deployment.topology.name(RAW_TRADE), last=_TAIL
-    ):
-        sign = _sign_of_life(message, read)
-        if sign is not None:
-            place, ts_recv = (cast(int, message.partition()), sign[0]), sign[1]
-            lives[place] = max(lives.get(place, 0), ts_recv // 1000)
-            key = message.key()
-            if key is not None:
-                carriers[key.decode() if isinstance(key, bytes) else key] = sign[0]
-    return lives, carriers
-
-
-def _sign_of_life(message: ck.Message, read: ValueReader) -> tuple[str, int] | None:
-    """Return a record's feed and receive time (microseconds UTC); None for what cannot be read: it tells of no life."""
-    value = message.value()
-    try:
-        if value is None:
-            control = read_control(message.headers())
-            return None if control.kind == "heal" else (control.feed, control.ts_recv)
-        record = read(value)[1]
-        return record["feed"], record["ts_recv"]
-    except (KeyError, UnknownSchema, UnreadableControl, UnreadableValue):
-        return None

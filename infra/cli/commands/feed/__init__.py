@@ -1,0 +1,1 @@
+"""Commands that bring frames in: from the vendor, a recording, a simulator."""

@@ -1,0 +1,1 @@
+"""Commands for what could not be read."""

@@ -1,0 +1,1 @@
+"""Commands of what runs: the pipeline, one worker, and what shows them."""

@@ -1,0 +1,1 @@
+"""Deployment: Kubernetes, Kafka Connect, monitoring, ACLs."""

@@ -1,0 +1,1 @@
+"""Reading the pipeline's topics as another service would."""

@@ -1,0 +1,1 @@
+"""Where the pipeline runs: deployment, workers and their supervisor, health, exit codes."""
