@@ -17,6 +17,9 @@ RUN pip install --no-cache-dir -c constraints.txt hatchling \
     && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
     && python -m venv --without-pip /opt/infoway \
     && pip --python /opt/infoway/bin/python install --no-cache-dir -c constraints.txt /wheel/*.whl
+# not in /source, whose processors would be compiled instead; whoever runs the image reads them
+WORKDIR /
+RUN /opt/infoway/bin/python -m processors.kernels.build && chmod -R go+rX /opt/infoway
 
 FROM ${PYTHON}
 # by number, so that a cluster can see that it is not root; a new volume over the spool's folder takes on its owner

@@ -1,5 +1,6 @@
-"""Reads bars, VWAP and imbalance with confluent-kafka and prints each record as a line of JSON, ten of them here,
-with INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY set (`make run` prints them), and INFOWAY_PREFIX where there is one, in this folder:
+"""Reads bars, VWAP and imbalance with confluent-kafka and prints each record as a line of JSON, ten
+of them here, with INFOWAY_BOOTSTRAP and INFOWAY_REGISTRY set (`make run` prints them), and
+INFOWAY_PREFIX where there is one, in this folder:
 
 $ pip install "confluent-kafka[avro,schemaregistry]"
 $ python consume.py 10
