@@ -1,4 +1,5 @@
-"""What every test may ask for: the embedded stack, started once a run, and the recordings where they are."""
+"""What every test may ask for: the embedded stack, started once a run, and the recordings where
+they are."""
 
 import os
 import uuid
@@ -7,12 +8,21 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from kafka_proxy import KafkaProxy, Listeners
 
-from infra.embedded.stack import Stack
+from infra.embedded.stack import Properties, Stack
 
-# a busy machine is no failure
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# a busy machine is no failure, and the same commit gives the same result: INFOWAY_EXAMPLES=2000
+# tries as many others, which are new each time
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="INFOWAY_EXAMPLES" not in os.environ,
+)
+settings.register_profile("slow", settings.get_profile("untimed"), max_examples=15)
+# kernels as plain Python are a hundred times as slow
+settings.load_profile("slow" if os.environ.get("NUMBA_DISABLE_JIT") == "1" else "untimed")
 
 RECORDINGS = Path(
     os.environ.get("INFOWAY_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings"
@@ -20,9 +30,29 @@ RECORDINGS = Path(
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def listeners() -> Listeners:
+    """Two listeners of the broker, for clients that reach it through a proxy."""
+    return Listeners(2)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, listeners: Listeners) -> Iterator[Stack]:
     """A real broker and registry for the whole run."""
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
+
+    def properties(given: Properties) -> Properties:
+        # this broker is never killed: a dead worker's transaction may end as soon as it is old
+        # enough, and tests do not wait for it
+        every = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000}
+        return {**listeners.properties(given), **every}
+
+    with Stack(tmp_path_factory.mktemp("stack"), properties=properties) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(stack: Stack, listeners: Listeners) -> Iterator[KafkaProxy]:
+    """A way to the broker on which faults of the network are placed."""
+    with listeners.proxy() as running:
         yield running
 
 
@@ -34,7 +64,8 @@ def namespace() -> str:
 
 @pytest.fixture(scope="session")
 def recordings() -> Path:
-    """The folder of recordings with their truth; they bear no licence to redistribute and are not part of the project."""
+    """The folder of recordings with their truth; they bear no licence to redistribute and are not
+    part of the project."""
     if not RECORDINGS.is_dir():
         pytest.skip(f"no recordings in {RECORDINGS}: name their folder by INFOWAY_RECORDINGS")
     return RECORDINGS

@@ -1,4 +1,5 @@
-"""The schemas against their git history: what was published since the baseline, and what of a change breaks whom; no registry."""
+"""The schemas against their git history: what was published since the baseline, and what of a
+change breaks whom; no registry."""
 
 import json
 import subprocess
@@ -14,7 +15,7 @@ from avro.compatibility import (
 )
 from avro.errors import AvroException
 
-from infra.contract.fields import fields_of, type_text
+from schemas.docs.fields import fields_of, type_text
 from schemas.wire import Schema
 
 BASELINE = "schemas/BASELINE"
@@ -31,7 +32,8 @@ class HistoryIncomplete(Exception):
 
 
 def broken(root: Path) -> list[str]:
-    """Return what the schemas and topics of the working tree break of those committed since the baseline: file, version, field and reason.
+    """Return what the schemas and topics of the working tree break of those committed since the
+    baseline: file, version, field and reason.
 
     Raises NoHistory and HistoryIncomplete.
     """
@@ -39,7 +41,8 @@ def broken(root: Path) -> list[str]:
     for path, versions in published(root).items():
         if not (root / path).exists():
             found.append(
-                f"{path}: it was published in {versions[-1][0]} and is gone: its topic's records could not be read any more"
+                f"{path}: it was published in {versions[-1][0]} and is gone: its topic's "
+                "records could not be read any more"
             )
             continue
         try:
@@ -55,7 +58,8 @@ def broken(root: Path) -> list[str]:
 
 
 def breaks(earlier: Schema, today: Schema, version: str) -> list[str]:
-    """Return why a change of a schema is not FULL, by field: readers of each version must read the other's records."""
+    """Return why a change of a schema is not FULL, by field: readers of each version must read the
+    other's records."""
     before, after = avro.schema.parse(json.dumps(earlier)), avro.schema.parse(json.dumps(today))
     return [
         *(
@@ -78,7 +82,8 @@ def breaks(earlier: Schema, today: Schema, version: str) -> list[str]:
 
 
 def published(root: Path) -> dict[str, list[tuple[str, Schema]]]:
-    """Return every version of each schema since the baseline, oldest first, with the commit that brought it.
+    """Return every version of each schema since the baseline, oldest first, with the commit that
+    brought it.
 
     What is no Avro schema is left out: no record was ever written by it.
     """
@@ -103,7 +108,8 @@ def _is_schema(text: str) -> bool:
 
 
 def _moved(root: Path) -> list[str]:
-    """Return the topics that are gone since they were published, or have another schema: their subjects' readers would break."""
+    """Return the topics that are gone since they were published, or have another schema: their
+    subjects' readers would break."""
     today = (
         _schemas_of_topics((root / TOPICS).read_text(encoding="utf-8"))
         if (root / TOPICS).exists()
@@ -116,11 +122,13 @@ def _moved(root: Path) -> list[str]:
         for topic, schema in _schemas_of_topics(_git(root, "show", f"{commit}:{TOPICS}")).items():
             if topic not in today:
                 found[topic] = (
-                    f"{TOPICS}: {topic} was published in {commit[:9]} and is gone: who reads it would get nothing more"
+                    f"{TOPICS}: {topic} was published in {commit[:9]} and is gone: who reads it "
+                    "would get nothing more"
                 )
             elif today[topic] != schema:
                 found[topic] = (
-                    f"{TOPICS}: {topic} had the schema {schema} in {commit[:9]} and has {today[topic]}: that of a subject stays"
+                    f"{TOPICS}: {topic} had the schema {schema} in {commit[:9]} and has "
+                    f"{today[topic]}: that of a subject stays"
                 )
     return list(found.values())
 
@@ -154,28 +162,33 @@ def _baseline(root: Path) -> str:
         top = _git(root, "rev-parse", "--show-toplevel").strip()
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise NoHistory(
-            f"no git, or no git history in {root}: the schemas cannot be compared with what was published"
+            f"no git, or no git history in {root}: the schemas cannot be compared with what was "
+            "published"
         ) from error
     if Path(top) != root.resolve():
         raise NoHistory(
-            f"the git history of {top} is not that of {root}: the schemas cannot be compared with what was published"
+            f"the git history of {top} is not that of {root}: the schemas cannot be compared "
+            "with what was published"
         )
     baseline = _publishing_commit(root)
     if not baseline or not (root / BASELINE).exists():
         raise HistoryIncomplete(
-            f"{BASELINE} is in no commit, or is gone: commit it, with the schemas that are published, and leave it"
+            f"{BASELINE} is in no commit, or is gone: commit it, with the schemas that are "
+            "published, and leave it"
         )
     # the last commit that a shallow clone has seems to have made every file
     shallow = root / _git(root, "rev-parse", "--git-path", "shallow").strip()
     if shallow.exists() and baseline in shallow.read_text().split():
         raise HistoryIncomplete(
-            "a shallow clone, without the commit that publishes the contract: run `git fetch --unshallow`"
+            "a shallow clone, without the commit that publishes the contract: run `git fetch "
+            "--unshallow`"
         )
     return baseline
 
 
 def _publishing_commit(root: Path) -> str:
-    """Return the commit that brought the baseline's words of today's HEAD; spaces, and a time without the file, do not publish anew."""
+    """Return the commit that brought the baseline's words of today's HEAD; spaces, and a time
+    without the file, do not publish anew."""
     found = words = ""
     for commit in _git(root, "log", "--format=%H", "--", BASELINE).split():
         if not _git(root, "ls-tree", commit, BASELINE):
@@ -196,8 +209,9 @@ def _git(root: Path, *arguments: str) -> str:
 def _unreadable(
     reader: avro.schema.RecordSchema, writer: avro.schema.RecordSchema
 ) -> Iterator[str]:
-    # field by field, since the whole's answer does not say which reason is which field's
-    # Avro's rules let the namespace change; some libraries do not, and what consumers generate of a schema is named by it
+    # field by field, since the whole's answer does not say which reason is which field's Avro's
+    # rules let the namespace change; some libraries do not, and what consumers generate of a schema
+    # is named by it
     if reader.fullname != writer.fullname:
         yield f"record {writer.fullname} is now {reader.fullname}"
     for field in reader.fields:
@@ -215,7 +229,8 @@ def _unreadable(
 
 
 def _read_wrong(earlier: Schema, today: Schema) -> Iterator[str]:
-    """Yield changes of logical types: Avro's resolution does not look at them, and a reader would get another number."""
+    """Yield changes of logical types: Avro's resolution does not look at them, and a reader would
+    get another number."""
     before = {field.path: field.type.removesuffix(" or null") for field in fields_of(earlier)}
     renamed = (
         (alias, type_text(field["type"]))
@@ -231,7 +246,10 @@ def _read_wrong(earlier: Schema, today: Schema) -> Iterator[str]:
 def _unfit_defaults(record: avro.schema.RecordSchema) -> Iterator[str]:
     for field in record.fields:
         if field.has_default and not _fits(field.type, field.default):
-            yield f"field {field.name}: its default {json.dumps(field.default)} is none of its type, in a union of the first"
+            yield (
+                f"field {field.name}: its default {json.dumps(field.default)} is none of its "
+                "type, in a union of the first"
+            )
 
 
 def _fits(kind: avro.schema.Schema, default: object) -> bool:

@@ -1,6 +1,8 @@
-"""The figures' definitions in plain fractions, slow and obvious: what the fast computation is held against, and shares nothing with.
+"""The figures' definitions in plain fractions, slow and obvious: what the fast computation is held
+against, and shares nothing with.
 
-Takes the computation's own records (integers in units of 10^-18) and gives exact fractions rounded half even once.
+Takes the computation's own records (integers in units of 10^-18) and gives exact fractions rounded
+half even once.
 """
 
 from collections import defaultdict
@@ -8,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from processors.records import Trade
+from processors.model.records import Trade
 
 ONE = 10**18
 
@@ -28,7 +30,8 @@ def units(value: Fraction) -> int:
 
 
 def root_units(value: Fraction) -> int:
-    """The square root in units of 10^-18, rounded half even: found by halving, decided by squares."""
+    """The square root in units of 10^-18, rounded half even: found by halving, decided by
+    squares."""
     wanted = value * ONE * ONE
     low, high = (
         0,
@@ -62,7 +65,8 @@ def vwap(trades: Iterable[Trade]) -> Figures:
 
 
 def rolling_vwap(trades: Sequence[Trade], span: int) -> Figures:
-    """The window (t - span, t] over the trades of one symbol that came so far, t their greatest event time."""
+    """The window (t - span, t] over the trades of one symbol that came so far, t their greatest
+    event time."""
     t = max(trade.ts_event for trade in trades)
     return {
         "ts_event": t,
@@ -110,7 +114,8 @@ def bar(trades: Sequence[Trade]) -> Figures:
 
 
 def activity_bars(trades: Iterable[Trade], kind: str, threshold: Fraction) -> list[Figures]:
-    """The activity bars of one symbol and trade date from its accepted trades in log order, each with whether it `is_full`."""
+    """The activity bars of one symbol and trade date from its accepted trades in log order, each
+    with whether it `is_full`."""
     groups: list[list[Trade]] = []
     total = threshold
     for trade in trades:
@@ -147,7 +152,8 @@ def side(levels: Iterable[tuple[int, int]], *, bids: bool, below_zero: bool = Fa
 
 
 def depth(bids: Side, asks: Side, before: tuple[Side, Side] | None = None) -> Figures:
-    """What a cleaned book says, and its order flow against the cleaned book before it (None where there is none)."""
+    """What a cleaned book says, and its order flow against the cleaned book before it (None where
+    there is none)."""
     prices = (
         "best_bid",
         "best_bid_size",

@@ -1,8 +1,10 @@
-"""Frames a second that one producer process takes from a local socket, and how long until the broker has them; `make bench`.
+"""Frames a second that one producer process takes from a local socket, and how long until the
+broker has them; `make bench`.
 
-Half trades, half books of ten levels, each stamped with the time of its sending; the latency is from there to the
-broker's acknowledgement. The server is a process of its own; broker, server and producer share the machine. The first
-second is not timed: the broker's transaction coordinator is loading, and no producer gets its id until that is done.
+Half trades, half books of ten levels, each stamped with the time of its sending; the latency is
+from there to the broker's acknowledgement. The server is a process of its own; broker, server and
+producer share the machine. The first second is not timed: the broker's transaction coordinator is
+loading, and no producer gets its id until that is done.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,18 +21,19 @@ from typing import Any
 import orjson
 from websockets.sync.server import ServerConnection, serve
 
-from infra.deployment import Deployment, deployed
-from infra.feeding import spare_full_collections
-from infra.spooling import open_backlog
-from producers.counters import FeedCounters
-from producers.frames import read_frame
-from producers.protocol import FeedProtocol
-from producers.publish import Publisher, open_producer, raw_partitions
-from producers.records import Record
-from producers.settings import FeedSettings
-from producers.spool import Entry
-from producers.symbols import Feed
-from producers.websocket import Endpoint, run_feed
+from infra.ingest.producer_process import spare_full_collections
+from infra.ingest.spooling import open_backlog
+from infra.runtime.deployment import Deployment, deployed
+from producers.delivery.client import open_producer, raw_partitions
+from producers.delivery.publisher import Publisher
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import RAW_RECORDS, Output, Publication
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.transport.endpoint import Endpoint
+from producers.transport.websocket import run_feed
+from producers.vendor.frames import read_frame
+from producers.vendor.symbols import Feed
 from schemas.topics import Topology, load_schema
 from schemas.wire import compile_encoder
 
@@ -85,12 +88,13 @@ def frames() -> list[bytes]:
 
 
 def stages() -> float:
-    """Print microseconds a frame of each stage, alone in this process, and return those of the core and the encoder."""
+    """Print microseconds a frame of each stage, alone in this process, and return those of the core
+    and the encoder."""
     sent, count = frames(), 40_000
     latest = int(TIME) + 60_000
     core = protocol({"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6})
     core.connected(int(TIME) * 1000)
-    records: list[Record] = []
+    records: list[Publication] = []
     encoders = {
         f"infoway.raw.{name}": compile_encoder(load_schema(f"raw_{name}"), 1)
         for name in ("trade", "depth")
@@ -99,7 +103,7 @@ def stages() -> float:
     def take() -> None:
         for number in range(count):
             outputs = core.receive(sent[number % len(sent)], int(TIME) * 1000 + number)
-            records.extend(output for output in outputs if isinstance(output, Record))
+            records.extend(output for output in outputs if isinstance(output, Publication))
 
     timed(
         "read a frame",
@@ -111,7 +115,7 @@ def stages() -> float:
         "encode the record",
         len(records),
         lambda: [
-            encoders[record.topic](*record.fields) for record in records if record.topic in encoders
+            encoders[record.topic](*record.record) for record in records if record.topic in encoders
         ],
     )
 
@@ -144,7 +148,8 @@ def protocol(partitions: dict[str, int]) -> FeedProtocol:
 def through_socket(
     deployment: Deployment, spool: Path, rate: int, seconds: float, known: float
 ) -> None:
-    """Print what one feed holds, from the socket to the broker; `known` are microseconds a frame of the core and the encoder."""
+    """Print what one feed holds, from the socket to the broker; `known` are microseconds a frame of
+    the core and the encoder."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
         target=serve_frames, args=(theirs, rate, seconds), daemon=True
@@ -186,11 +191,13 @@ def through_socket(
     delays = sorted(publisher.delays)
     done = core.counters.acknowledged
     print(
-        f"sent {sent:,} frames at {sent / seconds:,.0f}/s; {done:,} acknowledged in {taken:.1f} s: {done / taken:,.0f} frames/s"
+        f"sent {sent:,} frames at {sent / seconds:,.0f}/s; {done:,} acknowledged in {taken:.1f} "
+        f"s: {done / taken:,.0f} frames/s"
     )
     shown("socket, Kafka client, queues", cpu / done * 1e6 - known)
     print(
-        f"producer process: {done / cpu:,.0f} frames a CPU-second, {cpu / taken:.0%} of a core, librdkafka's threads included"
+        f"producer process: {done / cpu:,.0f} frames a CPU-second, {cpu / taken:.0%} of a core, "
+        "librdkafka's threads included"
     )
     half, most = (delays[int(len(delays) * share)] for share in (0.5, 0.99))
     print(
@@ -199,7 +206,8 @@ def through_socket(
 
 
 class TimedPublisher(Publisher):
-    """A publisher that times some of its records, after the first `untimed`, from the vendor's time to the acknowledgement."""
+    """A publisher that times some of its records, after the first `untimed`, from the vendor's time
+    to the acknowledgement."""
 
     def __init__(self, untimed: int, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -207,17 +215,20 @@ class TimedPublisher(Publisher):
         self.delays: list[float] = []
         self._stamps: dict[int, int] = {}
 
-    def _entry(self, record: Record, counters: FeedCounters) -> Entry:
-        entry = super()._entry(record, counters)
-        if entry.sequence > self._untimed and entry.sequence % SAMPLE == 1:
-            self._stamps[entry.sequence] = record.fields[1]
-        return entry
+    def publish(self, outputs: Iterable[Output], counters: FeedCounters) -> None:
+        found = list(outputs)
+        for output in found:
+            if isinstance(output, Publication) and isinstance(output.record, RAW_RECORDS):
+                sequence = output.record.sequence
+                if sequence > self._untimed and sequence % SAMPLE == 1:
+                    self._stamps[sequence] = output.record.ts_event
+        super().publish(found, counters)
 
-    def _delivered(self, number: int, entry: Entry, *rest: Any) -> None:
-        stamp = self._stamps.pop(entry.sequence, None)
+    def _delivered(self, flight: Any, *rest: Any) -> None:
+        stamp = self._stamps.pop(flight.entry.sequence, None)
         if stamp is not None:
             self.delays.append(time.time() * 1000 - stamp)
-        super()._delivered(number, entry, *rest)
+        super()._delivered(flight, *rest)
 
 
 def serve_frames(tell: Connection, rate: int, seconds: float) -> None:

@@ -1,7 +1,8 @@
-"""Trades and records a second through the agents from a preloaded raw topic, on one worker with the default outputs; `make bench`.
+"""Trades and records a second through the agents from a preloaded raw topic, on one worker with the
+default outputs; `make bench`.
 
-Figures are of this machine and this run; to compare, compare ratios of one run. The worker's CPU time includes
-librdkafka's threads; `computation` alone is the pure functions without Kafka.
+Figures are of this machine and this run; to compare, compare ratios of one run. The worker's CPU
+time includes librdkafka's threads; `computation` alone is the pure functions without Kafka.
 """
 
 import argparse
@@ -13,17 +14,18 @@ from pathlib import Path
 
 import psutil
 
-from infra.consuming import Lag, read_to_end
-from infra.deployment import Deployment, deployed
-from infra.supervisor import Supervisor
-from processors.bars import Bars
-from processors.decode import trade_of
+from infra.kafka.reader import Lag, read_to_end
+from infra.runtime.deployment import Deployment, deployed
+from infra.runtime.supervisor import Supervisor
+from processors.agents.bars.agent import Bars
+from processors.agents.vwap.agent import Vwap
+from processors.decode.raw_records import trade_of
 from processors.engine.outputs import Outputs
-from processors.feeds import EventTime
-from processors.records import Trade
-from processors.sessions import Calendars
-from processors.vwap import Vwap
-from producers.publish import open_producer
+from processors.model.event_time import EventTime
+from processors.model.records import Trade
+from processors.model.sessions import Calendars
+from producers.delivery.client import open_producer
+from schemas.records import RawTradeRecord
 from schemas.topics import Topology, load_schema
 from schemas.wire import compile_decoder, compile_encoder
 
@@ -43,7 +45,8 @@ def main() -> None:
 
 
 def preload(count: int) -> list[tuple[str, bytes]]:
-    """Return keys and values of raw trades: 50 coins, 200 trades a second of event time, prices on a walk."""
+    """Return keys and values of raw trades: 50 coins, 200 trades a second of event time, prices on
+    a walk."""
     drawn, encode = random.Random(7), compile_encoder(load_schema("raw_trade"), 1)
     prices = [10_000 + 1000 * number for number in range(SYMBOLS)]
     values: list[tuple[str, bytes]] = []
@@ -74,9 +77,9 @@ def preload(count: int) -> list[tuple[str, bytes]]:
 
 def stages(values: list[tuple[str, bytes]]) -> None:
     """Print microseconds a trade of each stage, alone in this process."""
-    decode, names = compile_decoder(load_schema("raw_trade")), Topology()
+    decode, names = compile_decoder(load_schema("raw_trade"), RawTradeRecord), Topology()
     outputs = Outputs.of(names, dict.fromkeys((topic.name for topic in names.derived()), 1))
-    raw: list[dict[str, object]] = []
+    raw: list[RawTradeRecord] = []
     trades: list[Trade] = []
     rows: list[tuple[str, str, tuple[object, ...]]] = []
     timed("decode Avro", len(values), lambda: raw.extend(decode(value) for _, value in values))
@@ -147,10 +150,12 @@ def through_kafka(values: list[tuple[str, bytes]]) -> None:
         )
     share = first / len(values)  # of the work that fell into the measured time
     print(
-        f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a CPU-second; {memory:.0f} MiB resident"
+        f"one worker: {first / seconds:,.0f} trades/s, {first / cpu_seconds:,.0f} trades a "
+        f"CPU-second; {memory:.0f} MiB resident"
     )
     print(
-        f"            {written * share / seconds:,.0f} records/s out, {written * share / cpu_seconds:,.0f} records a CPU-second"
+        f"            {written * share / seconds:,.0f} records/s out, "
+        f"{written * share / cpu_seconds:,.0f} records a CPU-second"
     )
 
 

@@ -1,4 +1,5 @@
-"""The drill: a fleet of workers under load, killed and stopped; what a consumer then sees is held against the recomputation."""
+"""The drill: a fleet of workers under load, killed and stopped; what a consumer then sees is held
+against the recomputation."""
 
 import os
 import random
@@ -14,14 +15,15 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
 from pipelines import Pipeline
 
-from infra.consuming import COORDINATOR_COMING_UP
+from infra.kafka.reader import COORDINATOR_COMING_UP
 
 HERE = Path(__file__).parent
 COMPACTED = {"cleanup.policy": "compact"}
 
 
 class Fleet:
-    """Workers in slots; each starts again in its slot with the transactional id of its predecessor."""
+    """Workers in slots; each starts again in its slot with the transactional id of its
+    predecessor."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Fleet:
         )
 
     def start(self, slot: str, **settings: object) -> None:
+        """Start a worker; a' is a second one in the slot a."""
         self._started += 1
         extra = {f"DRILL_{name.upper()}": str(value) for name, value in settings.items()}
         environment = {
@@ -61,7 +64,7 @@ class Fleet:
             **self.settings,
             "DRILL_BOOTSTRAP": self.bootstrap,
             "DRILL_GROUP": self.group,
-            "DRILL_SLOT": slot,
+            "DRILL_SLOT": slot.rstrip("'"),
             "DRILL_DIR": str(self.directory),
             "DRILL_SEED": f"{self.settings.get('DRILL_SEED', 0)}{self._started}",
             **extra,
@@ -78,6 +81,16 @@ class Fleet:
     def log(self, slot: str) -> str:
         path = self.directory / f"{slot}.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def logs(self) -> str:
+        return "\n".join(
+            path.read_text(errors="replace")[-6000:]
+            for path in sorted(self.directory.glob("*.log"))
+        )
+
+    def logs_of_all(self) -> str:
+        """Return all that the workers have written."""
+        return "".join(map(self.log, (path.stem for path in self.directory.glob("*.log"))))
 
     def stopped(self, slot: str) -> bool:
         """Whether the worker was stopped by a signal and waits for SIGCONT."""
@@ -141,7 +154,8 @@ class Load:
 def storm(
     fleet: Fleet, slots: list[str], seconds: float, rate: int, seed: int, kills: int = 0
 ) -> Load:
-    """Load the fleet while seeded faults strike it; ends after `seconds`, or later, once `kills` workers were killed."""
+    """Load the fleet while seeded faults strike it; ends after `seconds`, or later, once `kills`
+    workers were killed."""
     drawn = random.Random(seed)
     load = Load(fleet)
     for slot in slots[:-1]:
@@ -180,7 +194,8 @@ def storm(
 
 
 def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 90) -> None:
-    """End every fault, let the fleet read to the end, and wait until both agents have applied everything or time is up."""
+    """End every fault, let the fleet read to the end, and wait until both agents have applied
+    everything or time is up."""
     fleet.close()
     for slot in slots:
         fleet.start(slot, kill=0, stop=0)
@@ -203,6 +218,11 @@ def wait_until(condition: Callable[[], object], timeout: float) -> bool:
     return True
 
 
+def pause(seconds: float) -> None:
+    """Let a fault last: what it does cannot be waited for."""
+    time.sleep(seconds)
+
+
 def sole_member(fleet: Fleet) -> str | None:
     """Return the member that holds every partition of the group, if one does."""
     found = members(fleet)
@@ -216,12 +236,14 @@ def holders(fleet: Fleet) -> int:
 
 
 def members(fleet: Fleet) -> list[tuple[str, int]]:
-    """Return the group's members, each with the number of its partitions; none while the broker's coordinator is still coming up."""
+    """Return the group's members, each with the number of its partitions; none while the broker's
+    coordinator is still coming up."""
     admin = AdminClient({"bootstrap.servers": fleet.bootstrap})
     try:
         described = admin.describe_consumer_groups([fleet.group])[fleet.group].result(5)
     except TimeoutError:
-        return []  # a call of a client just made is now and then never answered: the next one asks anew
+        # a client that was just made sometimes gets no answer to a call: the next call asks again
+        return []
     except ck.KafkaException as error:
         if error.args[0].code() not in COORDINATOR_COMING_UP:
             raise
@@ -232,7 +254,8 @@ def members(fleet: Fleet) -> list[tuple[str, int]]:
 
 
 def applied(fleet: Fleet, place: int) -> int:
-    """Return the number of source records that the first (0) or the second, slower agent (1) says it has applied."""
+    """Return the number of source records that the first (0) or the second, slower agent (1) says
+    it has applied."""
     last = {}
     for partition, messages in read(
         fleet.bootstrap, fleet.pipeline.agents[place].state_topic, "read_committed"
@@ -279,8 +302,50 @@ def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Messag
         consumer.close()
 
 
+def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, int]:
+    """Return the end of each partition's log as a consumer of this isolation sees it."""
+    asking = ck.Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "audit", "isolation.level": isolation}
+    )
+    try:
+        return {
+            partition: asking.get_watermark_offsets(
+                ck.TopicPartition(topic, partition), timeout=10
+            )[1]
+            for partition in asking.list_topics(topic, 10).topics[topic].partitions
+        }
+    finally:
+        asking.close()
+
+
+def read_to_stable(bootstrap: str, topic: str, partition: int = 0) -> list[ck.Message]:
+    """Every record up to the last stable offset now; an open transaction is not waited for."""
+    consumer = ck.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "audit",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+        }
+    )
+    try:
+        consumer.list_topics(topic, 10)
+        consumer.assign([ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING)])
+        found = []
+        while True:
+            for message in consumer.consume(100, 0.05):
+                if message.error() is not None:
+                    assert message.error().code() == ck.KafkaError._PARTITION_EOF
+                    return found
+                found.append(message)
+    finally:
+        consumer.close()
+
+
 def differences(fleet: Fleet) -> dict[str, str]:
-    """Hold what a read_committed consumer sees against the recomputation from the source's log, byte for byte, in order."""
+    """Hold what a read_committed consumer sees against the recomputation from the source's log,
+    byte for byte, in order."""
     log = read(fleet.bootstrap, fleet.pipeline.source, "read_uncommitted")
     wrong: dict[str, str] = {}
     for topic, want in fleet.pipeline.expected(log).items():

@@ -1,4 +1,5 @@
-"""What the drill's workers run and what a fault-free run would write: the tally's two agents, or the project's own on trades."""
+"""What the drill's workers run and what a fault-free run would write: the tally's two agents, or
+the project's own on trades."""
 
 import random
 from collections.abc import Callable
@@ -6,18 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 
 import confluent_kafka as ck
+from as_columns import AsColumns
 from tally import Tally, decode_tally, encode_tally
 
-from processors.bars import Bars
-from processors.decode import trade_of
+from processors.agents.bars.agent import Bars
+from processors.agents.vwap.agent import Vwap
+from processors.decode.reader import RawReader
+from processors.decode.trade_columns import TradeColumns
+from processors.decode.trades import TradeReader
 from processors.engine.engine import Agent
-from processors.engine.outputs import DEAD_LETTER, Outputs
-from processors.feeds import EventTime
-from processors.raw import RawReader
-from processors.records import Record, Unreadable
-from processors.sessions import Calendars
-from processors.vwap import Vwap
-from schemas.topics import Topology, load_schema
+from processors.engine.outputs import Outputs
+from processors.model.event_time import EventTime
+from processors.model.records import SourceRecord, Unreadable
+from processors.model.sessions import Calendars
+from schemas.topics import DEAD_LETTER, Topology, load_schema
 from schemas.wire import compile_encoder
 
 SOURCE = "infoway.raw.trade"
@@ -32,9 +35,11 @@ class Pipeline:
     source: str
     agents: tuple[Agent, ...]
     outputs: Outputs
-    decode: Callable[[ck.Message], Record]
+    decode: Callable[[ck.Message], SourceRecord]
     message: Callable[[int, int], tuple[bytes, bytes]]
     """Key and value of the n-th message of a partition."""
+    columns: Callable[[], TradeColumns] | None = None
+    """Makes what reads a partition into columns."""
 
     def topics(self) -> dict[str, bool]:
         """Every topic, and whether it is compacted."""
@@ -53,7 +58,8 @@ class Pipeline:
         for agent in self.agents:
             for partition, messages in log.items():
                 records = [self.decode(message) for message in messages]
-                rows = agent.computation.apply(agent.computation.load(partition, {}), records)
+                general = getattr(agent.computation, "inner", agent.computation)
+                rows = general.apply(general.load(partition, {}), records)
                 produced = [
                     self.outputs.encode(name, partition, key, fields, self.source)
                     for name, key, fields in rows
@@ -91,11 +97,16 @@ def tally(group: str) -> Pipeline:
 
 
 def market(group: str) -> Pipeline:
-    """The project's own agents, bars as the slow one, on trades of which some are late, some too late, and some poison."""
+    """The project's own agents, VWAP by runs of columns, bars as the slow one, on trades of which
+    some are late, some too late, and some poison."""
     topology, calendars = Topology(f"{group}."), Calendars()
+    outputs = Outputs.of(topology, {topic.name: 1 for topic in topology.derived()})
+    encoders = {name: encoder for name, (_, encoder) in outputs.encoders.items()}
+    trades = TradeReader(calendars)
+    reader = RawReader(_OneSchema(), load_schema("raw_trade"), trades)
     agents = (
         Agent(
-            Vwap(("1m", "5m", "session"), calendars, EventTime()),
+            AsColumns(Vwap(("1m", "5m", "session"), calendars, EventTime()), encoders),
             (topology.name(SOURCE),),
             topology.name("infoway.state.vwap"),
             True,
@@ -107,13 +118,13 @@ def market(group: str) -> Pipeline:
             False,
         ),
     )
-    outputs = Outputs.of(topology, {topic.name: 1 for topic in topology.derived()})
     return Pipeline(
         topology.name(SOURCE),
         agents,
         outputs,
-        RawReader(_OneSchema(), load_schema("raw_trade"), trade_of),
+        reader,
         partial(_trade, compile_encoder(load_schema("raw_trade"), 1)),
+        partial(TradeColumns, reader, trades),
     )
 
 
@@ -129,7 +140,8 @@ def _trade(encode: Callable[..., bytes], partition: int, number: int) -> tuple[b
     symbol = f"C{partition}N{number % 3}USDT"
     if number % 211 == 3:
         return symbol.encode(), drawn.randbytes(20)
-    # event time runs a thousand times as fast as the load, so that bars close and trades grow too late while it lasts
+    # event time runs a thousand times as fast as the load, so that bars close and trades grow too
+    # late while it lasts
     time = START + number * 1000
     if drawn.random() < 0.05:
         time -= drawn.choice((5_000, 90_000, 500_000, 900_000))

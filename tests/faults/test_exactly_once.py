@@ -1,47 +1,24 @@
-"""The engine's guarantee under faults, and each of its rules seen to matter: the same fault with the rule taken out shows."""
+"""The engine's guarantee under faults, and each of its rules seen to matter: the same fault with
+the rule taken out shows."""
 
 import signal
 import time
 
 import drill
 import pytest
-from pipelines import market, tally
+from pipelines import market
 
 TOTAL = 3000
-
-
-@pytest.fixture
-def make_fleet(stack, namespace, tmp_path):
-    made = []
-
-    def make(pipeline=tally, **settings):
-        directory = tmp_path / str(len(made))
-        directory.mkdir()
-        made.append(
-            drill.Fleet(
-                stack.bootstrap,
-                f"{namespace}{len(made)}",
-                directory,
-                3,
-                pipeline,
-                **{"session": 3, **settings},
-            )
-        )
-        return made[-1]
-
-    yield make
-    for fleet in made:
-        fleet.close()
 
 
 @pytest.mark.timeout(600)
 def test_workers_killed_at_random_and_at_the_steps_of_a_commit_lose_and_double_nothing(make_fleet):
     fleet = make_fleet(market, seed=31, kill=0.012, stop=0.008, session=6)
     slots = ["a", "b", "c"]
-    load = drill.storm(fleet, slots, seconds=60, rate=1000, seed=31, kills=20)
+    load = drill.storm(fleet, slots, seconds=40, rate=1000, seed=31, kills=13)
     killed = fleet.events["exit -9"]
     drill.settle(fleet, slots, load.sent)
-    assert killed >= 20
+    assert killed >= 13
     expected = fleet.pipeline.expected(
         drill.read(fleet.bootstrap, fleet.pipeline.source, "read_uncommitted")
     )
@@ -58,6 +35,7 @@ def test_workers_killed_at_random_and_at_the_steps_of_a_commit_lose_and_double_n
             f"{name} was to be part of it"
         )
     assert drill.differences(fleet) == {}
+    assert "RUN" in fleet.logs_of_all(), "trades were to be read in columns"
 
 
 def verdict(fleet, rule):
@@ -82,9 +60,11 @@ def test_an_agent_ahead_of_the_other_does_not_repeat_itself_after_a_kill(make_fl
 
 
 def stop_one_of_two(fleet, step):
-    """Load two workers and stop the first at a step of a commit; return the load once the second holds every partition.
+    """Load two workers and stop the first at a step of a commit; return the load once the second
+    holds every partition.
 
-    Both run before the fault strikes: the transaction of the stopped one lives for 10 s, and its session for 3.
+    Both run before the fault strikes: the transaction of the stopped one lives for 10 s, and its
+    session for 3.
     """
     for slot in ("a", "b"):
         fleet.start(slot)
@@ -99,8 +79,9 @@ def stop_one_of_two(fleet, step):
 
 
 def attempts(rule):
-    """How often a fault is placed: without the rule it has to show once, and on a busy machine the broker may have aborted the
-    stopped worker's transaction, which lives for 10 s, before the worker is back."""
+    """How often a fault is placed: without the rule it has to show once, and on a busy machine the
+    broker may have aborted the stopped worker's transaction, which lives for 10 s, before the
+    worker is back."""
     return 3 if rule else 1
 
 
@@ -120,7 +101,8 @@ def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_doubl
     for _ in range(attempts(rule)):
         fleet = make_fleet(batch=50, slow=0, linger=linger, **{"break": rule})
         stop_one_of_two(fleet, "after send offsets")
-        # with the rules in force the successor waits for the transaction; without, it has read the old state by now
+        # with the rules in force the successor waits for the transaction; without, it has read the
+        # old state by now
         drill.wait_until(lambda fleet=fleet: drill.applied(fleet, 0) == TOTAL, 3)
         come_back(fleet)
         drill.settle(fleet, ["a", "b"], TOTAL)
@@ -132,7 +114,8 @@ def test_a_worker_that_comes_back_between_send_offsets_and_commit_does_not_doubl
 @pytest.mark.parametrize("rule", ["", "generation"])
 def test_a_worker_that_comes_back_with_a_batch_of_an_old_generation_is_refused(make_fleet, rule):
     fleet = make_fleet(batch=50, slow=0.01, **{"break": rule})
-    # after it has found itself a member, before its transaction begins: the batch is of a generation that is over by then
+    # after it has found itself a member, before its transaction begins: the batch is of a
+    # generation that is over by then
     stop_one_of_two(fleet, "begin")
     assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 30)
     come_back(fleet)
@@ -157,7 +140,8 @@ def test_a_batch_that_never_reaches_its_agent_is_noticed_and_read_again(make_fle
 
 @pytest.mark.timeout(180)
 def test_a_worker_stays_in_its_group_under_load_and_idle(make_fleet):
-    """aiokafka counts only its own fetches as life: without the plane's marks both would leave after 10 s, silently."""
+    """aiokafka counts only its own fetches as life: without the plane's marks both would leave
+    after 10 s, silently."""
     fleets = [make_fleet(max_poll=10), make_fleet(max_poll=10, slow=0)]
     busy = fleets[1]
     for fleet in fleets:
@@ -173,15 +157,3 @@ def test_a_worker_stays_in_its_group_under_load_and_idle(make_fleet):
     assert [drill.sole_member(fleet) for fleet in fleets] == members
     assert [fleet.log("a").count("Joined group") for fleet in fleets] == [1, 1]
     assert drill.wait_until(lambda: drill.applied(busy, 1) == load.sent, 30)
-
-
-def test_a_stuck_worker_leaves_and_another_takes_its_place(make_fleet):
-    fleet = make_fleet(max_poll=6, batch=50, slow=0.01)
-    load = drill.Load(fleet)
-    load.send(TOTAL)
-    load.flush()
-    fleet.start("a", stick=3)
-    assert drill.wait_until(lambda: "STUCK" in fleet.log("a"), 30)
-    fleet.start("b")
-    assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 60), fleet.log("a")
-    assert drill.differences(fleet) == {}

@@ -1,4 +1,5 @@
-"""A worker of the drill: the engine with two agents on one topic, killed or stopped at the steps of a commit.
+"""A worker of the drill: the engine with two agents on one topic, killed or stopped at the steps of
+a commit.
 
 BREAK takes one rule of the engine out, so that the drill can be seen to fail without it.
 """
@@ -9,15 +10,23 @@ import random
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import confluent_kafka as ck
 import faust
 import pipelines
 
-from processors.engine import state, transactions
-from processors.engine.app import create_app
-from processors.engine.engine import Agent, Batch, Engine
-from processors.engine.group import Member
+from processors.engine import assigned, state
+from processors.engine.batch import Batch
+from processors.engine.engine import Agent, Engine
+from processors.engine.plane import fetch, overrides
+from processors.engine.plane.app import create_app
+from processors.engine.plane.watch import Watch
+from processors.engine.transactions import transactions
+from processors.engine.transactions.group import Member
+from processors.kernels.build import make_ready
 
 
 def main() -> None:
@@ -31,6 +40,8 @@ def main() -> None:
         **conf(*names),
         "linger.ms": int(os.environ.get("DRILL_LINGER", "2")),
     }
+    overrides.SKIPS_EVERY_S = 1
+    overrides.PATIENCE_S = float(os.environ.get("DRILL_PATIENCE", overrides.PATIENCE_S))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     pipeline = getattr(pipelines, os.environ["DRILL_PIPELINE"])(group)
     engine = DrilledEngine(
@@ -41,12 +52,15 @@ def main() -> None:
         membership=lambda: Member(group, -1, ""),
     )
     _take_out(broken, engine)
+    if pipeline.columns is not None:
+        make_ready()
 
     app = create_app(
         group,
         engine,
         {pipeline.source: pipeline.decode},
         int(os.environ.get("DRILL_BATCH", "200")),
+        columns={} if pipeline.columns is None else {pipeline.source: pipeline.columns},
         datadir=str(Path(os.environ["DRILL_DIR"]) / slot),
         broker_max_poll_interval=float(os.environ.get("DRILL_MAX_POLL", "20")),
         broker_session_timeout=float(os.environ.get("DRILL_SESSION", "6")),
@@ -57,7 +71,8 @@ def main() -> None:
 
 
 class DrilledEngine(Engine):
-    """The engine with a slow agent, a fault at every step of a commit, and a batch that gets lost or stuck where asked for."""
+    """The engine with a slow agent, a fault at every step of a commit, and a batch that gets lost
+    or stuck where asked for."""
 
     handled = 0
 
@@ -69,9 +84,17 @@ class DrilledEngine(Engine):
                 return
             if self.handled == int(os.environ.get("DRILL_STICK", "0")):
                 print("STUCK in a batch", flush=True)
-                await asyncio.Event().wait()
+                await asyncio.sleep(float(os.environ.get("DRILL_STUCK_S", "inf")))
             await asyncio.sleep(float(os.environ.get("DRILL_SLOW", "0.03")))
         await super().handle(agent, batch)
+
+    def load(
+        self, partitions: Sequence[tuple[str, int]], still: Callable[[], bool]
+    ) -> dict[tuple[str, int], dict[bytes, bytes]]:
+        until = time.monotonic() + float(os.environ.get("DRILL_LOAD_S", "0"))
+        while time.monotonic() < until and (still() or os.environ.get("DRILL_DEAF")):
+            time.sleep(0.1)
+        return super().load(partitions, still)
 
     def connect(self) -> transactions.Transactions:
         connected = super().connect()
@@ -87,7 +110,8 @@ class DrilledEngine(Engine):
 
 
 class Faults:
-    """Kills or stops this process at the steps of a commit, at seeded moments or at the one that a file names."""
+    """Kills or stops this process at the steps of a commit, at seeded moments or at the one that a
+    file names."""
 
     def __init__(self) -> None:
         self.random = random.Random(int(os.environ.get("DRILL_SEED", "0")))
@@ -111,7 +135,7 @@ class Faults:
 
 def _take_out(rule: str, engine: Engine) -> None:
     if rule == "applied":
-        engine.cut = lambda batch, applied: batch.records
+        engine.cut = lambda batch, applied: batch.pieces
         engine.check_no_gap = lambda agent, batch, applied: None
     elif rule == "stable":
         state.high_watermarks = lambda bootstrap, partitions: dict.fromkeys(partitions, 0)
@@ -120,6 +144,25 @@ def _take_out(rule: str, engine: Engine) -> None:
         transactions.Transactions._owner = lambda self: Member(self.member.group, -1, "")
     elif rule == "order":
         transactions.Transactions.commit = _commit_with_offsets_first
+    elif rule == "slot":
+        transactions.other_holder = lambda *names: "whoever"
+    elif rule == "life":
+        # aiokafka's own fetches are all that counts as life: there are none
+        overrides.Consumer._turned = lambda self: setattr(
+            self.engine, "turned_at", time.monotonic()
+        )
+    elif rule == "marker":
+        by_partition = fetch.by_partition
+        eof = ck.KafkaError._PARTITION_EOF
+        fetch.by_partition = lambda messages: by_partition(
+            [m for m in messages if m.error() is None or m.error().code() != eof]
+        )
+    elif rule == "log":
+        assigned._check_same_log = lambda *facts: None
+    elif rule == "loader":
+        engine._loader = engine._thread
+    elif rule == "watch":
+        Watch.turn = lambda self, elapsed_s: None
     elif rule == "gap":
         engine.check_no_gap = lambda agent, batch, applied: None
     elif rule:
@@ -132,9 +175,9 @@ def _commit_with_offsets_first(self: transactions.Transactions) -> None:
     self._send_offsets()
     self.at_step("after send offsets")
     self._flush()
-    self._call("commit", lambda: self.producer.commit_transaction(transactions.CALL_TIMEOUT))
+    self._call("commit", lambda: self.producer.client.commit_transaction(transactions.CALL_TIMEOUT))
     self.at_step("after commit")
-    self.member = None
+    self.state, self.member = transactions.TransactionState.NONE, None
 
 
 def _die_with_parent() -> None:

@@ -1,4 +1,5 @@
-"""A gap in the raw log, healed by the command `backfill` over the simulator's REST: through Kafka, the agents and a kill in mid-run."""
+"""A gap in the raw log, healed by the command `backfill` over the simulator's REST: through Kafka,
+the agents and a kill in mid-run."""
 
 import json
 import os
@@ -14,19 +15,20 @@ from decimal import Decimal
 import pytest
 
 from infra import topology
-from infra.consuming import ValueReader, read_to_end
-from infra.deployment import Deployment
+from infra.ingest.spooling import open_backlog
+from infra.kafka.reader import ValueReader, read_to_end
+from infra.runtime.deployment import Deployment
+from infra.runtime.supervisor import Supervisor
 from infra.simulator import running_simulator
-from infra.spooling import open_backlog
-from infra.supervisor import Supervisor
-from producers.counters import FeedCounters
-from producers.outages import Outage, Outages
-from producers.protocol import FeedProtocol
-from producers.publish import Publisher, open_producer, raw_partitions
-from producers.rest import MAX_KLINES, Rest
-from producers.settings import FeedSettings
-from producers.symbols import Feed
-from schemas.registry import Registry
+from producers.delivery.client import open_producer, raw_partitions
+from producers.delivery.publisher import Publisher
+from producers.feed.metrics import FeedCounters
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.healing.outages import Outage, Outages
+from producers.vendor.rest import MAX_KLINES, Rest
+from producers.vendor.symbols import Feed
+from schemas.clients.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
 
@@ -98,7 +100,7 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
         command = [
             sys.executable,
             "-m",
-            "infra.cli",
+            "infra.cli.main",
             "backfill",
             *options,
             "--state",
@@ -188,7 +190,7 @@ def test_a_producer_heals_what_the_one_before_it_had_not(stack, namespace, tmp_p
         command = [
             sys.executable,
             "-m",
-            "infra.cli",
+            "infra.cli.main",
             "produce",
             "--url",
             simulator.url,

@@ -1,4 +1,5 @@
-"""Bad input through the whole way: it is dead-lettered or reported, counted, and the rest goes on."""
+"""Bad input through the whole way: it is dead-lettered or reported, counted, and the rest goes
+on."""
 
 import json
 from decimal import Decimal
@@ -6,7 +7,7 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from infra.replay import replay
+from infra.cli.commands.feed.replay import ReplayOptions, replay
 from schemas.topics import Topology
 
 START = 1_722_902_400_000
@@ -49,7 +50,7 @@ def test_bad_frames_and_lines_cost_only_themselves(stack, tmp_path, monkeypatch,
     ]
     lines[3:3] = ["{broken", '{"recv_ms": "x", "frame": {}}']
     recording.write_text("\n".join(lines) + "\n")
-    summary = replay([recording], tmp_path / "out", Topology(), 1, Console(stderr=True))
+    summary = replay(ReplayOptions([recording], tmp_path / "out", Topology()), Console(stderr=True))
 
     def rows(topic):
         return [
@@ -79,5 +80,5 @@ def test_an_empty_recording_gives_empty_files(stack, tmp_path, monkeypatch):
     monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)
     recording = tmp_path / "empty.jsonl"
     recording.write_text("")
-    summary = replay([recording], tmp_path / "out", Topology(), 1, Console(stderr=True))
+    summary = replay(ReplayOptions([recording], tmp_path / "out", Topology()), Console(stderr=True))
     assert (summary.frames, sum(summary.records.values())) == (0, 0)

@@ -1,4 +1,5 @@
-"""A broker that does not answer for a while: what was received waits on disk, then is in the topics once and in order, or told as lost."""
+"""A broker that does not answer for a while: what was received waits on disk, then is in the topics
+once and in order, or told as lost."""
 
 import os
 import random
@@ -10,19 +11,20 @@ from broker import away
 from confluent_kafka.admin import AdminClient
 
 from infra import topology
-from infra.consuming import ValueReader, read_to_end
-from infra.deployment import Deployment
-from infra.spooling import open_backlog
-from producers import publish
-from producers.counters import FeedCounters
-from producers.partition import partition_of
-from producers.protocol import FeedProtocol
-from producers.publish import Publisher, open_producer, raw_partitions
-from producers.settings import FeedSettings
-from producers.spool import SpoolUnusable
-from producers.symbols import Feed
+from infra.ingest.spooling import open_backlog
+from infra.kafka.reader import ValueReader, read_to_end
+from infra.runtime.deployment import Deployment
+from producers.delivery import client as delivery_client
+from producers.delivery.client import open_producer, raw_partitions
+from producers.delivery.publisher import Publisher
+from producers.delivery.spool import SpoolUnusable
+from producers.feed.metrics import FeedCounters
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.vendor.symbols import Feed
+from schemas.clients.registry import Registry
 from schemas.control import read_control
-from schemas.registry import Registry
+from schemas.partition import partition_of
 from schemas.topics import Topology
 
 T = 1_722_902_400_000
@@ -31,7 +33,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 @pytest.fixture
 def deployment(stack, namespace, monkeypatch):
-    monkeypatch.setitem(publish._DELIVERY, "queue.buffering.max.messages", 300)
+    monkeypatch.setitem(delivery_client._DELIVERY, "queue.buffering.max.messages", 300)
     names = Topology(namespace, intervals=("1m",), windows=("1m",), partitions=2)
     ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
     return Deployment(stack.bootstrap, stack.registry_url, names, ids, embedded=True)
@@ -74,6 +76,15 @@ class Run:
             time.sleep(0.005)
         self.publisher.account(self.counters)
 
+    def saved(self):
+        """Wait, as a feed that receives nothing does, until the spool has all that is not
+        acknowledged."""
+        give_up = time.monotonic() + 30
+        while self.counters.queued:
+            assert time.monotonic() < give_up
+            self.publisher.serve()
+            time.sleep(0.005)
+
     def kill(self):
         """Leave everything as a SIGKILL would."""
         self.publisher._producer.purge()
@@ -90,7 +101,8 @@ def started(deployment, folder):
 
 
 def logged(deployment):
-    """Per symbol its records in the topic: (connection, sequence) of trades, else controls, with the gaps of its whole partition."""
+    """Per symbol its records in the topic: (connection, sequence) of trades, else controls, with
+    the gaps of its whole partition."""
     topic = deployment.topology.name("infoway.raw.trade")
     read, found = ValueReader(Registry(deployment.registry_url)), {}
     for message in read_to_end(deployment.bootstrap, topic):
@@ -189,12 +201,14 @@ def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(
     assert cluster
     assert cluster in (folder / "owner").read_text()
     with monkeypatch.context() as patched:
-        patched.setattr("infra.spooling._cluster_id", lambda bootstrap: "another")
+        patched.setattr("infra.ingest.spooling._cluster_id", lambda bootstrap: "another")
         with pytest.raises(SpoolUnusable, match=f"holds records of .*{cluster}, not of .*another"):
             open_backlog(deployment, "replay", folder, {})
     for name in ("Bar", None):
         with monkeypatch.context() as patched:
-            patched.setattr("infra.spooling._name_of", lambda registry, schema_id, name=name: name)
+            patched.setattr(
+                "infra.ingest.spooling._name_of", lambda registry, schema_id, name=name: name
+            )
             with pytest.raises(
                 SpoolUnusable,
                 match=r"the registry at http.* has no schema of \(ids \d+\): name the registry",
@@ -208,15 +222,63 @@ def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(
 
 
 @pytest.mark.timeout(120)
-def test_a_kill_while_it_is_away_is_told_as_a_gap_before_what_the_spool_has(
+def test_what_waits_for_a_silent_broker_is_on_disk_and_outlives_a_kill(
     stack, deployment, tmp_path, monkeypatch
 ):
-    # what is on its way to a stopped broker arrives after all; with little of that, the client's memory holds what the kill loses
-    monkeypatch.setitem(publish._DELIVERY, "batch.num.messages", 10)
-    monkeypatch.setitem(publish._DELIVERY, "max.in.flight", 1)
+    monkeypatch.setitem(delivery_client._DELIVERY, "queue.buffering.max.messages", 100_000)
     run = started(deployment, tmp_path / "spool")
     with away(stack):
-        run.receive(1_000)
+        # far less than the client's queue takes
+        run.receive(200)
+        run.saved()
+        run.receive(50)
+        assert (run.counters.queued, run.counters.spooled) == (0, 250)
+        run.kill()
+    again = Run(deployment, tmp_path / "spool", begin=60_000)
+    again.deliver()
+    assert again.publisher.close(10) == 0
+    found = logged(deployment)
+    for place, symbol in enumerate(SYMBOLS):
+        assert sequences(found[symbol]) == [
+            (f"crypto-1-{T * 1000}", number) for number in range(place + 1, 351, 2)
+        ]
+        assert "gap" not in [each.kind for each in found[symbol] if not isinstance(each, tuple)]
+
+
+@pytest.mark.timeout(120)
+def test_what_a_silent_broker_gets_after_all_is_sent_once(stack, deployment, tmp_path, monkeypatch):
+    monkeypatch.setitem(delivery_client._DELIVERY, "queue.buffering.max.messages", 100_000)
+    run = started(deployment, tmp_path / "spool")
+    for _ in range(2):
+        with away(stack):
+            run.receive(200)
+            run.saved()
+            run.receive(50)
+        run.deliver()
+    assert (run.counters.acknowledged, run.counters.lost) == (600, 0)
+    assert run.publisher.close(10) == 0
+    assert not list((tmp_path / "spool").glob("*.spool"))
+    for place, symbol in enumerate(SYMBOLS):
+        assert sequences(logged(deployment)[symbol]) == [
+            (f"crypto-1-{T * 1000}", number) for number in range(place + 1, 601, 2)
+        ]
+
+
+@pytest.mark.timeout(120)
+def test_what_a_kill_loses_is_told_as_a_gap_before_what_the_spool_has(
+    stack, deployment, tmp_path, monkeypatch
+):
+    # what is on its way to a stopped broker arrives after all; with little of that, the client's
+    # memory holds what the kill loses
+    monkeypatch.setitem(delivery_client._DELIVERY, "batch.num.messages", 10)
+    monkeypatch.setitem(delivery_client._DELIVERY, "max.in.flight", 1)
+    run = started(deployment, tmp_path / "spool")
+    with away(stack):
+        with monkeypatch.context() as patched:
+            # a disk that is full when the queue is copied to it, and has room for what comes after
+            # that
+            patched.setattr(run.backlog, "keep", lambda entries: [])
+            run.receive(1_000)
         run.kill()
     again = Run(deployment, tmp_path / "spool", begin=60_000)
     again.deliver()

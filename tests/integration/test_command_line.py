@@ -1,4 +1,5 @@
-"""The command line as a user meets it: the whole run, its end, and errors in one line that say what to do."""
+"""The command line as a user meets it: the whole run, its end, and errors in one line that say what
+to do."""
 
 import os
 import signal
@@ -11,7 +12,7 @@ import drill
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from infra import cli
+from infra.cli import main as cli
 
 BASE = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")} | {
     "PYTHONUNBUFFERED": "1"
@@ -19,7 +20,7 @@ BASE = {name: value for name, value in os.environ.items() if not name.startswith
 
 
 def run(*arguments, **environment):
-    command = [sys.executable, "-m", "infra.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "infra.cli.main", *map(str, arguments)]
     return subprocess.run(
         command,
         capture_output=True,
@@ -61,7 +62,7 @@ def test_up_shows_every_symbol_and_ctrl_c_ends_everything(tmp_path):
         [
             sys.executable,
             "-m",
-            "infra.cli",
+            "infra.cli.main",
             "up",
             "--data",
             str(tmp_path / "data"),
@@ -120,7 +121,8 @@ def test_a_refused_key_is_one_clear_line_and_never_tried_again(stack, namespace)
 
     with running_simulator() as simulator:
         done = run(
-            "produce", "--symbols", "BTCUSDT", "--url", simulator.url, "--prefix", namespace, "--partitions", 1,
+            "produce", "--symbols", "BTCUSDT", "--url", simulator.url, "--prefix", namespace,
+            "--partitions", 1,
             **on(stack), INFOWAY_API_KEY="bad-key",
         )  # fmt: skip
     one_line(done, "the API key was refused", "INFOWAY_API_KEY")
@@ -149,10 +151,13 @@ def test_what_the_clusters_acls_forbid_is_told_apart_from_a_broker_out_of_reach(
     def refused(*_):
         raise KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED))
 
-    monkeypatch.setattr(cli, "tail", refused)
+    monkeypatch.setattr(cli, "begin", refused)
+    monkeypatch.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
     with pytest.raises(
         SystemExit,
-        match=r"this principal may not do that .*Cluster authorization failed.*: grant it by infra/acls.yaml",
+        match=r"this principal may not do that .*Cluster authorization failed.*: grant it by "
+        r"infra/deploy/acls.yaml",
     ):
         cli.main(["tail", "infoway.bars.1m"])
 
@@ -211,3 +216,19 @@ def test_a_wrong_interval_says_what_there_is(tmp_path, stack):
     recording = tmp_path / "empty.jsonl"
     recording.write_text("")
     one_line(run("replay", recording, "--out", tmp_path, "--intervals", "7m", **on(stack)), "7m")
+
+
+def test_a_business_that_there_is_not_is_named_before_anything_starts(tmp_path, stack):
+    recording = tmp_path / "empty.jsonl"
+    recording.write_text("")
+    where = {**on(stack), "INFOWAY_SWAP_SIDES": "japan,coins"}
+    one_line(
+        run("replay", recording, "--out", tmp_path, **where),
+        "INFOWAY_SWAP_SIDES names 'coins'",
+        "stock, crypto",
+    )
+    one_line(
+        run("replay", recording, "--out", tmp_path, "--symbols", "A:coins", **on(stack)),
+        "unknown business 'coins'",
+        "stock, crypto",
+    )

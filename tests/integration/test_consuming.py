@@ -7,12 +7,13 @@ import confluent_kafka as ck
 import drill
 import pytest
 
-from infra.consuming import read_to_end
-from processors.engine.transactions import transactional_conf
+from infra.kafka.reader import read_to_end
+from processors.engine.transactions.transactions import transactional_conf
 
 
 def test_the_end_lies_behind_what_is_still_being_committed(stack, namespace):
-    """The broker writes a commit's markers one partition after the other: the group's offsets may show before its records do."""
+    """The broker writes a commit's markers one partition after the other: the group's offsets may
+    show before its records do."""
     topic = f"{namespace}derived"
     drill.create_topics(stack.bootstrap, [drill.NewTopic(topic, 1, 1)])
     producer = ck.Producer(transactional_conf(stack.bootstrap, namespace))

@@ -1,4 +1,5 @@
-"""The same raw log gives byte-equal derived topics: however batched, on however many workers, through restarts, with any hash seed."""
+"""The same raw log gives byte-equal derived topics: however batched, on however many workers,
+through restarts, with any hash seed."""
 
 import random
 import re
@@ -17,12 +18,12 @@ import psutil
 import pytest
 
 from infra import topology
-from infra.consuming import Lag, ValueReader, read_to_end
-from infra.deployment import Deployment
-from infra.supervisor import Supervisor
-from producers.publish import open_producer
+from infra.kafka.reader import Lag, ValueReader, read_to_end
+from infra.runtime.deployment import Deployment
+from infra.runtime.supervisor import Supervisor
+from producers.delivery.client import open_producer
+from schemas.clients.registry import Registry
 from schemas.control import Control
-from schemas.registry import Registry
 from schemas.topics import Topology, load_schema
 from schemas.wire import compile_encoder
 
@@ -62,13 +63,14 @@ class Writer:
         self.feeds = {symbol: f"{business}-1" for symbol, business in self.symbols.items()}
 
     def step(self, number: int) -> Iterator[Raw]:
-        """Yield what the feeds send at one step: mostly a trade or a book; controls, an outage and poison now and then."""
+        """Yield what the feeds send at one step: mostly a trade or a book; controls, an outage and
+        poison now and then."""
         self.now += self.drawn.randrange(3000)
         if number == 0:
             yield from self.control("begin", *self.symbols)
-        elif (
-            number == 300
-        ):  # an outage into Hong Kong's night, of one symbol and of whole feeds; it reaches bars that are closed
+        elif number == 300:
+            # an outage into Hong Kong's night, of one symbol and of whole feeds; it reaches bars
+            # that are closed
             lost, self.now = self.now - HOUR // 10, self.now + 8 * HOUR
             yield from self.control("gap", next(iter(self.symbols)), None, None, ts_from=lost)
             self.connection = 2
@@ -250,9 +252,11 @@ class Namespace:
         assert drill.wait_until(lambda: self.supervisor.check() or self.lag() == 0, 90), self.logs()
 
     def verdicts(self) -> dict[tuple[str, str, int], tuple[str, ...]]:
-        """Return the last word of the reconciliation on each bar; how often it spoke depends on how its topics interleave.
+        """Return the last word of the reconciliation on each bar; how often it spoke depends on how
+        its topics interleave.
 
-        So does, where bars were read long before the first kline of their stream, which of them were no longer at hand.
+        So does, where bars were read long before the first kline of their stream, which of them
+        were no longer at hand.
         """
         assert drill.wait_until(lambda: self.supervisor.check() or self.bars_left() == 0, 60), (
             self.logs()
@@ -275,7 +279,8 @@ class Namespace:
         return {key: verdict for key, verdict in found.items() if verdict[1] != "expired"}
 
     def strike(self, number: int, slots: Sequence[str], records: Sequence[Raw]) -> None:
-        """Publish records, send workers that have not read them all a signal, and wait until they are back with their share."""
+        """Publish records, send workers that have not read them all a signal, and wait until they
+        are back with their share."""
         children = ((child, child.environ()) for child in psutil.Process().children())
         workers = {
             found["INFOWAY_SLOT"]: child
@@ -326,8 +331,8 @@ class Namespace:
     def digests(self) -> dict[str, tuple[int, str]]:
         """Return number and digest of the records of every derived topic, in the order of the log.
 
-        Dead letters name their topic: the prefix, always of the same length, is taken out. And they are sorted, since
-        several agents write them side by side.
+        Dead letters name their topic: the prefix, always of the same length, is taken out. And they
+        are sorted, since several agents write them side by side.
         """
         prefix, found = self.names.prefix.encode(), {}
         for topic in self.names.derived():

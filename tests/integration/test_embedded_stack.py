@@ -1,4 +1,5 @@
-"""The embedded broker and registry: what survives a restart, what is refused, and that nothing is left behind."""
+"""The embedded broker and registry: what survives a restart, what is refused, and that nothing is
+left behind."""
 
 import os
 import signal
@@ -12,10 +13,10 @@ import drill
 import pytest
 
 from infra import topology
-from infra.consuming import read_to_end
 from infra.embedded.stack import FolderInUse, PortInUse, Stack
-from producers.partition import partition_of
-from schemas.registry import Registry, RegistryError
+from infra.kafka.reader import read_to_end
+from schemas.clients.registry import Registry, RegistryError
+from schemas.partition import partition_of
 from schemas.topics import Topology, load_schema
 
 NAMES = Topology(prefix="kept.", partitions=3)
@@ -58,7 +59,8 @@ def test_a_port_that_is_taken_is_named(tmp_path):
 def test_servers_end_with_a_process_that_is_killed(tmp_path):
     code = (
         "import sys, pathlib\nfrom infra.embedded.stack import Stack\n"
-        "stack = Stack(pathlib.Path(sys.argv[1]))\nprint(*[server.process_group for server in stack.servers], flush=True)\nsys.stdin.read()"
+        "stack = Stack(pathlib.Path(sys.argv[1]))\nprint(*[server.process_group for server in "
+        "stack.servers], flush=True)\nsys.stdin.read()"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

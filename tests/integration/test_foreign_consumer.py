@@ -10,8 +10,8 @@ import drill
 
 from infra import topology
 from processors.engine.outputs import Outputs
+from schemas.clients.registry import Registry
 from schemas.decimals import to_units
-from schemas.registry import Registry
 from schemas.topics import Topology
 
 README = Path(__file__).parents[2] / "README.md"

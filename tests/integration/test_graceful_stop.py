@@ -1,4 +1,5 @@
-"""Producer and worker as Kubernetes and Compose run them: their probes, and SIGTERM, which ends both in order within their pods' time."""
+"""Producer and worker as Kubernetes and Compose run them: their probes, and SIGTERM, which ends
+both in order within their pods' time."""
 
 import os
 import signal
@@ -14,20 +15,22 @@ import yaml
 from broker import away
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from kafka_proxy import Api
 
 from infra import topology
 from infra.embedded.ports import free_ports
 from infra.simulator import running_simulator
-from processors.engine.exits import Exit
-from schemas.registry import Registry
+from processors.engine.transactions.exits import Exit
+from schemas.clients.registry import Registry
 from schemas.topics import Topology
 
-K8S = Path(__file__).parents[2] / "infra" / "k8s"
+K8S = Path(__file__).parents[2] / "infra" / "deploy" / "k8s"
 BASE = {name: value for name, value in os.environ.items() if not name.startswith("INFOWAY_")}
 
 
 def workload(file, kind):
-    """The command of a workload's container, run by this Python, and the seconds that its pod has to end."""
+    """The command of a workload's container, run by this Python, and the seconds that its pod has
+    to end."""
     [found] = [
         document
         for document in yaml.safe_load_all((K8S / file).read_text())
@@ -36,11 +39,14 @@ def workload(file, kind):
     pod = found["spec"]["template"]["spec"]
     program, *arguments = pod["containers"][0]["command"]
     assert program == "infoway-streams"
-    return [sys.executable, "-m", "infra.cli", *arguments], pod["terminationGracePeriodSeconds"]
+    return [sys.executable, "-m", "infra.cli.main", *arguments], pod[
+        "terminationGracePeriodSeconds"
+    ]
 
 
 def ends(stack, topics, isolation):
-    """How far each topic's only partition is: for read_committed only up to the first open transaction."""
+    """How far each topic's only partition is: for read_committed only up to the first open
+    transaction."""
     asked = {TopicPartition(topic, 0): OffsetSpec.latest() for topic in topics}
     # kept until the answers are there: they never come where the client goes first
     admin = AdminClient({"bootstrap.servers": stack.bootstrap, "log_level": 0})
@@ -101,7 +107,8 @@ class Pods:
                     pod.wait()
 
     def await_ready(self):
-        """Wait until both are ready; where the worker has ended, start it anew as the kubelet would."""
+        """Wait until both are ready; where the worker has ended, start it anew as the kubelet
+        would."""
         for number, place in enumerate(self.places):
 
             def ready(number=number, place=place):
@@ -161,17 +168,56 @@ def test_pods_whose_broker_does_not_answer_are_alive_not_ready_and_end_in_time(
     pods = Pods(stack, namespace, tmp_path)
     with pods.running():
         with away(stack):
-            for place, what in zip(
-                pods.places, ("acknowledged nothing", "not answered"), strict=True
+            for place, says in zip(
+                pods.places,
+                ("the broker has acknowledged nothing for", "waiting for the broker for"),
+                strict=True,
             ):
-                says = f"the broker has {what} for"
                 assert drill.wait_until(
                     lambda place=place, says=says: says in asked(place, "/readyz"), 60
                 ), asked(place, "/readyz")
                 assert asked(place, "/livez") == "ok\n"
         pods.await_ready()
+        # the transaction that was open when the broker went away may yet end the worker: only what
+        # it has done since counts
+        applied = counted(pods.places[1], "infoway_records_applied_total")
+        assert drill.wait_until(
+            lambda: (
+                pods.await_ready()
+                or counted(pods.places[1], "infoway_records_applied_total") not in (0, applied)
+            ),
+            60,
+        )
         with away(stack):
-            assert drill.wait_until(lambda: "not answered" in asked(pods.places[1], "/readyz"), 60)
-            # the producer's records are on disk; where the worker had a transaction open the next one does it again
+            assert drill.wait_until(
+                lambda: "waiting for the broker" in (asked(pods.places[1], "/readyz") or ""), 60
+            )
+            # the producer's records are on disk; where the worker had a transaction open the next
+            # one does it again
             pods.end((0, Exit.BROKER_AWAY, Exit.TRANSACTION_REFUSED))
     assert list((tmp_path / "spool").glob("*.spool"))
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_waits_for_its_producer_at_the_start_ends_in_time_too(
+    stack, namespace, tmp_path, proxy
+):
+    pods = Pods(stack, namespace, tmp_path)
+    held = proxy.hold(Api.INIT_PRODUCER_ID)
+    variables = pods.environment | {"INFOWAY_BOOTSTRAP": proxy.address}
+    with pods.log.open("ab") as output:
+        worker = subprocess.Popen(
+            pods._commands[1], env=variables, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        held.wait_struck()
+        proxy.freeze()
+        worker.send_signal(signal.SIGTERM)
+        assert drill.wait_until(lambda: worker.poll() is not None, pods.process_period), (
+            pods.log.read_text()
+        )
+        code = worker.returncode
+        assert code == 0 or Exit(code).restart, pods.log.read_text()
+    finally:
+        worker.kill()
+        worker.wait()

@@ -1,4 +1,5 @@
-"""What was published live and recorded at the same time gives, replayed, the same records: bars, VWAPs, depth, with every gap."""
+"""What was published live and recorded at the same time gives, replayed, the same records: bars,
+VWAPs, depth, with every gap."""
 
 import json
 import os
@@ -12,17 +13,17 @@ import drill
 import pytest
 from rich.console import Console
 
-from infra.consuming import Lag, ValueReader, read_to_end
-from infra.deployment import deployed
-from infra.feeding import Feeding
-from infra.recordings import RecordedEvent, read_recordings
-from infra.replay import SOURCES, replay
+from infra.cli.commands.feed.replay import SOURCES, ReplayOptions, replay
+from infra.ingest.producer_process import Feeding
+from infra.kafka.reader import Lag, ValueReader, read_to_end
+from infra.runtime.deployment import deployed
+from infra.runtime.supervisor import Supervisor
 from infra.simulator import running_simulator
-from infra.supervisor import Supervisor
-from producers.recorder import Recorder
-from producers.symbols import Feed, plan_feeds
-from producers.websocket import Endpoint
-from schemas.registry import Registry
+from producers.recording.reader import RecordedEvent, read_recordings
+from producers.recording.writer import Recorder
+from producers.transport.endpoint import Endpoint
+from producers.vendor.symbols import Feed, plan_feeds
+from schemas.clients.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
 
@@ -40,7 +41,8 @@ def on_stack(stack, monkeypatch):
 
 
 def live_and_replayed(stack, names, feeds, simulator, folder, drive):
-    """Publish and record what `drive` lets happen, replay the recording; return (topic, live rows, replayed rows) by symbol."""
+    """Publish and record what `drive` lets happen, replay the recording; return (topic, live rows,
+    replayed rows) by symbol."""
     with (
         deployed(names, folder) as deployment,
         Supervisor(deployment.environment, 1, folder / "logs"),
@@ -58,7 +60,7 @@ def live_and_replayed(stack, names, feeds, simulator, folder, drive):
         )
         assert drill.wait_until(lambda: lag() == 0, 180)
     settings = Topology(intervals=names.intervals, windows=names.windows)
-    summary = replay(recorder.files, folder / "out", settings, 1, Console(stderr=True))
+    summary = replay(ReplayOptions(recorder.files, folder / "out", settings), Console(stderr=True))
     assert (summary.frames, summary.broken_lines) == (recorder.frames, 0)
     read = ValueReader(Registry(stack.registry_url))
     for topic in names.derived():
@@ -171,7 +173,7 @@ def test_the_command_records_without_kafka_and_a_kill_leaves_what_was_flushed(tm
         command = [
             sys.executable,
             "-m",
-            "infra.cli",
+            "infra.cli.main",
             "record",
             "--symbols",
             "BTCUSDT,USDJPY",
@@ -220,7 +222,7 @@ def test_a_refused_key_ends_the_command_in_one_line(tmp_path):
         command = [
             sys.executable,
             "-m",
-            "infra.cli",
+            "infra.cli.main",
             "record",
             "--symbols",
             "BTCUSDT",
@@ -237,7 +239,7 @@ def test_a_refused_key_ends_the_command_in_one_line(tmp_path):
             timeout=60,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == 3
     (line,) = done.stderr.strip().splitlines()
     assert "the API key was refused" in line
     assert "bad-key" not in done.stdout + done.stderr

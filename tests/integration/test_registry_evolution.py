@@ -1,4 +1,5 @@
-"""A schema evolves on a real registry: old and new consumers read old and new records, and what would break one is refused."""
+"""A schema evolves on a real registry: old and new consumers read old and new records, and what
+would break one is refused."""
 
 import datetime
 import io
@@ -12,7 +13,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from evolution import breaks
 
-from schemas.registry import Registry, RegistryError
+from schemas.clients.registry import Registry, RegistryError
 from schemas.topics import load_schema
 from schemas.wire import compile_encoder
 

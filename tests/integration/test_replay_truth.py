@@ -1,4 +1,5 @@
-"""Recordings through the whole way, Kafka and agents included, held against figures that third parties published."""
+"""Recordings through the whole way, Kafka and agents included, held against figures that third
+parties published."""
 
 import csv
 import json
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from infra.replay import replay
+from infra.cli.commands.feed.replay import ReplayOptions, replay
 from schemas.topics import Topology
 
 UNIT = Decimal("1e-18")
@@ -30,7 +31,8 @@ def replayed(on_stack, recordings, tmp_path_factory):
         if name not in done:
             done[name] = tmp_path_factory.mktemp(name)
             summary = replay(
-                [recordings / f"{name}.jsonl.gz"], done[name], Topology(), 1, Console(stderr=True)
+                ReplayOptions([recordings / f"{name}.jsonl.gz"], done[name], Topology()),
+                Console(stderr=True),
             )
             assert summary.broken_lines == 0
         return done[name]
@@ -90,8 +92,9 @@ def test_one_minute_bars_equal_the_exchanges_klines(replayed, recordings):
 
 @pytest.mark.timeout(240)
 def test_a_rolling_minute_that_ends_with_a_kline_has_its_vwap(replayed, recordings):
-    """A window (t - 60 s, t] holds a kline's trades and no others where t is the last millisecond of the minute; elsewhere the
-    trades between t - 60 s and the minute's start are taken off by the difference of two windows' sums."""
+    """A window (t - 60 s, t] holds a kline's trades and no others where t is the last millisecond
+    of the minute; elsewhere the trades between t - 60 s and the minute's start are taken off by the
+    difference of two windows' sums."""
     folder = replayed("binance_btcusdt_perp_20240808")
     rolling: dict[int, dict] = {row["ts_event"]: row for row in rows(folder, "infoway.vwap.1m")}
     session: dict[int, dict] = {
@@ -202,10 +205,7 @@ def test_a_recorded_futures_open_loses_no_trade(replayed, recordings):
 def test_a_second_replay_gives_equal_files(replayed, on_stack, recordings, tmp_path):
     first = replayed("glbx_esh4_20231225T2300")
     replay(
-        [recordings / "glbx_esh4_20231225T2300.jsonl.gz"],
-        tmp_path,
-        Topology(),
-        2,
+        ReplayOptions([recordings / "glbx_esh4_20231225T2300.jsonl.gz"], tmp_path, Topology(), 2),
         Console(stderr=True),
     )
     files = sorted(path.name for path in first.iterdir())

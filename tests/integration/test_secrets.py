@@ -1,4 +1,5 @@
-"""Whatever a failing run writes, the API key is not in it: output, errors, topics, headers, the process's title."""
+"""Whatever a failing run writes, the API key is not in it: output, errors, topics, headers, the
+process's title."""
 
 import os
 import subprocess
@@ -12,8 +13,8 @@ import pytest
 from websockets.sync.server import serve
 
 from infra import topology
-from infra.consuming import read_to_end
-from schemas.registry import Registry
+from infra.kafka.reader import read_to_end
+from schemas.clients.registry import Registry
 from schemas.topics import Topology
 
 KEY = "k3y+with/odd=signs%and~more"
@@ -29,16 +30,26 @@ SPELLINGS = tuple(
 
 @pytest.fixture
 def telltale():
-    """A server that says the key wherever a vendor could: in a push, in texts, in errors, in the reason of its close."""
+    """A server that says the key wherever a vendor could: in a push, in texts, in errors, in the
+    reason of its close."""
 
     def converse(client):
         client.recv()
         client.send(f"hello, your key is {KEY}")
         client.send(orjson.dumps({"code": 10001, "trace": KEY}).decode())
-        trade = {"s": "BTCUSDT", "t": 1, "p": "1", "v": "1", "vw": "1", "td": 0, "apikey": KEY}
+        trade = {
+            "s": "BTCUSDT",
+            "t": 1752826113546,
+            "p": "1",
+            "v": "1",
+            "vw": "1",
+            "td": 0,
+            "apikey": KEY,
+        }
         client.send(orjson.dumps({"code": 10002, "data": trade}).decode())
         client.send(
-            f'{{"code": 10002, "data": {{"s": "BTCUSDT", "t": 2, "p": "1.5", "v": "1", "vw": "1.5", "td": 0, "key": "{ESCAPED}"}}}}'
+            '{"code": 10002, "data": {"s": "BTCUSDT", "t": 1752826113547, "p": "1.5", "v": "1", '
+            f'"vw": "1.5", "td": 0, "key": "{ESCAPED}"}}}}'
         )
         client.send(orjson.dumps({"code": 99999, "data": KEY}).decode())
         client.send(f"who is {PERCENT.lower()}")
@@ -72,7 +83,7 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
     command = [
         sys.executable,
         "-m",
-        "infra.cli",
+        "infra.cli.main",
         "produce",
         "--symbols",
         "BTCUSDT",
@@ -94,7 +105,7 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
         try:
             title = Path(f"/proc/{process.pid}/cmdline")
             titles = [title.read_bytes()] if title.exists() else []
-            assert process.wait(60) == 1
+            assert process.wait(60) == 3
         finally:
             process.kill()
     found = {"output": output.read_bytes(), "title": b"".join(titles)}

@@ -1,5 +1,7 @@
-"""The whole way through a broker with TLS, SCRAM and ACLs, and a registry behind TLS and a password; and what is not allowed."""
+"""The whole way through a broker with TLS, SCRAM and ACLs, and a registry behind TLS and a
+password; and what is not allowed."""
 
+import json
 import os
 import ssl
 import subprocess
@@ -31,18 +33,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from page_records import bar
+from websockets.sync.client import connect
 
 from infra.embedded.ports import free_ports
 from infra.embedded.stack import Stack
 from infra.simulator import running_simulator
-from schemas.registry import Registry
-from schemas.security import Security
+from schemas.clients.kafka import Security
+from schemas.clients.registry import Registry
 from schemas.topics import load_example, load_schema
 from schemas.wire import compile_encoder
 
-ACLS = yaml.safe_load((Path(__file__).parents[2] / "infra" / "acls.yaml").read_text())
+ACLS = yaml.safe_load((Path(__file__).parents[2] / "infra" / "deploy" / "acls.yaml").read_text())
 PREFIX = "team."
 PASSWORD = "correct-horse-battery"
+SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 def without(component, name, *operations):
@@ -76,7 +81,8 @@ BASE = {name: value for name, value in os.environ.items() if not name.startswith
 
 
 def certificates(folder):
-    """A certificate for 127.0.0.1 that stands for itself, and it with its key as Kafka reads them."""
+    """A certificate for 127.0.0.1 that stands for itself, and it with its key as Kafka reads
+    them."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     certificate = (
@@ -151,9 +157,12 @@ def settings(tmp_path_factory):
         return properties | {
             "listeners": f"{properties['listeners']},SASL_SSL://127.0.0.1:{port}",
             "advertised.listeners": f"{properties['advertised.listeners']},SASL_SSL://127.0.0.1:{port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{name}" for name in ("PLAINTEXT", "SASL_SSL")
+            )
+            + ",CONTROLLER:PLAINTEXT",
             "sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{SCRAM_MODULE} required;",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": folder / "server.pem",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -187,7 +196,8 @@ def settings(tmp_path_factory):
 
 
 def admit(admin):
-    """Make a SCRAM user of each component and allow it what acls.yaml says, and of each that may do less."""
+    """Make a SCRAM user of each component and allow it what acls.yaml says, and of each that may do
+    less."""
     info = kafka_admin.ScramCredentialInfo(kafka_admin.ScramMechanism.SCRAM_SHA_512, 4096)
     users = [
         kafka_admin.UserScramCredentialUpsertion(name, info, PASSWORD.encode())
@@ -229,7 +239,7 @@ def admit(admin):
 
 def run(environment, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "infra.cli", *arguments],
+        [sys.executable, "-m", "infra.cli.main", *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -255,7 +265,7 @@ def test_every_component_does_its_work_and_none_does_anothers(settings, tmp_path
             **changes,
         )
         return subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", *command],
+            [sys.executable, "-m", "infra.cli.main", *command],
             env=environment,
             stdout=output,
             stderr=output,
@@ -270,7 +280,7 @@ def test_every_component_does_its_work_and_none_does_anothers(settings, tmp_path
                     "export",
                     "--topics",
                     "infoway.vwap.1m,infoway.depth.imbalance",
-                    "--to",
+                    "--out",
                     str(tmp_path / "export"),
                 )
                 read = drill.wait_until(
@@ -406,7 +416,7 @@ def test_letters_klines_and_the_feeds_status_are_had_by_those_who_may(settings, 
             sys.executable,
             "-u",
             "-m",
-            "infra.cli",
+            "infra.cli.main",
             "tail",
             f"infoway.{topic}",
             "--from-beginning",
@@ -429,7 +439,7 @@ def test_what_a_principal_may_not_do_is_one_line_that_says_where_to_allow_it(
     )
     redrive, listing = ("dead-letter", "redrive", "--only", "0:0"), ("dead-letter", "list")
     tailing = ("tail", "infoway.dead-letter", "--from-beginning")
-    exporting = ("export", "--topics", "infoway.bars.1m", "--to", str(tmp_path / "export"))
+    exporting = ("export", "--topics", "infoway.bars.1m", "--out", str(tmp_path / "export"))
     with running_simulator() as simulator, ThreadPoolExecutor(3) as threads:
         filling = backfill(simulator, tmp_path / "state")
         lacking = (
@@ -477,12 +487,41 @@ def test_a_wrong_setting_is_told_in_lines_that_name_it(settings):
         "ertificate": {"INFOWAY_TLS_CA": ""},
         "401": {"INFOWAY_REGISTRY_PASSWORD": "wrong"},
     }
+    # credentials that are refused are no outage
+    named = {"uthenticat": "check INFOWAY_SASL_USERNAME", "401": "check INFOWAY_REGISTRY_USERNAME"}
     with ThreadPoolExecutor(len(wrong)) as threads:
         runs = {
             said: threads.submit(run, settings("topology", **changes), "topology", "plan")
             for said, changes in wrong.items()
         }
     for said, done in runs.items():
-        assert done.result().returncode == 1
+        assert done.result().returncode == (1 if said in named else 4), done.result().stderr
         assert said in done.result().stderr
+        assert named.get(said, "") in done.result().stderr
         assert "Traceback" not in done.result().stderr
+
+
+@pytest.mark.timeout(120)
+def test_the_page_shows_what_a_consumer_may_read(settings, letter):
+    # its symbol is the key that put() gives every record
+    shown = bar("key", "1m", start=60_000, close="520.2")
+    put(settings("processors"), "infoway.bars.1m", "bar", shown.values())
+    command = [sys.executable, "-m", "infra.cli.main", "dashboard", "--port", "0"]
+    with subprocess.Popen(
+        command, env=settings("consumer"), stdout=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            url = running.stdout.readline().removeprefix("page ").strip().rstrip("/")
+            with connect(url.replace("http", "ws") + "/live", origin=url, proxy=None) as page:
+                page.send('{"show": {"symbol": "key", "interval": "1m"}}')
+                bars = []
+                while not bars:
+                    message = json.loads(page.recv(30))
+                    trouble = message.get("status", {}).get("trouble", "")
+                    assert trouble == ""
+                    if message.get("series", {}).get("loaded"):
+                        bars = message["series"]["bars"]
+        finally:
+            running.terminate()
+        assert running.wait(20) == 0
+    assert [each["close"] for each in bars] == ["520.2"]

@@ -1,4 +1,5 @@
-"""What the settings add, through the whole way: klines held against bars, activity bars, updates of open bars, VWAPs on a grid."""
+"""What the settings add, through the whole way: klines held against bars, activity bars, updates of
+open bars, VWAPs on a grid."""
 
 import json
 from decimal import Decimal
@@ -6,7 +7,7 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from infra.replay import replay
+from infra.cli.commands.feed.replay import ReplayOptions, replay
 from schemas.topics import Topology
 
 START = 1_722_902_400_000  # 2024-08-06 00:00 UTC
@@ -15,7 +16,8 @@ PER_MINUTE = 12
 
 
 def recording(path):
-    """Trades of 20 minutes, none in minute 4; the vendor's klines beside them know of a trade more in minutes 4 and 7."""
+    """Trades of 20 minutes, none in minute 4; the vendor's klines beside them know of a trade more
+    in minutes 4 and 7."""
     lines = []
 
     def push(time, code, data):
@@ -56,7 +58,10 @@ def test_klines_are_reconciled_and_every_option_has_its_records(stack, tmp_path,
     monkeypatch.setenv("INFOWAY_EMIT_MS", "60000")
     recording(tmp_path / "klines.jsonl")
     names = Topology(activity=("tick-50", "turnover-1000000"))
-    replay([tmp_path / "klines.jsonl"], tmp_path / "out", names, 2, Console(stderr=True))
+    replay(
+        ReplayOptions([tmp_path / "klines.jsonl"], tmp_path / "out", names, 2),
+        Console(stderr=True),
+    )
 
     def rows(topic):
         return [
@@ -66,7 +71,8 @@ def test_klines_are_reconciled_and_every_option_has_its_records(stack, tmp_path,
 
     verdicts = {(row["ts_start"] - START) // 60_000: row for row in rows("infoway.reconciliation")}
     assert {minute: (row["status"], row["reason"]) for minute, row in verdicts.items()} == {
-        # the first kline's subscription begins with its first push; the last kline is never followed by another
+        # the first kline's subscription begins with its first push; the last kline is never
+        # followed by another
         minute: ("differs" if minute in (4, 7) else "equal", None)
         for minute in range(MINUTES - 1)
     }

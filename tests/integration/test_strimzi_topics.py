@@ -1,4 +1,5 @@
-"""The KafkaTopics against the schema that Strimzi's own generator makes of its classes, both fetched as the embedded broker is."""
+"""The KafkaTopics against the schema that Strimzi's own generator makes of its classes, both
+fetched as the embedded broker is."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +15,9 @@ from infra.embedded.maven import Unfetched, fetch
 ROOT = Path(__file__).parents[2]
 STRIMZI = "1.2.0"
 TOPIC = "io.strimzi.api.kafka.model.topic.KafkaTopic"
-TOPICS = list(yaml.safe_load_all((ROOT / "infra" / "k8s" / "topics" / "topics.yaml").read_text()))
+TOPICS = list(
+    yaml.safe_load_all((ROOT / "infra" / "deploy" / "k8s" / "topics" / "topics.yaml").read_text())
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,8 @@ def definition(tmp_path_factory):
 
 
 def closed(schema):
-    """What an API server does that validates strictly: fields that the schema does not name are refused."""
+    """What an API server does that validates strictly: fields that the schema does not name are
+    refused."""
     found = {
         name: closed(value) if isinstance(value, dict) else value for name, value in schema.items()
     }

@@ -1,4 +1,5 @@
-"""The same frames through the simulator and a real WebSocket give the figures that a replay gives."""
+"""The same frames through the simulator and a real WebSocket give the figures that a replay
+gives."""
 
 import json
 
@@ -6,15 +7,15 @@ import drill
 import pytest
 from rich.console import Console
 
-from infra.consuming import Lag, ValueReader, read_to_end
-from infra.deployment import deployed
-from infra.feeding import Feeding
-from infra.replay import SOURCES, replay
+from infra.cli.commands.feed.replay import SOURCES, ReplayOptions, replay
+from infra.ingest.producer_process import Feeding
+from infra.kafka.reader import Lag, ValueReader, read_to_end
+from infra.runtime.deployment import deployed
+from infra.runtime.supervisor import Supervisor
 from infra.simulator import running_simulator
-from infra.supervisor import Supervisor
-from producers.symbols import plan_feeds
-from producers.websocket import Endpoint
-from schemas.registry import Registry
+from producers.transport.endpoint import Endpoint
+from producers.vendor.symbols import plan_feeds
+from schemas.clients.registry import Registry
 from schemas.topics import Topology
 from schemas.wire import to_json
 
@@ -60,7 +61,7 @@ def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(
             [names.name(source) for source in SOURCES],
         )
         assert drill.wait_until(lambda: lag() == 0, 90)
-    replay([recordings / NAME], tmp_path / "out", Topology(), 1, Console(stderr=True))
+    replay(ReplayOptions([recordings / NAME], tmp_path / "out", Topology()), Console(stderr=True))
     read = ValueReader(Registry(stack.registry_url))
     for topic in names.derived():
         name = names.contract_name(topic.name)

@@ -1,4 +1,5 @@
-"""docs/asyncapi.yaml against AsyncAPI's own JSON schema of version 3.0.0, from the npm package that its authors publish."""
+"""docs/asyncapi.yaml against AsyncAPI's own JSON schema of version 3.0.0, from the npm package that
+its authors publish."""
 
 import copy
 import json
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from jsonschema import Draft7Validator, FormatChecker
 
-from infra.contract.asyncapi import document
+from schemas.docs.asyncapi import document
 
 SPECS = "@asyncapi/specs@6.11.1"
 FORMATS = FormatChecker()

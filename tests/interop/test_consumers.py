@@ -1,6 +1,8 @@
-"""Services in Node, Go, Java and Python read bars, VWAP and imbalance: each prints what golden.ndjson holds, decimals to the last digit.
+"""Services in Node, Go, Java and Python read bars, VWAP and imbalance: each prints what
+golden.ndjson holds, decimals to the last digit.
 
-Each example is run in a copy of its folder by the commands that its head gives; where its toolchain is missing its test is skipped by name.
+Each example is run in a copy of its folder by the commands that its head gives; where its toolchain
+is missing its test is skipped by name.
 """
 
 import json
@@ -18,15 +20,15 @@ import pytest
 
 from infra import topology
 from processors.engine.outputs import Outputs
-from producers.partition import partition_of
-from producers.publish import open_producer
+from producers.delivery.client import open_producer
+from schemas.clients.registry import Registry
 from schemas.decimals import to_units
-from schemas.registry import Registry
+from schemas.partition import partition_of
 from schemas.topics import Topology, load_example, load_schema
 from schemas.wire import logical_type
 
-HERE = Path(__file__).parent
-GOLDEN = HERE / "golden.ndjson"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GOLDEN = Path(__file__).parent / "golden.ndjson"
 TOPICS = {
     "infoway.bars.1m": "bar",
     "infoway.vwap.1m": "vwap",
@@ -60,7 +62,8 @@ def physical(schema, record):
 
 
 def records():
-    """Each schema's example, and examples with the greatest and least numbers, without what may be null, and with other letters."""
+    """Each schema's example, and examples with the greatest and least numbers, without what may be
+    null, and with other letters."""
     for topic, name in TOPICS.items():
         schema, example = load_schema(name), load_example(name)
         yield topic, schema, example
@@ -84,7 +87,8 @@ def records():
 
 @pytest.fixture(scope="module")
 def environment(stack):
-    """The topics with fixed records: committed in lz4 as the processors do, after some of a worker that did not commit."""
+    """The topics with fixed records: committed in lz4 as the processors do, after some of a worker
+    that did not commit."""
     # not one for all: a worker of pytest may come back to this module, and makes the topics anew
     prefix = f"interop-{uuid.uuid4().hex[:8]}."
     names = Topology(prefix, partitions=3)
@@ -164,7 +168,7 @@ def typed(command, folder, environment, text=None, timeout=280):
 
 
 def copy_of(language, folder):
-    for file in (HERE / language).iterdir():
+    for file in (EXAMPLES / language).iterdir():
         shutil.copy(file, folder)
     return folder
 
@@ -199,9 +203,9 @@ def java(tmp_path_factory):
 
 def test_python(environment):
     # the first command installs what the tests have
-    [_, command] = commands(HERE / "python" / "consume.py")
+    [_, command] = commands(EXAMPLES / "python" / "consume.py")
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    reads_the_golden_file(command, HERE / "python", {**environment, "PATH": path})
+    reads_the_golden_file(command, EXAMPLES / "python", {**environment, "PATH": path})
 
 
 def test_node(environment, tmp_path):

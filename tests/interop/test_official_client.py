@@ -12,7 +12,7 @@ from infoway.ws import InfowayWebSocket
 from infra.simulator import running_simulator
 from infra.simulator.protocol import Limits
 from infra.simulator.script import Fault
-from infra.simulator.synthetic import Market
+from infra.simulator.synthetic import MadeUpMarket
 
 WITHIN = 20.0
 
@@ -229,7 +229,8 @@ def test_without_a_heartbeat_it_is_told_513_and_cut_off_and_hears_trades_again_o
 
 
 async def refused(simulator, code=None):
-    """Return the client's error of its subscription; after a code that ends it, it ends by itself."""
+    """Return the client's error of its subscription; after a code that ends it, it ends by
+    itself."""
     client = client_of(simulator, "crypto")
     heard = Heard(client)
     await client.subscribe_trade("BTCUSDT")
@@ -347,7 +348,7 @@ def test_what_comes_late_comes_whole_and_in_order(shape):
 
     with running_simulator(rate=50, script=[shape]) as simulator:
         trades, errors = asyncio.run(converse(simulator))
-    market = Market("BTCUSDT", "crypto")
+    market = MadeUpMarket("BTCUSDT", "crypto")
     for trade in trades:
         assert market.trade(trade["t"]) == trade
         market.book(trade["t"])

@@ -11,9 +11,7 @@ from infoway import (
     InfowayClient,
     InfowayRateLimitError,
     KlineType,
-    Market,
     RestErrorCode,
-    SymbolType,
 )
 
 from infra.simulator import running_simulator
@@ -46,7 +44,8 @@ def test_it_reads_the_package(client):
 
 @pytest.mark.parametrize(
     ("business", "symbol"),
-    [("stock", "00700.HK"), ("crypto", "BTCUSDT"), ("common", "USDJPY"), ("japan", "7203.JP"), ("india", "RELIANCE.IN"),
+    [("stock", "00700.HK"), ("crypto", "BTCUSDT"), ("common", "USDJPY"), ("japan", "7203.JP"),
+        ("india", "RELIANCE.IN"),
      ("korea", "005930.KS"), ("taiwan", "2330.TW")],
 )  # fmt: skip
 def test_it_reads_a_history_of_klines_of_every_business(client, business, symbol):
@@ -80,27 +79,6 @@ def test_it_reads_trades_and_books(client):
     assert isinstance(trade["p"], Decimal)
     (book,) = client.stock.get_depth("00700.HK", parse=True)
     assert book["a"][0][0] > book["b"][0][0]
-
-
-def test_it_reads_symbols_and_trading_days(client):
-    assert {row["symbol"] for row in client.basic.get_symbols(SymbolType.STOCK_US)} == {
-        "TSLA.US",
-        "AAPL.US",
-    }
-    assert client.basic.get_trading_days(Market.HK, "20260202", "20260208")["trade_days"] == [
-        f"2026020{day}" for day in range(2, 7)
-    ]
-
-
-def test_it_reads_hours_and_schedules_and_hears_of_a_type_that_has_none(client):
-    assert {row["market"] for row in client.basic.get_markets()} == {"CN", "HK", "US"}
-    (row,) = client.basic.get_trading_schedule_by_type("FOREX")
-    assert client.basic.get_trading_schedule(Market.US) == [row]
-    with pytest.raises(
-        InfowayAPIError, match="type must be one of ENERGY/FOREX/FUTURES/METAL/INDICES"
-    ) as raised:
-        client.basic.get_trading_schedule(type="STOCK_US")
-    assert raised.value.ret == 400
 
 
 @pytest.mark.parametrize(

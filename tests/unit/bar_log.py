@@ -1,11 +1,15 @@
-"""A partition's log for tests of bars: written record by record, each row checked against its schema."""
+"""A partition's log for tests of bars: written record by record, each row checked against its
+schema."""
 
 from functools import cache
 from typing import NamedTuple
 
-from processors.bars import Bars
-from processors.feeds import EventTime
-from processors.records import ControlRecord, Trade
+import pytest
+from unit.encoded_rows import plain
+
+from processors.agents.bars.agent import Bars
+from processors.model.event_time import EventTime
+from processors.model.records import ControlRecord, Trade
 from schemas.control import Control
 from schemas.decimals import UNIT
 from schemas.topics import load_schema
@@ -38,16 +42,50 @@ class Market:
         return session if session.start <= ts_ms < session.end else None
 
 
+class Path:
+    """Whether the bars of a Run are the kernels'."""
+
+    native = False
+
+
+@pytest.fixture(scope="module", params=["general", "native"], autouse=True)
+def path(request):
+    """Run the tests of a module that imports this over both paths."""
+    Path.native = request.param == "native"
+    yield
+    Path.native = False
+
+
 class Run:
     """A partition's log as it is written, and the rows that it gave so far."""
 
-    def __init__(self, names=("1m",), update_ms=None, computation=Bars, schema="bar", **event_time):
-        self.bars = computation(names, Market(), EventTime(**event_time), update_ms)
+    def __init__(
+        self,
+        names=("1m",),
+        update_ms=None,
+        computation=Bars,
+        schema="bar",
+        native=None,
+        **event_time,
+    ):
+        more = {"native": Path.native if native is None else native} if computation is Bars else {}
+        self.bars = computation(names, Market(), EventTime(**event_time), update_ms, **more)
         self.schema = schema
         self.state = self.bars.load(3, {})
         self.entries = {}
         self.offset = 0
         self.rows = []
+
+    def kept(self, symbol="A"):
+        """The level and start of each bar of a symbol that the state has, TimeBars first."""
+        known, native = self.state.symbols.get(symbol), self.state.native
+        found = [(bar.level, bar.start) for bar in known.bars.values()] if known else []
+        if native is not None:
+            arrays = native._native
+            slot = arrays.observed.slots.get(symbol, -1)
+            rows = arrays.bars[(arrays.bars["slot"] == slot) & (arrays.bars["level"] >= 0)]
+            found += rows[["level", "start"]].tolist()
+        return found
 
     def restart(self):
         """Go on from what the state topic has."""
@@ -67,7 +105,7 @@ class Run:
     def feed(self, record):
         self.offset += 1
         found = []
-        for topic, key, fields in self.bars.apply(self.state, [record]):
+        for topic, key, fields in plain(self.bars.apply(self.state, [record])):
             names, encode = written_by(SCHEMAS.get(topic, self.schema))
             encode(*fields)
             row = dict(zip(names, fields, strict=True))

@@ -1,4 +1,5 @@
-"""Activity bars: what completes one, what never revises it, when a date is over; any log against the slow definition."""
+"""Activity bars: what completes one, what never revises it, when a date is over; any log against
+the slow definition."""
 
 from collections import defaultdict
 from fractions import Fraction
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from unit.bar_log import DAY, HOUR, MINUTE, Market, Run, T
 from unit.test_vwap import trades_of
 
-from processors.activity import ActivityBars, ActivityBarsWrong, thresholds
-from processors.bar_state import BarSettingsChanged
-from processors.feeds import BEGINNING, EventTime, Feeds
-from processors.records import ControlRecord, Trade, Unreadable
-from processors.sessions import Calendars, Session
+from processors.agents.activity.agent import ActivityBars, ActivityBarsWrong, thresholds
+from processors.agents.bars.state import BarSettingsChanged
+from processors.model.event_time import EventTime, Feeds
+from processors.model.observation import BEGINNING
+from processors.model.records import ControlRecord, Trade, Unreadable
+from processors.model.sessions import Calendars
+from processors.model.trading_days import Session
 from schemas.control import Control
 from schemas.decimals import UNIT
 from schemas.topics import load_schema
@@ -407,13 +410,13 @@ def test_a_feed_without_a_time_of_its_own_moves_nothing():
 def test_a_date_lives_until_its_corrected_session_is_over():
     run = start("tick-2")
     run.trade(OPEN)
-    run.restart()
 
     class Longer:
         def session_of(self, business, symbol, ts):
             return Session(T // DAY, T + OPEN, T + CLOSE + HOUR)
 
     run.bars._calendars = Longer()
+    run.restart()
     run.trade(CLOSE + 1)
     run.trade(CLOSE + 1)
     assert run.mark(OVER) == []
@@ -431,6 +434,7 @@ def test_sessions_are_asked_for_only_outside_of_the_one_at_hand():
     calendars = Counting()
     run = start("tick-2")
     run.bars._calendars = calendars
+    run.restart()
     trades(run, *[(10,)] * 50)
     assert calendars.asked == 1
     run.trade(DAY + OPEN)
@@ -522,7 +526,8 @@ def test_state_built_with_other_names_is_refused_and_their_order_is_nothing():
 
 
 class Shifts:
-    """A market of short sessions: from each multiple of 20 minutes on for 15; trade dates are their numbers."""
+    """A market of short sessions: from each multiple of 20 minutes on for 15; trade dates are their
+    numbers."""
 
     def session_of(self, business, symbol, ts):
         number = ts // (20 * MINUTE)
@@ -547,7 +552,8 @@ prices = st.one_of(
 
 @st.composite
 def logs(draw):
-    """Trades in disorder, repeats, marks and controls of three symbols on two feeds with reconnects, in log order."""
+    """Trades in disorder, repeats, marks and controls of three symbols on two feeds with
+    reconnects, in log order."""
     log, now = [], T
     for offset in range(draw(st.integers(1, 40))):
         now += draw(st.sampled_from((0, 7, 7, 7, 900, 60_000, 60_000, 300_000, 1_500_000)))
@@ -593,7 +599,8 @@ def logs(draw):
 
 
 def rows_of(agent, log, size, restarts):
-    """Return the rows of a log in batches of a size, the state restored from its topic before each of them or carried on."""
+    """Return the rows of a log in batches of a size, the state restored from its topic before each
+    of them or carried on."""
     entries, rows, state = {}, [], None
     for begin in range(0, len(log), size):
         if restarts or state is None:
@@ -614,7 +621,8 @@ def by_name(rows):
 
 
 def slow_rows(log, update_ms):
-    """Return the rows by their definition: after each record all dates are formed anew from their trades, and compared with before."""
+    """Return the rows by their definition: after each record all dates are formed anew from their
+    trades, and compared with before."""
     feeds, taken, over, written, rows = Feeds(TIME, 0, DAY, {}), defaultdict(list), set(), {}, []
 
     def write(place, figures, cause, record, received):
@@ -641,7 +649,7 @@ def slow_rows(log, update_ms):
         rows.append((name, row))
 
     for record in log:
-        events = {name: feeds.feed(name).event for name in feeds.names()}
+        events = {name: feeds.feed(name).latest_event_ms for name in feeds.names()}
         ended = ()
         if isinstance(record, Trade):
             received = record.ts_recv
@@ -672,7 +680,11 @@ def slow_rows(log, update_ms):
                     write(place, bars[-1], "session_end", record, received)
             feed = feeds.feed_of(symbol)
             before = events.get(feed.name, BEGINNING)
-            if update_ms and feed.event != before and feed.event // update_ms > before // update_ms:
+            if (
+                update_ms
+                and feed.latest_event_ms != before
+                and feed.latest_event_ms // update_ms > before // update_ms
+            ):
                 write(place, bars[-1], "update", record, received)
     return rows
 

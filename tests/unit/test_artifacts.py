@@ -1,4 +1,5 @@
-"""Downloads of the embedded servers: whole and verified or not kept, once for all processes, and none from a warm cache."""
+"""Downloads of the embedded servers: whole and verified or not kept, once for all processes, and
+none from a warm cache."""
 
 import hashlib
 import sys
@@ -77,7 +78,8 @@ def pom(name, *needs):
         for need in needs
     )
     return (
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>'
+        "<project "
+        'xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>'
         f"<artifactId>{name}</artifactId><version>1.0</version><dependencies>{needed}</dependencies></project>"
     ).encode()
 
@@ -145,7 +147,8 @@ def test_a_pom_that_does_not_come_is_an_error_and_not_a_shorter_classpath(centra
 def test_a_failed_download_says_what_to_do(central, cache):
     with pytest.raises(
         DownloadFailed,
-        match=r"a download from Maven Central failed \(.* answered 404\): check the network and try again",
+        match=r"a download from Maven Central failed \(.* answered 404\): check the network and "
+        r"try again",
     ):
         registry_home()
 

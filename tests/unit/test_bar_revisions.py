@@ -1,4 +1,5 @@
-"""Bars after their close: late trades, ends, gaps, symbols that move; and how far a feed is told to be done."""
+"""Bars after their close: late trades, ends, gaps, symbols that move; and how far a feed is told to
+be done."""
 
 from unit.bar_log import HOUR, MINUTE, Run, T, bars_of, shown
 
@@ -170,7 +171,7 @@ def test_moving_to_a_feed_that_is_further_on_closes_what_is_over_there():
     assert shown(run.control("begin", 30_000, feed="g")) == [("1m", 0, 1, "close", 1)]
 
 
-def test_progress_is_told_when_the_watermark_crosses_a_boundary_of_the_finest_interval_after_the_closes():
+def test_progress_comes_after_the_closes_when_the_watermark_crosses_the_finest_intervals_end():
     run = Run(("1m", "5m"))
     run.trade(3_000)
     assert run.trade(61_999) == []

@@ -1,12 +1,14 @@
 """Bars: which bar a trade belongs to, when a bar closes, what is written of it."""
 
 import pytest
-from unit.bar_log import DAY, HOUR, MINUTE, Market, Run, T, bars_of, shown
+from unit.bar_log import DAY, HOUR, MINUTE, Market, Run, T, bars_of, path, shown  # noqa: F401
 
-from processors.bar_state import BarSettingsChanged
-from processors.bars import Bars
-from processors.feeds import EventTime
-from processors.records import Trade
+from processors.agents.bars.agent import Bars
+from processors.agents.bars.state import BarSettingsChanged
+from processors.model.event_time import EventTime
+from processors.model.records import ControlRecord, Trade
+from processors.model.sessions import Calendars
+from schemas.control import Control
 from schemas.decimals import UNIT
 
 
@@ -203,7 +205,7 @@ def test_updates_of_open_bars_come_on_the_grid_of_event_time_where_they_changed(
 
 
 def test_bars_leave_the_state_when_the_horizon_has_passed_them():
-    run = Run(("1m", "5m"), revision_horizon_ms=60_000)
+    run = Run(("1m", "5m"), native=False, revision_horizon_ms=60_000)
     for minute in range(30):
         run.trade(minute * MINUTE)
     changes = run.write()
@@ -217,7 +219,7 @@ def test_bars_leave_the_state_when_the_horizon_has_passed_them():
 
 
 def test_only_what_changed_is_written():
-    run = Run(("1m", "5m"))
+    run = Run(("1m", "5m"), native=False)
     for minute in range(10):
         run.trade(minute * MINUTE)
     run.write()
@@ -234,3 +236,45 @@ def test_state_built_with_other_intervals_is_refused():
     run.write()
     with pytest.raises(BarSettingsChanged, match="fresh prefix"):
         Bars(("1m", "15m"), Market(), EventTime()).load(3, run.entries)
+
+
+class Watched(dict):
+    passes = 0
+
+    def values(self):
+        self.passes += 1
+        return super().values()
+
+
+def test_a_reconnect_looks_once_at_its_symbols_bars_and_a_begin_behind_an_end_opens_them_again():
+    agent = Bars(("1m",), Calendars(), EventTime())
+    state = agent.load(0, {})
+    start = 1_752_796_800_000
+
+    def control(offset, kind, ts, connection):
+        made = Control(kind, "crypto-1", "crypto", connection, "live", ts, ts * 1000)
+        agent.apply(state, [ControlRecord(offset, "BTCUSDT", made)])
+
+    control(0, "begin", start, "c1")
+    bought = (
+        10 * UNIT,
+        UNIT,
+        1,
+        None,
+        False,
+        "crypto",
+        "crypto-1",
+        "c1",
+        (start + 5_000) * 1000,
+        "live",
+    )
+    agent.apply(state, [Trade(1, "BTCUSDT", start + 5_000, *bought)])
+    symbol_bars = state.symbols["BTCUSDT"]
+    symbol_bars.bars = watched = Watched(symbol_bars.bars)
+    control(2, "begin", start + 9_000, "c2")
+    assert watched.passes == 1
+    control(3, "end", start + 10_000, "c2")
+    (bar,) = dict.values(watched)
+    assert bar.closed
+    control(4, "begin", start + 11_000, "c3")
+    assert not bar.closed

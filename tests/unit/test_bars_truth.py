@@ -1,20 +1,22 @@
-"""Bars against a slow reference in fractions, as properties of any log, and against the exchanges' own figures."""
+"""Bars against a slow reference in fractions, as properties of any log, and against the exchanges'
+own figures."""
 
 import csv
 import gzip
 from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.raw_records import raw_trade
 
-from processors.bars import Bars
-from processors.decode import trade_of
-from processors.feeds import EventTime
-from processors.records import ControlRecord, Trade
+from processors.agents.bars.agent import Bars
+from processors.decode.raw_records import trade_of
+from processors.model.event_time import EventTime
+from processors.model.records import ControlRecord, Trade
+from processors.model.trading_days import Session
 from schemas.control import Control
 from schemas.decimals import UNIT, to_units
 from schemas.topics import load_schema
@@ -40,14 +42,10 @@ CONTENT = (
 )
 
 
-class Session(NamedTuple):
-    trade_date: int
-    start: int
-    end: int
-
-
 class Market:
     """Every day from 01:00 to 07:30 UTC: Shanghai with its auctions."""
+
+    fingerprint = "every day"
 
     def session_of(self, business, symbol, ts_ms):
         day = ts_ms // DAY
@@ -60,7 +58,8 @@ def make(intervals=tuple(LENGTHS), update_ms=None, **event_time):
 
 
 def rows_of(bars, log, cuts=()):
-    """Return the rows of a log that is cut into batches, the state restored from its topic before each of them."""
+    """Return the rows of a log that is cut into batches, the state restored from its topic before
+    each of them."""
     entries, rows = {}, []
     for begin, end in pairwise([0, *cuts, len(log)]):
         state = bars.load(0, entries)
@@ -73,7 +72,8 @@ def rows_of(bars, log, cuts=()):
 
 
 def final_bars(rows):
-    """Return the last record of each bar, after checking that its revisions count up by one and its offsets do not go back."""
+    """Return the last record of each bar, after checking that its revisions count up by one and its
+    offsets do not go back."""
     found = {}
     for topic, _, fields in rows:
         if topic.startswith("infoway.bars."):
@@ -91,7 +91,8 @@ def content(bars):
 
 
 def reference(trades, lengths=LENGTHS):
-    """Return the content of every bar of these trades (log order), by grouping and sorting them: slow and obvious."""
+    """Return the content of every bar of these trades (log order), by grouping and sorting them:
+    slow and obvious."""
     groups = defaultdict(list)
     for trade in trades:
         for interval, length in lengths.items():
@@ -122,7 +123,8 @@ def reference(trades, lengths=LENGTHS):
 
 
 def refused(log, delay=2_000, horizon=600_000):
-    """Return the offsets of the trades that are too late, by the plain definition: one feed, judged by the log before."""
+    """Return the offsets of the trades that are too late, by the plain definition: one feed, judged
+    by the log before."""
     greatest, found = -(10**18), set()
     for trade in log:
         if trade.ts_event < greatest - delay - horizon:
@@ -183,7 +185,8 @@ trades_of_day = st.lists(
 
 @st.composite
 def logs(draw):
-    """Trades in disorder, repeats, marks and controls of three symbols on two feeds with reconnects, in log order."""
+    """Trades in disorder, repeats, marks and controls of three symbols on two feeds with
+    reconnects, in log order."""
     log, now = [], 0
     for offset in range(draw(st.integers(1, 70))):
         now += draw(st.sampled_from((0, 7, 900, 20_000, 70_000, 400_000)))
@@ -306,7 +309,7 @@ def recorded(path):
                 "ts_recv": frame["recv_ms"] * 1000,
                 "source": "replay",
             }
-            trades.append(trade_of(len(trades), raw))
+            trades.append(trade_of(len(trades), raw_trade(raw)))
     return trades
 
 

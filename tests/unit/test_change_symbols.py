@@ -3,12 +3,12 @@
 import json
 import random
 
-from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol
-from producers.records import ControlRecord, Record
-from producers.requests import FRAMES
-from producers.settings import FeedSettings
-from producers.symbols import Feed
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import ControlPublication, Publication
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.vendor.frame_budget import FRAMES
+from producers.vendor.symbols import Feed
 
 START = 1752826113_000_000
 SECOND = 1_000_000
@@ -52,7 +52,7 @@ def controls(outputs, kind):
     return sorted(
         (each.topic[12:], each.key)
         for each in outputs
-        if isinstance(each, ControlRecord) and each.control.kind == kind
+        if isinstance(each, ControlPublication) and each.control.kind == kind
     )
 
 
@@ -99,7 +99,7 @@ def test_late_push_of_a_removed_symbol_is_published_and_begins_nothing():
     core = subscribed()
     core.change_symbols(("B",), {}, START)
     (record,) = core.receive(trade("A"), START)
-    assert isinstance(record, Record)
+    assert isinstance(record, Publication)
     assert controls(core.ended(START)[0], "end") == of("B")
 
 
@@ -123,7 +123,8 @@ def test_changes_that_were_not_sent_are_merged_and_what_comes_back_is_not_droppe
     core.change_symbols(("B", "D"), {}, START)
     core.change_symbols(("A", "B", "D", "E"), {}, START)
     assert asked(sent(core)) == [
-        (11000, "C"), (11001, "C"), (11002, "C"), (10000, "D,A,E"), (10003, "D,A,E"), (10006, "D,A,E"),
+        (11000, "C"), (11001, "C"), (11002, "C"), (10000, "D,A,E"), (10003, "D,A,E"),
+        (10006, "D,A,E"),
     ]  # fmt: skip
 
 
@@ -163,17 +164,17 @@ def test_a_change_is_taken_up_once_what_was_asked_before_is_answered_or_has_wait
     core = protocol()
     first = sent(core)
     core.wanted_symbols = ("B",)
-    assert core.take_up(START) == []
-    assert not core.settled
+    assert core.apply_wanted_symbols(START) == []
+    assert not core.is_up_to_date
     answer(core, first)
-    assert controls(core.take_up(START), "end") == of("A")
+    assert controls(core.apply_wanted_symbols(START), "end") == of("A")
     unsubscribed = sent(core)
-    assert not core.settled
+    assert not core.is_up_to_date
     for request in unsubscribed[:2]:
         core.receive(json.dumps({"code": 11010, "trace": request["trace"]}).encode(), START)
-    assert not core.settled
+    assert not core.is_up_to_date
     sent(core, START + 5 * SECOND)
-    assert core.settled
+    assert core.is_up_to_date
 
 
 def test_a_feed_may_lose_every_symbol_for_a_moment_and_asks_for_no_empty_list():
@@ -194,15 +195,15 @@ def test_a_change_is_a_feed_status_with_the_new_symbols_in_the_state_that_was():
         for output in core.change_symbols(("B", "C"), {}, START + SECOND)
         if output.topic == "infoway.feed.status"
     ]
-    assert status.fields[3:5] == ("healthy", "other symbols")
-    assert status.fields[7] == ["B", "C"]
+    assert (status.record.state, status.record.reason) == ("healthy", "other symbols")
+    assert status.record.symbols == ["B", "C"]
     core.disconnected(START + 2 * SECOND, "lost")
     (status,) = [
         output
         for output in core.change_symbols(("B",), {}, START + 3 * SECOND)
         if output.topic == "infoway.feed.status"
     ]
-    assert status.fields[3] == "down"
+    assert status.record.state == "down"
 
 
 def test_what_a_feed_took_over_and_never_saw_is_handed_on():
@@ -215,9 +216,9 @@ def test_what_a_feed_took_over_and_never_saw_is_handed_on():
         FeedCounters("crypto-2"),
         random.Random(1),
     )
-    second.change_symbols(("A",), {"A": first.left["A"]}, START + 2 * SECOND)
+    second.change_symbols(("A",), {"A": first.released["A"]}, START + 2 * SECOND)
     assert controls(second.ended(START + 3 * SECOND)[0], "end") == []
-    assert second.left["A"].seen == first.left["A"].seen
+    assert second.released["A"].observed_until_us == first.released["A"].observed_until_us
 
 
 def test_silence_and_its_count_follow_the_symbols():
@@ -232,6 +233,8 @@ def test_silence_and_its_count_follow_the_symbols():
         output
         for second in range(401, 800)
         for output in core.pong(START + second * SECOND)
-        if isinstance(output, Record)
+        if isinstance(output, Publication)
     ]
-    assert [(status.fields[3], status.fields[7]) for status in found] == [("degraded", ["C"])]
+    assert [(status.record.state, status.record.symbols) for status in found] == [
+        ("degraded", ["C"])
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.topics import Topology, load_schema
 
-CONNECT = Path(__file__).parents[2] / "infra/connect"
+CONNECT = Path(__file__).parents[2] / "infra/deploy/connect"
 SCHEMAS = {"bars": "bar", "vwap": "vwap", "imbalance": "depth_imbalance"}
 
 

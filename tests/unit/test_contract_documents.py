@@ -1,4 +1,5 @@
-"""The contract's documents: every field says what it means, topics stand in one list, and the checked-in pages are those of today."""
+"""The contract's documents: every field says what it means, topics stand in one list, and the
+checked-in pages are those of today."""
 
 import importlib
 import re
@@ -9,19 +10,26 @@ from typing import get_args
 import pytest
 import yaml
 
-from infra.contract.__main__ import documents
-from infra.contract.asyncapi import document
-from infra.contract.fields import fields_of
-from processors.comparison import Reason, Status
-from processors.feeds import Completeness
-from processors.ohlcv import Provenance
+from processors.agents.bars.figures import Provenance
+from processors.agents.reconciliation.figures import Reason, Status
+from processors.model.observation import Completeness
 from processors.settings import VARIABLES
-from producers.answers import Kline
-from producers.backfill import heals
-from producers.codes import HEARTBEAT, HEARTBEAT_REPLY, INTERVALS, UNSUBSCRIBED, WELCOME, Channel
-from producers.frames import MAX_FRAME
-from producers.symbols import BUSINESSES
+from producers.healing.past_klines import heals
+from producers.vendor.answers import RestKline
+from producers.vendor.codes import (
+    HEARTBEAT,
+    HEARTBEAT_REPLY,
+    INTERVALS,
+    UNSUBSCRIBED,
+    WELCOME,
+    Channel,
+)
+from producers.vendor.frames import MAX_FRAME
+from producers.vendor.symbols import BUSINESSES
 from schemas.control import HEADERS, KINDS, Control
+from schemas.docs.__main__ import documents
+from schemas.docs.asyncapi import document
+from schemas.docs.fields import fields_of
 from schemas.topics import Topology, contract, load_schema
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +150,7 @@ def test_a_control_record_bears_the_headers_that_are_documented(kind):
 
 
 def test_heals_stand_where_the_trades_are_alone():
-    kline = Kline("00700.HK", "1m", 1752826080000, *("1" * 6), None, None)
+    kline = RestKline("00700.HK", "1m", 1752826080000, *("1" * 6), None, None)
     [heal] = heals([kline], "stock-1", "stock", "rest-1", 1752826180731000)
     bearing = {
         channel["address"]
@@ -192,7 +200,7 @@ def test_the_agents_read_what_topics_yaml_says(monkeypatch, tmp_path):
     monkeypatch.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
     monkeypatch.setenv("INFOWAY_ACTIVITY", "tick-1000")
     monkeypatch.setattr(
-        "schemas.cluster.require",
+        "schemas.clients.cluster.require",
         lambda admin, registry, writes, reads: {topic.name: 1 for topic in writes},
     )
     agents = importlib.import_module("processors.app").app.engine.agents

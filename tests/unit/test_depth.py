@@ -1,7 +1,9 @@
-"""Depth imbalance: each rule by hand, any book against the reference, and the exchange's own best prices."""
+"""Depth imbalance: each rule by hand, any book against the reference, and the exchange's own best
+prices."""
 
 import csv
 import gzip
+from dataclasses import replace
 from fractions import Fraction
 
 import orjson
@@ -9,13 +11,17 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.raw_records import raw_depth
 
-from processors.decode import book_of
-from processors.depth import Imbalance, SymbolBook, imbalance, sides
-from processors.feeds import EventTime
-from processors.records import Book, ControlRecord, SourcesMixed, Unreadable
+from processors.agents.depth.agent import Imbalance
+from processors.agents.depth.figures import imbalance, sides
+from processors.agents.depth.state import SymbolBook, packed, unpacked
+from processors.decode.raw_records import book_of
+from processors.model.event_time import EventTime
+from processors.model.records import Book, ControlRecord, SourcesMixed, Unreadable
 from schemas.control import Control
 from schemas.decimals import UNIT, to_units
+from schemas.sides import order_speaks
 from schemas.topics import load_schema
 from schemas.wire import compile_encoder
 
@@ -29,8 +35,8 @@ BIDS = [(100, 1), (99, 2), (98, 3)]
 class Run:
     """A partition's log as it is written, and the rows that it gave."""
 
-    def __init__(self):
-        self.agent = Imbalance(EventTime())
+    def __init__(self, swapped=()):
+        self.agent = Imbalance(EventTime(), swapped)
         self.state = self.agent.load(3, {})
         self.entries = {}
         self.offset = 0
@@ -310,13 +316,70 @@ def test_crossed_book_does_not_turn_the_sides_around():
         )
 
 
-def test_single_levels_need_three_books_to_turn_the_sides_around():
+@pytest.mark.parametrize("crossed", [1, 3, 10, 300])
+def test_crossed_books_of_one_level_never_turn_the_sides_around(crossed):
     run = Run()
-    states = [run.book([(99, 1)], [(101, 1)])["book_state"] for _ in range(4)]
-    assert states == ["crossed", "crossed", "normal", "normal"]
+    for _ in range(crossed):
+        row = run.book([(99.9, 300)], [(100.1, 100)])
+        assert (row["book_state"], row["best_bid"], row["best_ask"]) == (
+            "crossed",
+            to_units("100.1"),
+            to_units("99.9"),
+        )
+    sound = run.book([(100.02, 300)], [(100, 100)])
+    assert (sound["book_state"], sound["best_ask"], sound["imbalance_1"]) == (
+        "normal",
+        to_units("100.02"),
+        -0.5,
+    )
+
+
+def test_what_the_order_of_levels_has_settled_no_later_book_changes():
     run = Run()
-    run.book([(101, 1)], [(99, 1)])
-    assert [run.book([(99, 1)], [(101, 1)])["book_state"] for _ in range(3)] == ["crossed"] * 3
+    run.book(ASKS, BIDS)
+    for _ in range(5):
+        # as swapped as can be, and one-sided, and short
+        assert run.book(BIDS, ASKS)["book_state"] == "crossed"
+    run.restart()
+    assert run.book(BIDS[:1], ASKS)["book_state"] == "crossed"
+    assert run.book(BIDS, ASKS, connection="c2")["book_state"] == "normal"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "speaks"),
+    [
+        ([101, 102], [100, 99], 1),
+        ([100, 99], [101, 102], -1),
+        ([101, 102], [100], 1),
+        ([101], [100, 99], 1),
+        ([99], [100, 101], -1),
+        ([100, 99], [], -1),
+        ([], [101, 102], -1),
+        ([], [], 0),
+        ([101], [100], 0),
+        ([99], [100], 0),
+        ([97, 98, 99], [103, 102, 101], 1),  # crossed, its order sound
+        ([102, 101], [99, 100], 0),  # both turned around, and yet not crossed as it stands
+        ([102, 101], [100, 99], 0),  # the lists contradict each other
+        ([102, 101], [100], 0),  # the worst ask first
+        ([101, 103, 102], [100, 99], 0),
+        ([101, 101], [100, 99], 0),
+        ([101, 101, 102], [100, 100, 99], 1),
+    ],
+)
+def test_only_the_order_within_a_list_speaks(a, b, speaks):
+    assert order_speaks(a, b) == speaks
+
+
+def test_a_setting_swaps_the_sides_of_a_business():
+    run = Run(swapped=("japan",))
+    assert run.book([(99, 1)], [(101, 3)], business="japan")["book_state"] == "normal"
+    assert run.book([(99, 1)], [(101, 3)], business="stock", symbol="B")["book_state"] == "crossed"
+    plain, swapped = (
+        Run().book(ASKS, BIDS, business="japan"),
+        Run(swapped=("japan",)).book(BIDS, ASKS, business="japan"),
+    )
+    assert plain == swapped
 
 
 def test_evidence_of_reversed_lists_outlives_a_crossed_book_and_a_restart_but_not_the_connection():
@@ -420,7 +483,8 @@ def books_of(path, symbol):
                 raw |= {"business": "crypto", "feed": "crypto-1", "connection": "c1"}
                 raw |= {"ask_prices": pushed["a"][0], "ask_volumes": pushed["a"][1]}
                 yield book_of(
-                    offset, raw | {"bid_prices": pushed["b"][0], "bid_volumes": pushed["b"][1]}
+                    offset,
+                    raw_depth(raw | {"bid_prices": pushed["b"][0], "bid_volumes": pushed["b"][1]}),
                 )
 
 
@@ -464,3 +528,35 @@ def test_recorded_books_agree_with_the_reference(recordings, name):
         expected = reference.depth(*cleaned, before)
         assert {name: row[name] for name in expected} == expected
         before = cleaned
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_entries_of_the_version_before_are_read_and_written_again(native):
+    agent = Imbalance(EventTime(), native=native)
+    state = agent.load(3, {})
+    book = Book(0, "A", T, in_units(BIDS), in_units(ASKS), "stock", "f", "c1", 1000 * T, "live")
+    agent.apply(state, [book])
+    entries = dict(agent.dirty(state))
+    now = entries[b"book:A"]
+    best = [str(to_units(text)) for text in ("100", "1", "101", "5")]
+    entries[b"book:A"] = orjson.dumps(["c1", 3, True, best])
+    state = agent.load(3, entries)
+    assert dict(agent.dirty(state)) == {b"book:A": now}
+    assert dict(agent.dirty(state)) == {}
+    rows = agent.apply(state, [replace(book, offset=1)])
+    assert dict(zip(NAMES, rows[0][2], strict=True))["ofi"] == 0
+
+
+def test_entries_are_smaller_than_those_of_the_version_before():
+    best = (to_units("61800.1"), to_units("2.125"), to_units("61800.2"), to_units("0.5"))
+    known = SymbolBook("crypto-1-1722909600000", True, False, best)
+    before = orjson.dumps([known.connection, 3, False, [str(units) for units in best]])
+    assert unpacked("A", packed(known)) == known
+    assert len(packed(known)) < 0.7 * len(before)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("entry", [b"", b"\2\0\0\0", b"\x01"])
+def test_an_entry_of_a_newer_version_is_refused(native, entry):
+    with pytest.raises(ValueError, match=r"the book of A has the form .* start that one"):
+        Imbalance(EventTime(), native=native).load(3, {b"book:A": entry})

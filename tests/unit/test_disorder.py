@@ -1,7 +1,9 @@
-"""Recordings in seeded disorder: late, too late and dead trades, clock jumps; bars and VWAP against what the rules say in plain words.
+"""Recordings in seeded disorder: late, too late and dead trades, clock jumps; bars and VWAP against
+what the rules say in plain words.
 
-`Disorder` shakes a recording's log and judges each of its records by the definitions of watermark, lateness and closing,
-slow and obvious; the rows that the agents give for the same log, cut and restored at random, are held against it.
+`Disorder` shakes a recording's log and judges each of its records by the definitions of watermark,
+lateness and closing, slow and obvious; the rows that the agents give for the same log, cut and
+restored at random, are held against it.
 """
 
 import csv
@@ -14,16 +16,17 @@ from itertools import pairwise
 import orjson
 import pytest
 import reference
+from unit.raw_records import raw_trade
 from unit.test_bars_truth import BAR, LATE, rows_of
 from unit.test_vwap import NAMES as VWAP
 
-from infra.recordings import read_recordings
-from processors.bars import Bars
-from processors.decode import Undecodable, trade_of
-from processors.feeds import EventTime
-from processors.records import ControlRecord, Trade, Unreadable
-from processors.sessions import Calendars
-from processors.vwap import Vwap
+from processors.agents.bars.agent import Bars
+from processors.agents.vwap.agent import Vwap
+from processors.decode.raw_records import Undecodable, trade_of
+from processors.model.event_time import EventTime
+from processors.model.records import ControlRecord, Trade, Unreadable
+from processors.model.sessions import Calendars
+from producers.recording.reader import read_recordings
 from schemas.control import Control
 from schemas.decimals import UNIT
 from schemas.topics import DEFAULT_INTERVALS, DEFAULT_WINDOWS, load_schema
@@ -53,7 +56,8 @@ calendars = cache(Calendars)
 
 
 class Disorder:
-    """A recording's log in disorder, what the rules say of it, and what the agents gave; a record's offset is its place in `log`."""
+    """A recording's log in disorder, what the rules say of it, and what the agents gave; a record's
+    offset is its place in `log`."""
 
     def __init__(self, recordings, name):
         self.chance = random.Random(name)
@@ -67,7 +71,8 @@ class Disorder:
         self.watermarks = []
         """By offset the watermark after the record."""
         self.members, self.history = defaultdict(list), defaultdict(list)
-        """By (interval, start) the trades of a bar, and its records as (source_offset, cause, trade_count)."""
+        """By (interval, start) the trades of a bar, and its records as (source_offset, cause,
+        trade_count)."""
         self._judge()
         event_time = EventTime()
         assert (event_time.watermark_delay_ms, event_time.revision_horizon_ms) == (DELAY, HORIZON)
@@ -115,7 +120,8 @@ class Disorder:
             delay = self._delay()
             jump = self.chance.randrange(20 * SECOND, 50 * SECOND) if number in jumps else 0
             arrivals.append((received + delay, (data, delay, jump)))
-        # the trades of 20 min ago come last: marks move event time meanwhile, and the symbol has ended before
+        # the trades of 20 min ago come last: marks move event time meanwhile, and the symbol has
+        # ended before
         arrivals += [(when, "mark") for when in range(begin, end + 21 * MINUTE, 15 * SECOND)] + [
             (end + 30 * SECOND, "end")
         ]
@@ -153,7 +159,7 @@ class Disorder:
         self.delayed |= {offset} if delay else set()
         self.jumped |= {offset} if jump else set()
         try:
-            self.log.append(trade_of(offset, self.pushed[offset]))
+            self.log.append(trade_of(offset, raw_trade(self.pushed[offset])))
         except Undecodable as error:
             self.log.append(
                 Unreadable(offset, data["s"].encode(), b"", type(error).__name__, str(error))

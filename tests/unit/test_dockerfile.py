@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.cli import _parser
+from infra.cli.main import parser
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -64,14 +64,14 @@ def test_the_image_gets_the_environment_of_the_wheel_and_nothing_else():
     assert re.findall(r"^COPY .*", last, re.M) == ["COPY --from=build /opt/infoway /opt/infoway"]
     [build] = [line for line in instructions("RUN") if "/wheel" in line]
     assert (
-        "pip --python /opt/infoway/bin/python install --no-cache-dir -c constraints.txt /wheel/*.whl"
-        in build
+        "pip --python /opt/infoway/bin/python install --no-cache-dir -c constraints.txt "
+        "/wheel/*.whl" in build
     )
 
 
 def test_the_user_is_the_number_that_the_pods_ask_for():
     [user] = instructions("USER")
-    for path in (ROOT / "infra" / "k8s").rglob("*.yaml"):
+    for path in (ROOT / "infra" / "deploy" / "k8s").rglob("*.yaml"):
         for document in yaml.safe_load_all(path.read_text()):
             if document.get("kind") in ("Deployment", "StatefulSet", "Job"):
                 security = document["spec"]["template"]["spec"]["securityContext"]
@@ -82,7 +82,7 @@ def test_its_command_is_understood(capsys):
     [command] = map(json.loads, instructions("CMD"))
     assert command[0] == "infoway-streams"
     with pytest.raises(SystemExit) as ended:
-        _parser().parse_args(command[1:])
+        parser().parse_args(command[1:])
     assert ended.value.code == 0
     assert "produce" in capsys.readouterr().out
 

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
+from processors.engine import assigned
 from processors.engine import engine as module
 from processors.engine.engine import Agent, Engine
-from processors.engine.exits import Exit
-from processors.engine.group import Member
 from processors.engine.outputs import Outputs
 from processors.engine.state import APPLIED
+from processors.engine.transactions.exits import Exit
+from processors.engine.transactions.group import Member
 
 ME = Member("g", 1, "me")
 
@@ -30,8 +31,10 @@ def engine(monkeypatch):
     def leave(code, text):
         raise Left(code, text)
 
-    monkeypatch.setattr(module, "leave", leave)
+    for part in (module, assigned):
+        monkeypatch.setattr(part, "leave", leave)
     monkeypatch.setattr(module, "log_starts", lambda bootstrap, places: dict.fromkeys(places, 5))
+    monkeypatch.setattr(module, "topic_ids", lambda bootstrap, topics: dict.fromkeys(topics, "id"))
     made = Engine(
         "",
         "t",
@@ -41,7 +44,7 @@ def engine(monkeypatch):
     )
     stored = {b"mine": b"1", APPLIED + b"bars": b"9"}
     monkeypatch.setattr(
-        made, "load", lambda partitions: {place: dict(stored) for place in partitions}
+        made, "load", lambda partitions, still: {place: dict(stored) for place in partitions}
     )
     return made
 
@@ -49,7 +52,7 @@ def engine(monkeypatch):
 def test_each_source_goes_on_from_an_offset_of_its_own(engine):
     starts = asyncio.run(engine.assign(ME, [("klines", 0), ("bars", 0)]))
     assert starts == {("klines", 0): 5, ("bars", 0): 9}
-    assert engine.held["both", 0].state == (0, {b"mine": b"1"}), (
+    assert engine.assigned["both", 0].state == (0, {b"mine": b"1"}), (
         "the engine's own keys are not the agent's"
     )
 

@@ -1,4 +1,5 @@
-"""A change of a schema that is not FULL_TRANSITIVE against every version since the baseline is refused, with file, field and reason."""
+"""A change of a schema that is not FULL_TRANSITIVE against every version since the baseline is
+refused, with file, field and reason."""
 
 import json
 import os
@@ -212,7 +213,8 @@ def test_a_time_in_another_unit_is_no_compatible_change():
         for unit in ("millis", "micros")
     )
     assert breaks(millis, micros, "v1") == [
-        "field ts: timestamp-millis (long) became timestamp-micros (long): records of v1 would be read wrong"
+        "field ts: timestamp-millis (long) became timestamp-micros (long): records of v1 would "
+        "be read wrong"
     ]
 
 

@@ -1,18 +1,21 @@
-"""The examples beside the schemas are what the programs write: derived ones follow from the raw ones, the dead letter from its frame."""
+"""The examples beside the schemas are what the programs write: derived ones follow from the raw
+ones, the dead letter from its frame."""
 
 import orjson
 import pytest
+from unit.raw_records import raw_depth, raw_trade
 
-from processors.activity import ActivityBars
-from processors.bars import Bars
-from processors.decode import book_of, trade_of
-from processors.depth import Imbalance
-from processors.feeds import EventTime
-from processors.records import ControlRecord
-from processors.sessions import Calendars
-from processors.vwap import Vwap
-from producers.codes import Channel
-from producers.pushes import UnreadableFrame, read_push
+from processors.agents.activity.agent import ActivityBars
+from processors.agents.bars.agent import Bars
+from processors.agents.depth.agent import Imbalance
+from processors.agents.vwap.agent import Vwap
+from processors.decode.raw_records import book_of, trade_of
+from processors.model.event_time import EventTime
+from processors.model.records import ControlRecord
+from processors.model.sessions import Calendars
+from producers.vendor.codes import Channel
+from producers.vendor.exact_json import UnreadableFrame
+from producers.vendor.pushes import read_push
 from schemas.control import Control
 from schemas.topics import load_example, load_schema
 from schemas.wire import to_json
@@ -23,7 +26,8 @@ CALENDARS = Calendars()
 
 
 def log():
-    """The raw trade of the example, the one before it, one that comes too late, and a mark after which the minute is over."""
+    """The raw trade of the example, the one before it, one that comes too late, and a mark after
+    which the minute is over."""
     # numbers of raw records are text, times integers: an example is its own physical form
     trade = load_example("raw_trade")
     before = {
@@ -36,9 +40,9 @@ def log():
     late = {"ts_event": 1752825400000, "price": "98.050", "volume": "400", "sequence": 4712}
     return [
         ControlRecord(81000, "00005.HK", Control("begin", *FEED, 1752825600412, 1752825600412000)),
-        trade_of(OFFSET - 1, {**trade, **before}),
-        trade_of(OFFSET, trade),
-        trade_of(OFFSET + 1, {**trade, **late}),
+        trade_of(OFFSET - 1, raw_trade({**trade, **before})),
+        trade_of(OFFSET, raw_trade(trade)),
+        trade_of(OFFSET + 1, raw_trade({**trade, **late})),
         ControlRecord(OFFSET + 5, None, Control("mark", *FEED, 1752826142500, 1752826142500000)),
     ]
 
@@ -73,7 +77,7 @@ def test_an_activity_bar_follows_from_the_raw_trade():
 
 
 def test_an_imbalance_follows_from_the_raw_book():
-    book = book_of(OFFSET, load_example("raw_depth"))
+    book = book_of(OFFSET, raw_depth(load_example("raw_depth")))
     assert written(Imbalance(EventTime()), [book]) == {
         "depth_imbalance": load_example("depth_imbalance")
     }

@@ -1,15 +1,18 @@
-"""What the engine overrides of Faust is what it was written against: a change upstream must be looked at, not slip in."""
+"""What the engine overrides of Faust is what it was written against: a change upstream must be
+looked at, not slip in."""
 
+import asyncio
 import hashlib
 import inspect
+from types import SimpleNamespace
 
 import aiokafka
 import confluent_kafka
 import faust
 import pytest
 
-from processors.engine.group import Member, check_metadata_format, metadata_bytes
-from processors.engine.overrides import OVERRIDDEN
+from processors.engine.plane.overrides import OVERRIDDEN, Consumer
+from processors.engine.transactions.group import Member, check_metadata_format, metadata_bytes
 
 REVIEWED = {
     "faust.transport.drivers.aiokafka.Consumer.on_partitions_revoked": "d04b7ae72c6fc206",
@@ -17,8 +20,8 @@ REVIEWED = {
     "faust.transport.drivers.aiokafka.Consumer._commit_offsets": "1a69799041188441",
     "faust.transport.drivers.aiokafka.Consumer._new_offset": "1d2c7ea89a7ad4f1",
     "faust.transport.drivers.aiokafka.Consumer._drain_messages": "44a2500309e83c63",
+    "faust.transport.drivers.aiokafka.Consumer.on_buffer_drop": "4b57e8a418d5ad9c",
     "faust.transport.drivers.aiokafka.Consumer.verify_event_path": "a17e8f0610e1abcb",
-    "aiokafka.consumer.group_coordinator.GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
     "faust.transport.drivers.aiokafka.Producer.flush": "36d0cb3615f65b01",
     "faust.topics.Topic._compile_decode": "6474178f8c211c05",
     "faust.app.base.App._new_transport": "42db531312dd776f",
@@ -40,7 +43,8 @@ def upstream():
 def test_upstream_has_not_changed_under_an_override(place, function):
     digest = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
     assert digest == REVIEWED[place], (
-        f"{place} changed upstream: read it, adapt processors/engine/overrides.py, then note {digest}"
+        f"{place} changed upstream: read it, adapt processors/engine/plane/overrides.py, then note "
+        f"{digest}"
     )
 
 
@@ -60,3 +64,21 @@ def test_group_metadata_is_what_librdkafka_writes():
 @pytest.mark.parametrize(("generation", "member"), [(-1, "m"), (3, "")])
 def test_a_member_that_would_fence_nothing_is_not_valid(generation, member):
     assert not Member("g", generation, member).valid
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_the_fetcher_cancelled_at_the_end_of_the_worker_is_no_crash(stopping):
+    class Cancelled:
+        app = SimpleNamespace(should_stop=stopping)
+
+        async def _drain(self, fetcher):
+            raise asyncio.CancelledError
+
+    async def drained():
+        try:
+            await Consumer._drain_messages(Cancelled(), None)
+        except asyncio.CancelledError:
+            return False
+        return True
+
+    assert asyncio.run(drained()) == stopping

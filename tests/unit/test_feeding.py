@@ -1,29 +1,31 @@
-"""The producer of a deployment while its symbols change: counters, healing, market hours; Kafka is a stand-in."""
+"""The producer of a deployment while its symbols change: counters, healing, market hours; Kafka is
+a stand-in."""
 
 import json
 import time
 
 import pytest
-from unit.test_publish import IDS, TOPOLOGY, FakeProducer
+from fakes import ProducerQueue
+from unit.test_publish import IDS, TOPOLOGY
 from unit.test_websocket import TOPICS
 
-from infra import backfill as backfill_module
-from infra import feeding as feeding_module
-from infra.board import Board
-from infra.deployment import Deployment
-from infra.feeding import BadSilence, Feeding, silence_ms
-from infra.planning import feeds_to_run
+from infra.dashboard.board import Board
+from infra.ingest import healing as healing_module
+from infra.ingest import producer_process as feeding_module
+from infra.ingest.choice import Choice
+from infra.ingest.producer_process import BadSilence, Feeding, silence_ms
+from infra.runtime.deployment import Deployment
 from infra.simulator import running_simulator
-from producers import running as running_module
-from producers.backfill import Healer
-from producers.backlog import Backlog
-from producers.counters import FeedCounters
-from producers.coverage import LATENCY
-from producers.partition import partition_of
-from producers.publish import AccountsDiffer
-from producers.spool import Spool
-from producers.websocket import Endpoint, FeedRefused
-from schemas.control import Control, read_control
+from producers.delivery.backlog import Backlog
+from producers.delivery.errors import AccountsDiffer, PublishError
+from producers.delivery.spool import Spool
+from producers.feed.coverage import LOSS_BEFORE_LAST_ALIVE_MS
+from producers.feed.metrics import FeedCounters
+from producers.healing.healer import Healer
+from producers.transport import feed_group as running_module
+from producers.transport.endpoint import Endpoint, FeedRefused
+from schemas.control import HELD_BACK_MS, Control, read_control
+from schemas.partition import partition_of
 from schemas.topics import load_schema
 from schemas.wire import compile_encoder
 
@@ -35,7 +37,7 @@ TOPOLOGY_PARTITIONS = next(
 @pytest.fixture
 def deployment(monkeypatch):
     monkeypatch.setattr(running_module, "RELEASE", 0.0)
-    producer = FakeProducer(room=10**6)
+    producer = ProducerQueue(room=10**6, delivers=True)
     monkeypatch.setattr(feeding_module, "open_producer", lambda bootstrap: producer)
     monkeypatch.setattr(feeding_module, "raw_partitions", lambda *_: TOPICS)
     found = Deployment("none", "none", TOPOLOGY, IDS, embedded=False)
@@ -43,7 +45,7 @@ def deployment(monkeypatch):
 
 
 def planned(symbols, running=()):
-    return feeds_to_run(symbols, False, "", None, None, running)
+    return Choice(None, None, None, None, "", live=False).planned(symbols, running)
 
 
 def wait_until(done):
@@ -126,7 +128,7 @@ def test_a_moved_symbol_is_healed_over_its_move_and_one_that_is_new_is_not(deplo
     told = []
 
     class Told(Still):
-        def unseen(self, symbol, business, feed, ts_from, ts_to):
+        def report_outage(self, symbol, business, feed, ts_from, ts_to):
             told.append((symbol, feed, ts_from is not None))
 
     with running_simulator(rate=50) as simulator:
@@ -199,14 +201,17 @@ def test_after_a_restart_a_symbol_is_healed_from_the_feed_that_carried_it_last(
         Logged(None, "mark", "stock-2", 30),
         Logged(None, "mark", "stock-1", 99),
     ]
-    monkeypatch.setattr(backfill_module, "read_to_end", lambda *_, **__: log)
+    monkeypatch.setattr(healing_module, "read_to_end", lambda *_, **__: log)
     with running_simulator() as simulator:
-        healer = backfill_module.healing(
+        healer = healing_module.healing(
             described, simulator.rest_url, "key", tmp_path / "healing.json"
         )(None)
-        healer.unseen("A", "stock", "stock-1", None, 200_000)
+        healer.report_outage("A", "stock", "stock-1", None, 200_000)
         outage = healer._outages.next(lambda: 1 << 60)
-    assert (outage.ts_from, outage.ts_to) == (30_000 - LATENCY, 200_000)
+    assert (outage.ts_from, outage.ts_to) == (
+        30_000 - HELD_BACK_MS - LOSS_BEFORE_LAST_ALIVE_MS,
+        200_000,
+    )
 
 
 def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_last_status(
@@ -217,7 +222,7 @@ def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_
         compile_encoder(load_schema("feed_status"), 1),
         FakeRegistry({1: load_schema("feed_status")}),
     )
-    monkeypatch.setattr(backfill_module, "Registry", lambda url: registry)
+    monkeypatch.setattr(healing_module, "Registry", lambda url: registry)
 
     class Status:
         def __init__(self, *fields):
@@ -233,26 +238,33 @@ def test_a_feed_that_a_busy_one_has_left_no_place_in_the_log_is_healed_from_its_
     ]
     busy = [Logged(b"A", "begin", "crypto-1", 99)]
     logs = {"t.infoway.feed.status": rows, "t.infoway.raw.trade": busy}
-    monkeypatch.setattr(backfill_module, "read_to_end", lambda _, topic, **__: logs[topic])
+    monkeypatch.setattr(healing_module, "read_to_end", lambda _, topic, **__: logs[topic])
     with running_simulator() as simulator:
-        healer = backfill_module.healing(
+        healer = healing_module.healing(
             described, simulator.rest_url, "key", tmp_path / "healing.json"
         )(None)
         found = {}
         for symbol in ("B", "C"):  # C is new
-            healer.unseen(symbol, "stock", "stock-1", None, 200_000)
+            healer.report_outage(symbol, "stock", "stock-1", None, 200_000)
             outage = healer._outages.next(lambda: 1 << 60)
             found[symbol] = outage.ts_from
-    assert found == {"B": 50_000 - LATENCY, "C": 50_000 - LATENCY}
+    assert found == {
+        "B": 50_000 - HELD_BACK_MS - LOSS_BEFORE_LAST_ALIVE_MS,
+        "C": 50_000 - HELD_BACK_MS - LOSS_BEFORE_LAST_ALIVE_MS,
+    }
 
 
-def test_what_ends_the_healer_ends_the_producer_and_its_counts_are_shown(deployment, tmp_path):
+def test_what_ends_the_healer_ends_no_feed_but_what_ends_all_publishing_does(
+    deployment, tmp_path, caplog
+):
     described, _ = deployment
 
     class Failing(Still):
-        def unseen(self, symbol, business, feed, ts_from, ts_to):
-            if symbol == "LOST":
-                self.failure = LookupError("of the healer")
+        def report_outage(self, symbol, business, feed, ts_from, ts_to):
+            self.failure = {
+                "LOST": LookupError("of the healer"),
+                "ALL": PublishError("of all"),
+            }.get(symbol)
 
     backlog = Backlog(Spool(tmp_path, 1 << 20, "me"), "simulated", None, TOPICS, lambda *_: {})
     with running_simulator(rate=50) as simulator:
@@ -263,8 +275,16 @@ def test_what_ends_the_healer_ends_the_producer_and_its_counts_are_shown(deploym
             assert [each.feed for each in feeding.counters] == ["crypto-1", "rest", "earlier"]
             wait_until(lambda: feeding.counters[0].trades)
             feeding.check()
-            backlog.unseen("LOST", "crypto", "crypto-1", 1, 2)
-            with pytest.raises(LookupError, match="of the healer"):
+            backlog.report_outage("LOST", "crypto", "crypto-1", 1, 2)
+            feeding.check()
+            feeding.check()
+            said = [record.message for record in caplog.records if "not healed" in record.message]
+            assert said == [
+                "gaps are not healed until the next start: LookupError('of the healer')"
+            ]
+            assert feeding.failure is None
+            backlog.report_outage("ALL", "crypto", "crypto-1", 1, 2)
+            with pytest.raises(PublishError, match="of all"):
                 feeding.check()
 
 

@@ -1,10 +1,17 @@
 """Feeds: watermarks, lateness and completeness of one partition."""
 
-import pytest
+from itertools import pairwise
 
-from processors.feeds import EventTime, Feeds
-from processors.records import Book, ControlRecord, SourcesMixed, Trade
-from schemas.control import Control
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.model.event_time import EventTime, Feeds
+from processors.model.observation import FOREVER
+from processors.model.records import Book, ControlRecord, SourcesMixed, Trade
+from processors.model.spans import Spans
+from schemas.control import HELD_BACK_MS, Control
 
 T = 1_700_000_000_000
 LONG_AGO, FAR = T - 10**9, T + 10**9
@@ -110,7 +117,7 @@ def test_without_a_begin_coverage_starts_with_the_first_trade():
 def test_after_an_orderly_end_the_time_until_the_next_begin_is_partial():
     state = feeds()
     state.control(control("begin", T))
-    assert state.control(control("end", T + 10_000)) == ["A"]
+    assert list(state.control(control("end", T + 10_000))) == ["A"]
     assert state.ended("A")
     # what was under way at the end may be lost with it
     assert state.completeness("A", T, T + 9_000) == "complete"
@@ -133,16 +140,49 @@ def test_a_gap_reported_after_the_end_leaves_the_end_open_until_the_begin():
     assert state.completeness("A", T, T + 10_000) == "gap"
 
 
-def test_a_begin_while_running_is_a_gap_from_the_last_sign_of_life_less_the_latency():
+def test_a_begin_while_running_is_a_gap_from_the_last_push_less_the_latency():
     state = feeds(feed_latency_ms=1_000)
     state.control(control("begin", T))
     state.accept(trade(T + 5_000, recv=T + 5_200))
+    # of a pong: what the vendor holds back meanwhile is lost with the producer
     state.control(control("mark", T + 8_000, symbol=None))
     state.control(control("begin", T + 60_000, connection="c2"))
-    assert state.completeness("A", T, T + 7_000) == "complete"
-    assert state.completeness("A", T, T + 7_001) == "gap"
+    assert state.completeness("A", T, T + 4_000) == "complete"
+    assert state.completeness("A", T, T + 4_001) == "gap"
     assert state.completeness("A", T + 59_999, FAR) == "gap"
     assert state.completeness("A", T + 60_000, FAR) == "complete"
+
+
+def test_of_a_quiet_market_a_killed_feed_has_a_gap_of_a_minute_before_its_last_sign_of_life():
+    state = feeds(feed_latency_ms=1_000)
+    state.control(control("begin", T))
+    state.accept(trade(T + 5_000))
+    state.control(control("mark", T + 600_000, symbol=None))
+    state = restored(state)
+    state.control(control("begin", T + 610_000, connection="c2"))
+    since = T + 600_000 - HELD_BACK_MS - 1_000
+    assert state.completeness("A", T, since) == "complete"
+    assert state.completeness("A", T, since + 1) == "gap"
+
+
+def test_the_gap_of_a_killed_feed_begins_no_earlier_than_the_symbol_was_wanted():
+    state = feeds(feed_latency_ms=1_000)
+    state.control(control("begin", T))
+    state.control(control("mark", T + 8_000, symbol=None))
+    state.control(control("begin", T + 20_000, connection="c2"))
+    assert state.completeness("A", T - 60_000, T - 1_000) == "partial"
+    assert state.completeness("A", T, T + 1) == "gap"
+
+
+def test_a_state_of_the_version_before_has_a_push_where_it_had_an_event_time():
+    def entries(*known):
+        feed = {"f": ["stock", "c", T + 5_000, T + 5_200, *known]}
+        return {b"\0feeds": orjson.dumps({"source": "simulated", "feeds": feed})}
+
+    pushed = Feeds(EventTime(), 0, 0, entries(True)).feed("f")
+    assert pushed.latest_push_ms == T + 5_000
+    assert Feeds(EventTime(), 0, 0, entries(False)).feed("f").latest_push_ms < 0
+    assert Feeds(EventTime(), 0, 0, entries(T)).feed("f").latest_push_ms == T
 
 
 def test_the_producers_own_knowledge_of_the_last_life_counts_where_it_is_earlier():
@@ -177,9 +217,12 @@ def test_a_known_loss_is_a_gap_for_its_symbol_or_for_all_of_the_feed():
     state = feeds()
     for symbol, feed in (("B", "f"), ("A", "f"), ("C", "g")):
         state.control(control("begin", T, symbol=symbol, feed=feed))
-    assert state.control(control("gap", T + 9_000, ts_from=T + 8_000)) == ["A"]
+    assert list(state.control(control("gap", T + 9_000, ts_from=T + 8_000))) == ["A"]
     assert state.completeness("B", T, FAR) == "complete"
-    assert state.control(control("gap", T + 20_000, symbol=None, ts_from=T + 10_000)) == ["A", "B"]
+    assert list(state.control(control("gap", T + 20_000, symbol=None, ts_from=T + 10_000))) == [
+        "A",
+        "B",
+    ]
     assert state.completeness("B", T + 19_999, FAR) == "gap"
     assert state.completeness("C", T, FAR) == "complete"
 
@@ -218,8 +261,8 @@ def test_interruptions_out_of_reach_are_forgotten():
     for minute in range(1, 200):
         state.accept(trade(T + minute * 60_000))
         state.control(control("gap", T + minute * 60_000, ts_from=T + minute * 60_000 - 10))
-    stored = dict(state.dirty())[b"\0symbol:A"]
-    assert stored.count(b"gap") <= 3
+    stored = b"".join(value for key, value in state.dirty() if key.startswith(b"\0lost:") and value)
+    assert 1 <= stored.count(b"gap") <= 3
 
 
 def test_what_did_not_change_is_not_written_again():
@@ -252,3 +295,59 @@ def test_what_a_killed_producer_had_not_read_yet_is_in_the_gap(kind, connection)
     assert state.completeness("A", T - 999, T - 998) == "gap"
     assert state.completeness("A", T + 8_999, T + 9_000) == "gap"
     assert state.completeness("A", T + 9_000, FAR) == "complete"
+
+
+SPAN = st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda span: (span[0], sum(span)))
+
+
+@given(st.lists(SPAN, max_size=15), st.integers(-2, 32), st.integers(1, 8), st.integers(0, 40))
+def test_merged_spans_answer_as_all_of_them_do(added, start, length, until):
+    """Also those without length, and those that are pruned: what ends later is still answered."""
+    spans = Spans()
+    for begin, end in added:
+        spans.add(begin, end)
+    asked = [(start, start + length), (max(start, until), max(start, until) + length)]
+    for begin, end in asked:
+        assert spans.overlap(begin, end) == any(one < end and to > begin for one, to in added)
+        spans.prune(until)
+    merged = list(spans)
+    assert all(before[1] < after[0] for before, after in pairwise(merged))
+
+
+def test_a_wave_of_reconnects_a_minute_for_days_is_written_by_the_hour_and_leaves_with_the_reach():
+    state, entries, most = feeds(reach_ms=2 * 86_400_000), {}, 0
+    state.control(control("begin", T))
+    for minute in range(1, 30 * 1_440):
+        now = T + minute * 60_000
+        state.accept(trade(now - 30_000, connection=f"c{minute - 1}"))
+        state.control(control("begin", now, connection=f"c{minute}"))
+        changes = dict(state.dirty())
+        most = max(most, sum(len(key) + len(value or b"") for key, value in changes.items()))
+        entries = {key: value for key, value in (entries | changes).items() if value is not None}
+    assert most < 4_000, "bytes that one reconnect writes"
+    assert len(entries) < 55
+    back = feeds(2 * 86_400_000, entries)
+    for start in range(now - 86_400_000, now, 7_000):
+        assert state.completeness("A", start, start + 1) == back.completeness("A", start, start + 1)
+
+
+def test_interruptions_that_an_older_version_wrote_are_read_and_written_in_the_new_form():
+    old = [
+        (T, T + 10, "gap"),
+        (T + 5, T + 20, "gap"),
+        (T, T + 30, "partial"),
+        (T + 90, FOREVER, "partial"),
+    ]
+    stored = {
+        b"\0feeds": orjson.dumps({"source": "live", "feeds": {"f": ["stock", "c1", T, T, True]}}),
+        b"\0symbol:A": orjson.dumps(["f", True, LONG_AGO, None, old]),
+    }
+    state = feeds(entries=stored)
+    for again in (state, feeds(entries={**stored, **dict(state.dirty())})):
+        answers = [
+            again.completeness("A", T + at, T + at + 1) for at in (0, 19, 20, 29, 30, 89, 90)
+        ]
+        assert answers == ["gap", "gap", "partial", "partial", "complete", "complete", "partial"]
+        again.control(control("begin", T + 100))
+        assert again.completeness("A", T + 99, T + 200) == "partial"
+        assert again.completeness("A", T + 100, T + 200) == "complete"

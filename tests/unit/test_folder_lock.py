@@ -1,4 +1,5 @@
-"""The lock of a data folder: refused at once beside a living stack, awaited while a killed one's servers end."""
+"""The lock of a data folder: refused at once beside a living stack, awaited while a killed one's
+servers end."""
 
 import os
 import signal
@@ -12,10 +13,12 @@ from infra.embedded.folder import FolderInUse, lock_folder
 # a server that needs half a second to end
 SERVER = "trap 'sleep 0.5; touch ended; exit' TERM; touch started; while :; do sleep 0.05; done"
 HOLDER = (
-    "import sys, pathlib\nfrom infra.embedded.folder import lock_folder\nfrom infra.embedded.process import Server\n"
+    "import sys, pathlib\nfrom infra.embedded.folder import lock_folder\nfrom "
+    "infra.embedded.process import Server\n"
     "folder = pathlib.Path(sys.argv[1])\nlock = lock_folder(folder)\n"
     "server = Server('slow', ['sh', '-c', sys.argv[2]], folder, keeps=(lock.fileno(),))\n"
-    "server.wait_ready((folder / 'started').exists, 30)\nprint('ready', flush=True)\nsys.stdin.read()"
+    "server.wait_ready((folder / 'started').exists, 30)\nprint('ready', "
+    "flush=True)\nsys.stdin.read()"
 )
 
 
@@ -23,7 +26,8 @@ def test_a_folder_in_use_is_refused_with_its_holder(tmp_path):
     with lock_folder(tmp_path):
         with pytest.raises(
             FolderInUse,
-            match=rf"another embedded stack runs over {tmp_path} \(process {os.getpid()}\): stop it",
+            match=rf"another embedded stack runs over {tmp_path} \(process {os.getpid()}\): "
+            r"stop it",
         ):
             lock_folder(tmp_path)
     lock_folder(tmp_path).close()

@@ -1,14 +1,15 @@
-"""Bars that an outage cut, healed by the vendor's klines: against the bars of the day as it would have been without the outage."""
+"""Bars that an outage cut, healed by the vendor's klines: against the bars of the day as it would
+have been without the outage."""
 
 import random
 from dataclasses import replace
 
 import orjson
 import pytest
-from unit.bar_log import DAY, HOUR, MINUTE, Run, T, bars_of
+from unit.bar_log import DAY, HOUR, MINUTE, Run, T, bars_of, path  # noqa: F401
 
-from processors.decode import Undecodable, heal_of
-from processors.records import Heal
+from processors.decode.raw_records import Undecodable, heal_of
+from processors.model.records import Heal
 from schemas.control import Control
 from schemas.decimals import UNIT
 
@@ -19,7 +20,8 @@ FIGURES = ("open", "high", "low", "close", "volume", "turnover", "vwap")
 
 
 def kline_of(trades, start, length):
-    """The vendor's bar of [start, start + length) over all trades (ts, price, volume): whole, as nobody missed one."""
+    """The vendor's bar of [start, start + length) over all trades (ts, price, volume): whole, as
+    nobody missed one."""
     inside = sorted(
         (trade for trade in trades if start <= trade[0] < start + length),
         key=lambda trade: trade[0],
@@ -59,7 +61,8 @@ def last_bars(rows):
 
 
 def play(run, trades, seen, outage):
-    """Feed the trades that were seen; the feed was down for the outage, and began again at its end."""
+    """Feed the trades that were seen; the feed was down for the outage, and began again at its
+    end."""
     run.control("begin", OPEN - HOUR)
     back = False
     for trade in trades:
@@ -100,7 +103,8 @@ def test_healed_bars_of_every_interval_are_those_of_the_day_without_the_outage(s
         if chance.random() < 0.3:
             run.restart()
     for each in (run, whole):
-        # hours later: what waits for its close closes, what can no longer be revised is dropped, but for what can be healed
+        # hours later: what waits for its close closes, what can no longer be revised is dropped,
+        # but for what can be healed
         each.mark(OPEN + 10 * HOUR)
         each.mark(OPEN + 11 * HOUR)
     for kline, at in heals[early:]:
@@ -122,7 +126,8 @@ def test_healed_bars_of_every_interval_are_those_of_the_day_without_the_outage(s
 
 
 def cut(names=("1m", "5m"), update_ms=None, back=150_000):
-    """A run whose second minute is cut at 90 s, until 150 s; all but the last minutes are closed."""
+    """A run whose second minute is cut at 90 s, until 150 s; all but the last minutes are
+    closed."""
     run = Run(names, update_ms)
     run.control("begin", 0)
     run.trade(1_000, 10, 1)
@@ -257,7 +262,7 @@ def test_an_outage_can_be_healed_for_two_days_and_its_bars_are_dropped_then():
     run.mark(2 * DAY + HOUR)
     assert heal(run, ((11, 15, 9, 14), 21, 250), 60_000) == []
     run.mark(2 * DAY + 2 * HOUR)
-    assert not run.state.symbols["A"].bars
+    assert not run.kept()
 
 
 def test_later_revisions_of_a_healed_bar_keep_its_provenance():

@@ -1,4 +1,5 @@
-"""/livez, /readyz and /metrics: what they answer, and of feeds and workers that are well, not ready, and stuck."""
+"""/livez, /readyz and /metrics: what they answer, and of feeds and workers that are well, not
+ready, and stuck."""
 
 import socket
 import threading
@@ -8,15 +9,19 @@ from http.client import HTTPConnection
 import pytest
 from unit.test_running_feeds import Published, Vendor, begins, feed, running
 
-from infra import feed_health, worker
-from infra.feed_health import FeedHealth
-from infra.health import HttpUnusable, Sample, serving
-from infra.worker import WorkerHealth
-from processors.engine.engine import Engine
-from processors.engine.group import Member
+from infra.ingest import feed_health
+from infra.ingest.feed_health import FeedHealth
+from infra.runtime import health, worker
+from infra.runtime.health import HttpUnusable, Sample, serving
+from infra.runtime.worker import WorkerHealth
+from processors import starting
+from processors.agents.bars.agent import Bars
+from processors.decode.trades import TradeReader
+from processors.engine.engine import Agent, Engine
 from processors.engine.outputs import Outputs
-from processors.sessions import Calendars
-from processors.trades import TradeReader
+from processors.engine.transactions.group import Member
+from processors.model.event_time import EventTime
+from processors.model.sessions import Calendars
 
 MEMBER = Member("g", 3, "m")
 
@@ -75,7 +80,7 @@ def test_nothing_is_served_unless_asked_for():
 )
 def test_a_wrong_address_is_refused(place):
     with (
-        pytest.raises(HttpUnusable, match="give host:port"),
+        pytest.raises(HttpUnusable, match="expected host:port"),
         serving({"INFOWAY_HTTP": place}, Well()),
     ):
         pass
@@ -85,14 +90,15 @@ def test_an_address_in_use_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
-            pytest.raises(HttpUnusable, match=f"INFOWAY_HTTP={place}.*in use"),
+            pytest.raises(HttpUnusable, match=f"INFOWAY_HTTP='{place}'.*in use"),
             serving({"INFOWAY_HTTP": place}, Well()),
         ):
             pass
 
 
 class Stalling(Published):
-    """Holds whoever publishes while `going` is not set, and keeps how ready the producer was at each turn."""
+    """Holds whoever publishes while `going` is not set, and keeps how ready the producer was at
+    each turn."""
 
     def __init__(self):
         super().__init__()
@@ -123,7 +129,7 @@ def test_a_producer_is_ready_while_subscribed_and_not_alive_once_a_feed_is_stuck
     with running(vendor, [feed("crypto-1", "X")], published) as feeds:
         feeds.unanswered_for = 0.0  # of the publisher, which is a stand-in here
         health = FeedHealth(feeds)
-        published.wait_for(begins("X", "crypto-1"))
+        published.wait_for_each(begins("X", "crypto-1"))
         wait_until(lambda: health.unready() is None)
         assert {sample.name: sample.value for sample in health.samples()}[
             "infoway_feed_connections"
@@ -142,7 +148,7 @@ def test_a_producer_is_ready_while_subscribed_and_not_alive_once_a_feed_is_stuck
         feeds.unanswered_for = 0.0
         published.health = health
         vendor.drop()
-        published.wait_for(begins("X", "crypto-1"))
+        published.wait_for_each(begins("X", "crypto-1"))
         wait_until(lambda: health.unready() is None)
         assert "not subscribed: crypto-1" in published.unready
         published.going.clear()
@@ -166,7 +172,7 @@ def test_a_producer_whose_feed_has_failed_is_not_alive():
 def healthy_worker():
     health = WorkerHealth()
     health.engine = Engine("unused:1", "t", (), Outputs({}), membership=lambda: MEMBER)
-    health.engine.turned_at = health.engine.life_at = time.monotonic()
+    health.engine.turned_at = time.monotonic()
     health.engine.ready = MEMBER
     return health
 
@@ -186,6 +192,14 @@ def test_a_worker_is_ready_once_it_has_the_states_of_its_assignment():
     assert {sample.name: sample.value for sample in health.samples()}[
         "infoway_trades_outside_sessions"
     ] == 5
+    bars = Bars(("1m",), Calendars(), EventTime())
+    engine.agents = (Agent(bars, ("trades",), "state", True),)
+    bars.forgotten.heals, bars.forgotten.gaps = 3, 4
+    values = {sample.name: sample.value for sample in health.samples()}
+    assert (
+        values["infoway_heals_of_forgotten_bars"],
+        values["infoway_gaps_of_forgotten_bars"],
+    ) == (3, 4)
     engine.ready = None
     assert health.unready().startswith("recovering")
     engine.ready, engine.membership = MEMBER, lambda: Member("g", 4, "m")
@@ -195,28 +209,37 @@ def test_a_worker_is_ready_once_it_has_the_states_of_its_assignment():
     assert health.stuck() is None
 
 
-def test_a_worker_whose_broker_does_not_answer_is_alive_and_not_ready():
+def test_a_worker_that_waits_is_alive_not_ready_and_names_what_for(monkeypatch):
     health = healthy_worker()
-    health.engine.answered_at = time.monotonic() - worker.SESSION_TIMEOUT - 1
-    assert (health.stuck(), health.unready()) == (None, "the broker has not answered for 7 s")
+    health.engine.wait_for("watch", "the broker for 7 s: no answer")
+    health.engine.turned_at -= 2 * worker.STUCK_S
+    assert (health.stuck(), health.unready()) == (None, "waiting for the broker for 7 s: no answer")
+    health.engine = None
+    monkeypatch.setattr(starting, "waiting_for", "the schema registry for 2 s: no answer")
+    assert (health.stuck(), health.unready()) == (
+        None,
+        "waiting for the schema registry for 2 s: no answer",
+    )
 
 
-def test_a_worker_that_is_in_no_group_for_long_is_not_alive(monkeypatch):
+def test_a_worker_whose_loop_stands_still_is_not_alive():
     health = healthy_worker()
-    health.engine.member_at = time.monotonic() - worker.OUTSIDE - 1
-    assert health.stuck() is None  # it has not been at it for so long
-    health._began -= 2 * worker.OUTSIDE
-    assert health.stuck() == "not in the group for 301 s"
-    health.engine.member_at = time.monotonic()
-    assert health.stuck() is None
+    health.engine.turned_at -= worker.STUCK_S + 1
+    assert health.stuck() == health.unready() == "the event loop has not turned for 61 s"
 
 
-def test_a_worker_whose_loop_or_agents_stand_still_is_not_alive():
-    health = healthy_worker()
-    health.engine.turned_at -= worker.STUCK + 1
-    assert health.stuck() == health.unready() == "the event loop has not turned for 31 s"
-    health = healthy_worker()
-    health.engine.life_at = health.engine.progress_at = time.monotonic() - worker.IDLE - 1
-    assert "batches wait" in health.stuck()
-    health.engine.ready = None  # states are loaded, which may take as long as it takes
-    assert health.stuck() is None
+def test_whoever_hangs_up_leaves_no_traceback_and_any_other_error_does(capsys):
+    def fails(*_):
+        raise errors.pop()
+
+    errors = [ValueError("a bug"), ConnectionResetError(), BrokenPipeError()]
+    with health._Server(("127.0.0.1", 0), fails) as server:
+        server.daemon_threads = False  # closing waits for them, and so for what they print
+        while errors:
+            before = len(errors)
+            with socket.create_connection(server.server_address):
+                server.handle_request()
+                wait_until(lambda before=before: len(errors) < before)
+    said = capsys.readouterr().err
+    assert said.count("Traceback") == 1
+    assert "a bug" in said

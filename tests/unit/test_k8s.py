@@ -1,4 +1,5 @@
-"""The Kubernetes manifests, rendered by kustomize: against Kubernetes' schemas, and against what the programs in the pods understand."""
+"""The Kubernetes manifests, rendered by kustomize: against Kubernetes' schemas, and against what
+the programs in the pods understand."""
 
 import re
 import shutil
@@ -9,17 +10,18 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from infra.cli import _parser, _topology
-from infra.k8s.__main__ import document
-from infra.k8s.topics import kafka_topics, read_settings, resource_name
-from infra.planning import chosen_feeds
-from infra.symbols_file import read_symbols
+from infra.cli.main import parser
+from infra.cli.options import topology_of
+from infra.deploy.k8s.__main__ import document
+from infra.deploy.k8s.topics import kafka_topics, read_settings, resource_name
+from infra.ingest.planning import chosen_feeds
+from infra.ingest.symbols_file import read_symbols
 from processors.settings import Settings
-from schemas.security import VARIABLES
+from schemas.clients.kafka import VARIABLES
 from schemas.topics import Topology
 
 ROOT = Path(__file__).parents[2]
-K8S = ROOT / "infra" / "k8s"
+K8S = ROOT / "infra" / "deploy" / "k8s"
 SETTINGS = K8S / "base" / "settings.env"
 OLDEST, NEWEST = "1.31", "1.37"
 
@@ -190,7 +192,7 @@ def test_commands_are_understood(workloads):
     for workload in workloads:
         command = container(workload)["command"]
         assert command[0] == "infoway-streams"
-        assert _parser().parse_args(command[1:]).run
+        assert parser().parse_args(command[1:]).run
 
 
 def test_never_two_producers_of_a_feed(workloads):
@@ -318,7 +320,8 @@ def test_a_producer_has_time_to_take_up_a_full_spool(workloads):
             if variable["name"] == "INFOWAY_SPOOL_MIB"
         ]
         probe = container(producer)["startupProbe"]
-        # two MiB a second at least: it is read thrice, and so are the topics since its oldest record
+        # two MiB a second at least: it is read thrice, and so are the topics since its oldest
+        # record
         assert probe["periodSeconds"] * probe["failureThreshold"] >= spool / 2
 
 
@@ -356,5 +359,6 @@ def test_producers_and_processors_take_the_same_topology_from_the_settings(monke
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert (
-        _topology(_parser().parse_args(["produce"])) == Settings.from_environment(settings).topology
+        topology_of(parser().parse_args(["produce"]))
+        == Settings.from_environment(settings).topology
     )

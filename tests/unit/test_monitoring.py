@@ -1,4 +1,5 @@
-"""What Compose's profile `monitoring` shows: it scrapes what serves metrics, and the dashboard asks the source that is provisioned."""
+"""What Compose's profile `monitoring` shows: it scrapes what serves metrics, and the dashboard asks
+the source that is provisioned."""
 
 import json
 import re
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from producers.counters import METRICS
+from producers.feed.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
-MONITORING = ROOT / "infra" / "monitoring"
+MONITORING = ROOT / "infra" / "deploy" / "monitoring"
 PROVISIONING = MONITORING / "grafana"
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 PROMETHEUS = MONITORING / "prometheus.yml"

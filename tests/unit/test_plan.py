@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.plan import FREE, Package, PlanTooSmall, plan, settled
-from producers.symbols import BadSymbols, Feed, plan_feeds
+from producers.vendor.plan import FREE, Package, PlanTooSmall, on_running_feeds, plan
+from producers.vendor.symbols import BadSymbols, Feed, plan_feeds
 
 PRO = Package("Pro", requests=20, connections=9, a_connection=600, symbols=5000)
 MIXED = ["00700.HK", "AAPL.US", "BTCUSDT", "USDJPY", "7203.JP"]
@@ -47,11 +47,18 @@ def test_each_business_has_connections_of_its_own_within_the_limits(symbols, bou
 @pytest.mark.parametrize(
     ("symbols", "bought", "parts"),
     [
-        (MIXED, FREE, ["4 connections are needed and it has 1, 3 too few", "crypto-1 (1 symbol: BTCUSDT)", "common-1", "japan-1"]),
-        (stocks(12), package(symbols=10), ["stock 12", "12 symbols are needed and it has 10, 2", "(2 symbols: 00010.HK, 00011.HK)"]),
-        (stocks(20), package(symbols=10), ["10 symbols: 00010.HK, 00011.HK, 00012.HK, 00013.HK, 00014.HK and 5 more"]),
-        (stocks(11), FREE, ["2 connections are needed and it has 1", "11 symbols are needed and it has 10"]),
-        (["AAPL.US", "BTCUSDT"], package(connections=0), ["2 connections are needed and it has 0", "stock-1", "crypto-1"]),
+        (MIXED, FREE,
+            ["4 connections are needed and it has 1, 3 too few", "crypto-1 (1 symbol: BTCUSDT)",
+            "common-1", "japan-1"]),
+        (stocks(12), package(symbols=10),
+            ["stock 12", "12 symbols are needed and it has 10, 2",
+            "(2 symbols: 00010.HK, 00011.HK)"]),
+        (stocks(20), package(symbols=10), ["10 symbols: 00010.HK, 00011.HK, 00012.HK, 00013.HK, "
+                                           "00014.HK and 5 more"]),
+        (stocks(11), FREE,
+            ["2 connections are needed and it has 1", "11 symbols are needed and it has 10"]),
+        (["AAPL.US", "BTCUSDT"], package(connections=0),
+            ["2 connections are needed and it has 0", "stock-1", "crypto-1"]),
         (["AAPL.US"], package(a_connection=0), ["1 symbols a connection are needed and it has 0"]),
     ],
 )  # fmt: skip
@@ -80,7 +87,7 @@ def test_a_connection_subscribes_by_one_frame_a_channel_however_many_its_symbols
 
 
 def test_frames_that_leave_no_room_for_heartbeats_are_a_shortage(monkeypatch):
-    monkeypatch.setattr("producers.plan.FRAMES", 10)
+    monkeypatch.setattr("producers.vendor.plan.FRAMES", 10)
     with pytest.raises(
         PlanTooSmall, match="3 subscription frames a minute on a connection are needed and it has 2"
     ):
@@ -164,11 +171,11 @@ def test_any_row_of_changes_stays_within_the_package_and_carries_every_symbol_on
     for symbols in lists:
         fresh = plan_feeds(symbols, limit=limit)
         before = {symbol: feed.name for feed in running for symbol in feed.symbols}
-        roomy = settled(fresh, running, limit)
+        roomy = on_running_feeds(fresh, running, limit)
         assert all(
             before.get(symbol, feed.name) == feed.name for feed in roomy for symbol in feed.symbols
         )
-        running = settled(fresh, running, limit, len(fresh))
+        running = on_running_feeds(fresh, running, limit, len(fresh))
         assert len(running) <= len(fresh)
         assert len({feed.name for feed in running}) == len(running)
         assert all(1 <= len(feed.symbols) <= limit for feed in running)

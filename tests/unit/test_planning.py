@@ -2,13 +2,14 @@
 
 import pytest
 
-from infra.cli import EXPECTED, _parser
-from infra.planning import chosen_feeds, feeds_within_package, rest_url_of
+from infra.cli.main import parser
+from infra.ingest.planning import chosen_feeds, feeds_within_package, rest_url_of
 from infra.simulator import running_simulator
 from infra.simulator.protocol import Limits
-from producers.answers import RestError
-from producers.plan import PlanTooSmall
-from producers.symbols import BadSymbols
+from producers.vendor.answers import RestError
+from producers.vendor.plan import PlanTooSmall
+from producers.vendor.symbols import BadSymbols
+from schemas.errors import InfowayError
 
 MIXED = "00700.HK,AAPL.US,BTCUSDT,USDJPY,7203.JP"
 
@@ -32,7 +33,7 @@ def environment(monkeypatch):
 
 
 def run(*arguments):
-    options = _parser().parse_args([str(argument) for argument in arguments])
+    options = parser().parse_args([str(argument) for argument in arguments])
     return options.run(options)
 
 
@@ -44,12 +45,14 @@ def test_the_plan_is_printed_connection_by_connection(simulator, environment, ca
     environment.setenv("INFOWAY_API_KEY", "plan-key")
     assert run("plan-subscriptions", "--rest", simulator.rest_url, "--symbols", MIXED) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "package Simulator: 4 connections, 600 symbols on one, 20 in all, 20 REST requests a second, until 2100-01-01",
+        "package Simulator: 4 connections, 600 symbols on one, 20 in all, 20 REST requests a "
+        "second, until 2100-01-01",
         "stock-1   2 symbols, 3 frames: 00700.HK,AAPL.US",
         "crypto-1  1 symbol, 3 frames: BTCUSDT",
         "common-1  1 symbol, 3 frames: USDJPY",
         "japan-1   1 symbol, 3 frames: 7203.JP",
-        "4 of 4 connections, 5 of 20 symbols; on each connection 3 of 60 frames a minute, to subscribe",
+        "4 of 4 connections, 5 of 20 symbols; on each connection 3 of 60 frames a minute, to "
+        "subscribe",
     ]
 
 
@@ -63,7 +66,7 @@ def test_without_a_key_the_limits_are_assumed_and_said_to_be(capsys):
 def test_a_plan_that_cannot_be_says_why_in_one_line(capsys):
     with pytest.raises(PlanTooSmall) as raised:
         run("plan-subscriptions", "--symbols", MIXED)
-    assert isinstance(raised.value, EXPECTED)
+    assert isinstance(raised.value, InfowayError)
     text = str(raised.value)
     assert "Free (assumed: INFOWAY_API_KEY is not set) is too small" in text
     assert "3 too few: no room for crypto-1 (1 symbol: BTCUSDT), common-1" in text
@@ -75,7 +78,7 @@ def test_a_refused_key_and_bad_symbols_are_told_and_the_key_is_not(simulator, en
     environment.setenv("INFOWAY_API_KEY", "bad-key")
     with pytest.raises(RestError, match="the API key was refused") as raised:
         run("plan-subscriptions", "--rest-url", simulator.rest_url)
-    assert isinstance(raised.value, EXPECTED)
+    assert isinstance(raised.value, InfowayError)
     assert "bad-key" not in str(raised.value)
     # bad symbols come first: nothing is asked for them
     with pytest.raises(BadSymbols, match=r"write 00700\.HK"):
@@ -97,6 +100,9 @@ def test_produce_plans_by_the_host_of_its_websocket_before_it_looks_for_a_cluste
     simulator, environment
 ):
     environment.setenv("INFOWAY_API_KEY", "plan-key")
+    # nobody answers there
+    environment.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:1")
+    environment.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
     with pytest.raises(PlanTooSmall, match="5 connections are needed and it has 4"):
         run("produce", "--url", simulator.url, "--symbols", f"{MIXED},2330.TW")
 
@@ -138,7 +144,7 @@ def failing(monkeypatch, error):
     def fail(key, address):
         raise error
 
-    monkeypatch.setattr("infra.planning._package_of", fail)
+    monkeypatch.setattr("infra.ingest.planning._package_of", fail)
 
 
 def test_only_a_guessed_address_may_give_nothing_of_use(monkeypatch, caplog):

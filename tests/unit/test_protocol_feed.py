@@ -1,18 +1,20 @@
-"""One feed's protocol over its life: subscriptions, records, control records, reconnects, the end."""
+"""One feed's protocol over its life: subscriptions, records, control records, reconnects, the
+end."""
 
 import json
 import random
 
 import pytest
 
-from producers.counters import FeedCounters
-from producers.partition import partition_of
-from producers.protocol import SILENCE, FeedProtocol, State
-from producers.records import DEAD_LETTER, FEED_STATUS, ControlRecord, Record
-from producers.requests import FrameBudget
-from producers.settings import FeedSettings
-from producers.symbols import Feed
-from schemas.topics import load_schema
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import ControlPublication, Publication
+from producers.feed.protocol import SILENCE, FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.feed.states import State
+from producers.vendor.frame_budget import FrameBudget
+from producers.vendor.symbols import Feed
+from schemas.partition import partition_of
+from schemas.topics import DEAD_LETTER, FEED_STATUS, load_schema
 from schemas.wire import compile_decoder, compile_encoder
 
 START = 1752826113_000_000
@@ -72,7 +74,7 @@ def controls(outputs, kind):
     return [
         output
         for output in outputs
-        if isinstance(output, ControlRecord) and output.control.kind == kind
+        if isinstance(output, ControlPublication) and output.control.kind == kind
     ]
 
 
@@ -84,17 +86,17 @@ def records(outputs, topic):
     )
     names = [field["name"] for field in schema["fields"]]
     return [
-        dict(zip(names, each.fields, strict=True))
+        dict(zip(names, each.record, strict=True))
         for each in outputs
-        if isinstance(each, Record) and each.topic == topic
+        if isinstance(each, Publication) and each.topic == topic
     ]
 
 
 def states(outputs):
     return [
-        output.fields[3]
+        output.record.state
         for output in outputs
-        if isinstance(output, Record) and output.topic == FEED_STATUS
+        if isinstance(output, Publication) and output.topic == FEED_STATUS
     ]
 
 
@@ -214,14 +216,14 @@ def test_every_record_is_what_its_schema_says():
     ):
         (record,) = core.receive(frame, START)
         decoded = compile_decoder(load_schema(schema))(
-            compile_encoder(load_schema(schema), 1)(*record.fields)
+            compile_encoder(load_schema(schema), 1)(*record.record)
         )
-        assert list(decoded.values()) == list(record.fields)
+        assert list(decoded.values()) == list(record.record)
         assert decoded["feed"] == "crypto-1"
         assert decoded["ts_recv"] == START
         assert decoded["source"] == "simulated"
     (status,) = core.disconnected(START + 5, "gone")
-    assert compile_encoder(load_schema("feed_status"), 1)(*status.fields)
+    assert compile_encoder(load_schema("feed_status"), 1)(*status.record)
 
 
 def test_unreadable_frame_becomes_a_dead_letter_and_the_feed_goes_on():
@@ -250,12 +252,12 @@ def test_mark_says_that_a_silent_partition_lives_while_another_has_records():
     quiet = partition_of(b"ETHUSDT", 6)
     assert quiet != partition_of(b"BTCUSDT", 6)
     assert not controls(core.receive(trade(), START + SECOND // 2), "mark")
-    marks = controls(core.receive(trade(), START + SECOND), "mark")
+    marks = controls(core.receive(trade(t=START // 1000 + 200), START + SECOND), "mark")
     assert (TRADES, quiet) in [(each.topic, each.partition) for each in marks]
     assert (TRADES, partition_of(b"BTCUSDT", 6)) not in [
         (each.topic, each.partition) for each in marks
     ]
-    assert {each.control.ts for each in marks} == {START // 1000}
+    assert {each.control.ts for each in marks} == {START // 1000 + 200}
     assert {each.key for each in marks} == {None}
 
 
@@ -290,8 +292,9 @@ def test_connection_without_a_sign_of_life_is_broken():
     assert "sign of life" in core.reason
 
 
-def test_reconnect_subscribes_again_and_begins_from_the_last_sign_of_life():
+def test_reconnect_subscribes_again_and_begins_from_the_last_push():
     core = subscribed()
+    core.receive(trade(t=(START + 2 * SECOND) // 1000), START + 2 * SECOND)
     core.pong(START + 3 * SECOND)
     assert states(core.disconnected(START + 4 * SECOND, "lost")) == ["down"]
     assert core.disconnected(START + 5 * SECOND, "refused") == []
@@ -302,13 +305,17 @@ def test_reconnect_subscribes_again_and_begins_from_the_last_sign_of_life():
     core.disconnected(START + 10 * SECOND, "lost before any ack")
     core.connected(START + 11 * SECOND)
     (begin, *_) = controls(core.receive(b'{"code":10001}', START + 12 * SECOND), "begin")
-    assert begin.control.ts_from == (START + 3 * SECOND) // 1000
+    # the pong after it proves nothing of what the vendor held back
+    assert begin.control.ts_from == (START + 2 * SECOND) // 1000
     assert begin.control.ts == (START + 12 * SECOND) // 1000
     core.receive(b'{"code":10004}', START + 12 * SECOND)
     outputs = core.receive(b'{"code":10007}', START + 13 * SECOND)
     assert states(outputs) == ["down", "healthy"]
-    status = next(output for output in outputs if isinstance(output, Record))
-    assert status.fields[5:7] == ((START + 3 * SECOND) // 1000, (START + 13 * SECOND) // 1000)
+    status = next(output for output in outputs if isinstance(output, Publication))
+    assert (status.record.ts_from, status.record.ts_to) == (
+        (START + 3 * SECOND) // 1000,
+        (START + 13 * SECOND) // 1000,
+    )
     assert core.counters.connections == 3
     assert core.counters.losses == 2
 
@@ -345,14 +352,43 @@ def test_reconnect_marks_as_many_repeats_as_were_delivered_before():
 
 def test_repeats_are_known_over_a_connection_that_died_at_once_but_not_for_ever():
     core = subscribed()
-    core.receive(trade(t=1), START)
-    core.receive(trade(t=2), START + 61 * SECOND)
+    before, last = START // 1000 - 1, START // 1000
+    core.receive(trade(t=before), START)
+    core.receive(trade(t=last), START + 61 * SECOND)
     core.disconnected(START + 61 * SECOND, "lost")
     core.connected(START + 62 * SECOND)
     core.disconnected(START + 63 * SECOND, "lost")
     core.connected(START + 64 * SECOND)
-    assert not records(core.receive(trade(t=1), START + 64 * SECOND), TRADES)[0]["repeat"]
-    assert records(core.receive(trade(t=2), START + 64 * SECOND), TRADES)[0]["repeat"]
+    assert not records(core.receive(trade(t=before), START + 64 * SECOND), TRADES)[0]["repeat"]
+    assert records(core.receive(trade(t=last), START + 64 * SECOND), TRADES)[0]["repeat"]
+
+
+def test_a_subscription_is_answered_by_the_last_trade_hours_later_and_it_counts_once():
+    core = subscribed()
+    core.receive(trade(p="98.150"), START)
+    core.disconnected(START + SECOND, "lost")
+    core.connected(START + 7200 * SECOND)
+    (again,) = records(core.receive(trade(p="98.15"), START + 7200 * SECOND), TRADES)
+    assert (again["repeat"], again["price"]) == (True, "98.15")
+
+
+def test_a_symbol_that_is_asked_for_again_is_answered_by_its_last_trade():
+    core = subscribed()
+    core.receive(trade(symbol="ETHUSDT"), START)
+    core.change_symbols(("BTCUSDT",), {}, START + SECOND)
+    core.change_symbols(SYMBOLS, {}, START + 2 * SECOND)
+    assert records(core.receive(trade(symbol="ETHUSDT"), START + 3 * SECOND), TRADES)[0]["repeat"]
+
+
+def test_a_trade_whose_side_is_unknown_is_counted():
+    core = subscribed()
+    for td in ("x", None, 3, 1, "2"):
+        core.receive(trade(td=td), START)
+    assert (core.counters.trades, core.counters.unknown_sides, core.counters.unreadable) == (
+        5,
+        3,
+        0,
+    )
 
 
 def test_orderly_end_ends_every_symbol_at_the_last_sign_of_life_and_unsubscribes():

@@ -1,4 +1,5 @@
-"""What a feed tells of its outages, and of requests that the vendor refuses, limits or never answers."""
+"""What a feed tells of its outages, and of requests that the vendor refuses, limits or never
+answers."""
 
 import json
 
@@ -15,7 +16,8 @@ from unit.test_protocol_feed import (
     trade,
 )
 
-from producers.protocol import WAITS, State
+from producers.feed.states import State
+from producers.feed.subscribing import WAITS
 
 
 def refuse(core, request, code, now):
@@ -33,9 +35,9 @@ def take(core, request, now):
 def downs(outputs):
     """(reason, from, to) of each outage that is told, in seconds after START."""
     rows = [
-        output.fields
+        output.record
         for output in outputs
-        if output.topic == "infoway.feed.status" and output.fields[3] == "down"
+        if output.topic == "infoway.feed.status" and output.record.state == "down"
     ]
     return [
         (row[4], (row[5] - START // 1000) / 1000, row[6] and (row[6] - START // 1000) / 1000)
@@ -234,7 +236,7 @@ def test_too_many_connections_is_waited_for_after_a_loss_and_ends_the_feed_other
         core.disconnected(START + SECOND, "lost")
         core.connected(START + 2 * SECOND)
         core.receive(b'{"code":%d}' % code, START + 2 * SECOND)
-        assert (core.state, core.pause) == (State.BROKEN, 60 * SECOND)
+        assert (core.state, core.pause_us) == (State.BROKEN, 60 * SECOND)
     core.disconnected(START + SECOND, "lost")
     core.connected(START + 2 * SECOND)
     core.receive(b'{"code":%d}' % code, START + 2 * SECOND)
@@ -293,7 +295,7 @@ def test_what_was_under_way_when_a_symbol_moved_is_in_the_gap_of_its_move():
     before.change_symbols(SYMBOLS[:1], {}, START + 10 * SECOND)
     after.connected(START)
     after.change_symbols(
-        ("SOLUSDT", SYMBOLS[1]), {SYMBOLS[1]: before.left[SYMBOLS[1]]}, START + 11 * SECOND
+        ("SOLUSDT", SYMBOLS[1]), {SYMBOLS[1]: before.released[SYMBOLS[1]]}, START + 11 * SECOND
     )
     told = after.receive(trade(SYMBOLS[1], t=START // 1000 + 12_000), START + 12 * SECOND)
     (gap,) = controls(told, "gap")

@@ -1,4 +1,5 @@
-"""Recordings driven through the protocol in a socket's place: every frame becomes its record, unchanged and in order."""
+"""Recordings driven through the protocol in a socket's place: every frame becomes its record,
+unchanged and in order."""
 
 import gzip
 import json
@@ -7,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol
-from producers.records import Record
-from producers.settings import FeedSettings
-from producers.symbols import plan_feeds
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import Publication
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.vendor.symbols import plan_feeds
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
 TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
@@ -35,9 +36,9 @@ def test_recording_becomes_records_with_the_vendors_strings_and_no_dead_letter(n
     for sequence, line in enumerate(lines, 1):
         data = line["frame"]["data"]
         outputs = core.receive(json.dumps(line["frame"]).encode(), line["recv_ms"] * 1000)
-        (record,) = (output for output in outputs if isinstance(output, Record))
+        (record,) = (output for output in outputs if isinstance(output, Publication))
         if line["frame"]["code"] == 10002:
-            assert record.fields[:7] == (
+            assert record.record[:7] == (
                 data["s"],
                 data["t"],
                 data["p"],
@@ -47,6 +48,6 @@ def test_recording_becomes_records_with_the_vendors_strings_and_no_dead_letter(n
                 None,
             )
         else:
-            assert record.fields[:6] == (data["s"], data["t"], *data["a"], *data["b"])
-        assert record.fields[-4:-1] == (sequence, line["recv_ms"] * 1000, "replay")
+            assert record.record[:6] == (data["s"], data["t"], *data["a"], *data["b"])
+        assert record.record[-4:-1] == (sequence, line["recv_ms"] * 1000, "replay")
     assert core.counters.received == core.counters.trades + core.counters.depth == len(lines)

@@ -1,13 +1,14 @@
-"""Proxies of the environment: what the WebSocket would pass over or misread is refused at the start, in one line without credentials."""
+"""Proxies of the environment: what the WebSocket would pass over or misread is refused at the
+start, in one line without credentials."""
 
 import signal
 
 import pytest
 
-from infra.cli import main
-from infra.feeding import endpoint_of
-from producers.proxy import BadProxy, check_proxy
-from producers.websocket import LIVE_URL
+from infra.cli.main import main
+from infra.ingest.producer_process import endpoint_of
+from producers.transport.endpoint import LIVE_URL
+from producers.vendor.proxy import BadProxy, check_proxy
 
 KEY = "k3y-of-nobody"
 
@@ -120,9 +121,12 @@ def test_commands_end_with_one_line_before_anything_is_started(command, environm
     environment.setattr(signal, "signal", lambda *_: None)
     environment.setenv("INFOWAY_API_KEY", KEY)
     environment.setenv("HTTPS_PROXY", "proxy:3128")
+    environment.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:1")
+    environment.setenv("INFOWAY_REGISTRY", "http://127.0.0.1:1")
     with pytest.raises(
         SystemExit,
-        match=r"^infoway-streams: HTTPS_PROXY is no address of an HTTP proxy: write http://HOST:PORT",
+        match=r"^infoway-streams: HTTPS_PROXY is no address of an HTTP proxy: write "
+        r"http://HOST:PORT",
     ):
         main([*command, "--symbols", "BTCUSDT"])
     assert list(tmp_path.iterdir()) == []

@@ -5,87 +5,55 @@ from dataclasses import fields
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from fakes import ProducerQueue
 
-from producers.counters import METRICS, FeedCounters
-from producers.publish import (
+from producers.delivery.backlog import Backlog
+from producers.delivery.client import open_producer, raw_partitions
+from producers.delivery.errors import (
     AccountsDiffer,
     BrokerUnreachable,
+    ClientFailed,
     DeliveryFailed,
-    Publisher,
     TopicsMissing,
     Undelivered,
-    open_producer,
-    raw_partitions,
 )
-from producers.records import DEAD_LETTER, ControlRecord, Record
+from producers.delivery.publisher import Publisher
+from producers.delivery.spool import Spool
+from producers.feed.metrics import METRICS, FeedCounters
+from producers.feed.outputs import ControlPublication, Publication
 from schemas.control import Control, read_control
-from schemas.topics import Topology, load_schema
+from schemas.errors import Cause
+from schemas.records import DeadLetterRecord, RawTradeRecord
+from schemas.topics import DEAD_LETTER, Topology, load_schema
 from schemas.wire import compile_decoder, schema_id_of
 
 TOPOLOGY = Topology(prefix="t.")
 IDS = {topic.name: number for number, topic in enumerate(TOPOLOGY.topics(), 1) if topic.schema}
-TRADE = Record(
+TRADE = Publication(
     "infoway.raw.trade",
     "X",
-    ("X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", 1, 5, "simulated", None),
+    RawTradeRecord(
+        "X", 1, "1", "2", None, 0, None, False, "crypto", "crypto-1", "c", 1, 5, "simulated", None
+    ),
 )
-LETTER = Record(
+LETTER = Publication(
     DEAD_LETTER,
     "crypto-1",
-    ("", None, None, None, b"junk", "NotJson", "not JSON", "crypto-1", "c", 5, "simulated"),
+    DeadLetterRecord(
+        "", None, None, None, b"junk", "NotJson", "not JSON", "crypto-1", "c", 5, "simulated"
+    ),
 )
-MARK = ControlRecord(
+MARK = ControlPublication(
     "infoway.raw.depth", None, 3, Control("mark", "crypto-1", "crypto", "c", "simulated", 7, 7000)
 )
 
 
-class Sent:
-    def __init__(self, topic, message):
-        self.name = topic
-        self.message = message
+def opened(folder):
+    def report(fields):
+        raise AssertionError("nothing is lost")
 
-    def topic(self):
-        return self.name
-
-
-class FakeProducer:
-    """Stands for librdkafka's producer: a bounded queue whose messages are delivered when told."""
-
-    def __init__(self, room=1000):
-        self.room = room
-        self.queue = []
-        self.delivered = []
-        self.delivers = True
-        self.error = None
-        self.polls = []
-
-    def produce(self, topic, **message):
-        if len(self.queue) >= self.room:
-            raise BufferError("queue full")
-        self.queue.append(Sent(topic, message))
-
-    def poll(self, timeout):
-        self.polls.append(timeout)
-        if self.delivers and timeout:
-            self.deliver()
-        return 0
-
-    def deliver(self):
-        queue, self.queue = self.queue, []
-        for sent in queue:
-            self.delivered.append(sent)
-            sent.message["on_delivery"](self.error, sent)
-
-    def purge(self):
-        """Nothing is left after a flush that delivers."""
-
-    def flush(self, timeout):
-        if self.delivers:
-            self.deliver()
-        return len(self.queue)
-
-    def __len__(self):
-        return len(self.queue)
+    spool = Spool(folder, 1 << 30, "me")
+    return Backlog(spool, "simulated", report, {}, lambda topics, oldest: {})
 
 
 def publisher(producer, stop=None):
@@ -93,7 +61,7 @@ def publisher(producer, stop=None):
 
 
 def test_records_are_encoded_with_the_topics_schema_and_keyed_by_symbol():
-    producer = FakeProducer()
+    producer = ProducerQueue(delivers=True)
     publisher(producer).publish([TRADE], FeedCounters("crypto-1"))
     (sent,) = producer.queue
     assert (sent.name, sent.message["key"]) == ("t.infoway.raw.trade", "X")
@@ -102,7 +70,7 @@ def test_records_are_encoded_with_the_topics_schema_and_keyed_by_symbol():
 
 
 def test_mark_goes_to_its_partition_with_headers_and_neither_key_nor_value():
-    producer = FakeProducer()
+    producer = ProducerQueue(delivers=True)
     publisher(producer).publish([MARK], FeedCounters("crypto-1"))
     (sent,) = producer.queue
     assert (sent.message["partition"], sent.message["key"], sent.message.get("value")) == (
@@ -114,7 +82,7 @@ def test_mark_goes_to_its_partition_with_headers_and_neither_key_nor_value():
 
 
 def test_received_is_acknowledged_and_dead_lettered_and_in_flight():
-    producer = FakeProducer()
+    producer = ProducerQueue(delivers=True)
     counters = FeedCounters("crypto-1", received=3)
     target = publisher(producer)
     target.publish([TRADE, LETTER, MARK], counters)
@@ -127,9 +95,9 @@ def test_received_is_acknowledged_and_dead_lettered_and_in_flight():
 
 
 def test_counts_that_do_not_add_up_end_the_producer(monkeypatch):
-    monkeypatch.setattr("producers.publish._ACCOUNTED", 1)
+    monkeypatch.setattr("producers.delivery.publisher._ACCOUNTED", 1)
     counters = FeedCounters("crypto-1", received=1)
-    target = publisher(FakeProducer())
+    target = publisher(ProducerQueue(delivers=True))
     target.publish([TRADE], counters)
     with pytest.raises(
         AccountsDiffer, match="crypto-1: 0 records should be on their way to the broker and 1 are"
@@ -155,9 +123,9 @@ def test_every_count_is_a_metric_with_its_own_value():
 
 
 def test_the_counts_of_every_feed_are_checked_however_they_take_turns(monkeypatch):
-    monkeypatch.setattr("producers.publish._ACCOUNTED", 2)
+    monkeypatch.setattr("producers.delivery.publisher._ACCOUNTED", 2)
     well, wrong = FeedCounters("crypto-1"), FeedCounters("rest", received=5)
-    target = publisher(FakeProducer())
+    target = publisher(ProducerQueue(delivers=True))
     with pytest.raises(AccountsDiffer, match="rest: "):
         for _ in range(2):
             target.publish([TRADE], wrong)
@@ -165,9 +133,42 @@ def test_the_counts_of_every_feed_are_checked_however_they_take_turns(monkeypatc
             target.publish([TRADE], well)
 
 
+class Fatal(ProducerQueue):
+    """A client that gives up at its first poll."""
+
+    def poll(self, timeout):
+        error = KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "rewound", fatal=True)
+        raise KafkaException(error)
+
+
+def test_a_client_that_gives_up_ends_the_producer_with_a_code_that_is_restarted():
+    target = publisher(Fatal())
+    with pytest.raises(ClientFailed, match=r"rewound.*start the producer again") as failed:
+        target.publish([TRADE], FeedCounters("crypto-1"))
+    assert failed.value.cause is Cause.CLUSTER
+    with pytest.raises(ClientFailed):
+        target.close(0)
+
+
+@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER])
+def test_what_a_client_gives_back_that_has_given_up_waits_on_disk_in_its_order(tmp_path, code):
+    producer, counters = ProducerQueue(), FeedCounters("crypto-1", received=3)
+    backlog = opened(tmp_path / "s")
+    target = Publisher(producer, TOPOLOGY, IDS, threading.Event(), backlog)
+    target.publish([TRADE, MARK, LETTER, TRADE], counters)
+    producer.error = KafkaError(code)
+    producer.deliver(2)
+    with pytest.raises(ClientFailed):
+        target.publish([], counters)
+    assert target.close(0) == 4
+    assert (counters.spooled, counters.lost, counters.in_flight) == (3, 0, 0)
+    kinds = [entry.kind for entry in opened(tmp_path / "s").waiting()]
+    assert kinds == ["raw", "mark", "dead", "raw"]
+
+
 def test_a_broker_that_does_not_answer_is_told_from_one_that_has_nothing_to_answer(monkeypatch):
-    producer, now = FakeProducer(), [100.0]
-    monkeypatch.setattr("producers.publish.time.monotonic", lambda: now[0])
+    producer, now = ProducerQueue(delivers=True), [100.0]
+    monkeypatch.setattr("producers.delivery.publisher.time.monotonic", lambda: now[0])
     target = publisher(producer)
     target.publish([TRADE] * 2, FeedCounters("crypto-1"))
     now[0] += 60
@@ -186,7 +187,7 @@ def test_a_broker_that_does_not_answer_is_told_from_one_that_has_nothing_to_answ
 
 
 def test_full_queue_waits_and_drops_nothing():
-    producer = FakeProducer(room=2)
+    producer = ProducerQueue(room=2, delivers=True)
     target = publisher(producer)
     target.publish([TRADE] * 7, FeedCounters("crypto-1"))
     target.flush()
@@ -195,8 +196,8 @@ def test_full_queue_waits_and_drops_nothing():
 
 
 def test_full_queue_gives_up_only_when_told_to_stop(monkeypatch):
-    monkeypatch.setattr("producers.publish.GRACE", 0.05)
-    producer = FakeProducer(room=2)
+    monkeypatch.setattr("producers.delivery.publisher.GRACE", 0.05)
+    producer = ProducerQueue(room=2, delivers=True)
     producer.delivers = False
     stop = threading.Event()
     stop.set()
@@ -205,7 +206,7 @@ def test_full_queue_gives_up_only_when_told_to_stop(monkeypatch):
 
 
 def test_failed_delivery_stops_everything_after_it():
-    producer = FakeProducer()
+    producer = ProducerQueue(delivers=True)
     target = publisher(producer)
     counters = FeedCounters("crypto-1", received=1)
     producer.error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
@@ -218,7 +219,7 @@ def test_failed_delivery_stops_everything_after_it():
 
 
 def test_flush_says_how_many_records_are_left():
-    producer = FakeProducer()
+    producer = ProducerQueue(delivers=True)
     producer.delivers = False
     target = publisher(producer)
     target.publish([TRADE, TRADE], FeedCounters("crypto-1"))
@@ -239,6 +240,9 @@ def test_broker_error_without_metadata_is_unreachable():
         def list_topics(self, timeout):
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
+        def poll(self, timeout):
+            return 0
+
     with pytest.raises(BrokerUnreachable):
         raw_partitions(Refusing(), TOPOLOGY, "b:1")
 
@@ -247,6 +251,7 @@ def test_missing_topics_are_named():
     class Empty:
         def list_topics(self, timeout):
             class Metadata:
+                brokers = {1: None}  # noqa: RUF012
                 topics = {}  # noqa: RUF012
 
             return Metadata

@@ -1,15 +1,17 @@
-"""What becomes of a message that names a schema of another version, one which the registry denies, or cannot be asked for."""
+"""What becomes of a message that names a schema of another version, one which the registry denies,
+or cannot be asked for."""
 
 import json
 
 import httpx
 import pytest
+from unit.raw_records import raw_trade
 
-from processors.decode import trade_of
-from processors.raw import RawReader
-from processors.records import Unreadable
+from processors.decode.raw_records import trade_of
+from processors.decode.reader import RawReader
+from processors.model.records import Unreadable
+from schemas.clients.registry import Registry, RegistryError
 from schemas.control import Control
-from schemas.registry import Registry, RegistryError
 from schemas.topics import load_example, load_schema
 from schemas.wire import compile_encoder
 
@@ -58,7 +60,7 @@ def test_a_record_of_another_version_is_read_as_ours_with_our_defaults(fields):
     record = reader(lambda request: httpx.Response(200, json={"schema": json.dumps(schema)}))(
         Message(value=value)
     )
-    assert record == trade_of(7, example)
+    assert record == trade_of(7, raw_trade(example))
 
 
 def test_an_id_that_the_registry_denies_makes_a_dead_letter():
@@ -75,7 +77,10 @@ def test_a_registry_that_does_not_answer_is_no_reason_for_a_dead_letter(status):
         reader(lambda request: httpx.Response(status))(Message())
 
 
-KLINE = b'{"interval":"1m","ts_start":60000,"open":"1","high":"1","low":"1","close":"1","volume":"1","turnover":"1"}'
+KLINE = (
+    b'{"interval":"1m","ts_start":60000,"open":"1","high":"1","low":"1","close":"1","volume":"1",'
+    b'"turnover":"1"}'
+)
 
 
 def test_a_heal_is_read_with_its_kline_and_one_without_is_a_dead_letter():

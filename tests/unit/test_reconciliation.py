@@ -1,4 +1,5 @@
-"""The vendor's klines beside our bars: what is equal, what differs, and what cannot be compared and why."""
+"""The vendor's klines beside our bars: what is equal, what differs, and what cannot be compared and
+why."""
 
 import csv
 from collections import Counter
@@ -9,14 +10,22 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.raw_records import bar_record, raw_kline
 from unit.test_bars_truth import ended, make, recorded, rows_of
 
-from processors.comparison import Figures, Market, compare, session_of_day, touches_auction
-from processors.decode import Undecodable, bar_revision_of, kline_of
-from processors.feeds import EventTime
-from processors.reconciliation import UNPAIRED, Reconciliation
-from processors.records import BarRevision, ControlRecord, Kline, SourcesMixed
-from processors.sessions import Calendars
+from processors.agents.reconciliation.agent import UNPAIRED, WAIT_MS, Reconciliation
+from processors.agents.reconciliation.figures import (
+    Circumstances,
+    Figures,
+    compare,
+    session_of_day,
+    touches_auction,
+)
+from processors.decode.raw_records import Undecodable, bar_revision_of, kline_of
+from processors.kernels.compiled import AVAILABLE
+from processors.model.event_time import EventTime
+from processors.model.records import BarRevision, ControlRecord, Kline, SourcesMixed
+from processors.model.sessions import Calendars
 from schemas.control import Control
 from schemas.decimals import UNIT, to_units
 from schemas.topics import load_schema
@@ -27,11 +36,11 @@ T = 1_723_161_300_000  # 2024-08-08 23:55 UTC
 CALENDARS = Calendars()
 SCHEMA = load_schema("reconciliation")
 FIELDS = [field["name"] for field in SCHEMA["fields"]]
-HEALTHY = Market(healthy=True, auctions=False, session=False)
+HEALTHY = Circumstances(healthy=True, auctions=False, session=False)
 
 
 def figures(price=10, volume=5, turnover=50):
-    return Figures((price * UNIT,) * 4, volume * UNIT, turnover * UNIT)
+    return Figures(*(price * UNIT,) * 4, volume * UNIT, turnover * UNIT)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +100,7 @@ def test_a_bar_and_a_kline_are_judged(ours, theirs, market, verdict):
 
 
 def test_turnover_is_equal_to_the_last_digit_that_the_vendor_wrote():
-    ours = Figures((UNIT,) * 4, UNIT, to_units("12.3456"))
+    ours = Figures(*(UNIT,) * 4, UNIT, to_units("12.3456"))
     for text, step, status in (
         ("12.345", "0.001", "equal"),
         ("12.346", "0.001", "equal"),
@@ -113,13 +122,13 @@ def test_turnover_is_equal_to_the_last_digit_that_the_vendor_wrote():
         "business": "crypto",
         "feed": "f",
         "connection": "c",
-        "ts_recv": 0,
+        "ts_recv": T * 1000,
         "source": "live",
     }
-    assert kline_of(0, raw).turnover_step == to_units("0.001")
-    assert kline_of(0, raw | {"turnover": "12"}).turnover_step == UNIT
+    assert kline_of(0, raw_kline(raw)).turnover_step == to_units("0.001")
+    assert kline_of(0, raw_kline(raw | {"turnover": "12"})).turnover_step == UNIT
     with pytest.raises(Undecodable, match="nan"):
-        kline_of(0, raw | {"volume": "nan"})
+        kline_of(0, raw_kline(raw | {"volume": "nan"}))
 
 
 def at(zone, text):
@@ -217,11 +226,20 @@ def test_a_daily_kline_is_that_of_the_session_which_its_start_names(
         ) == trade_date, text
 
 
+ENCODE = compile_encoder(SCHEMA, 1)
+
+
 class Log:
     """One partition of the klines and of the bar topics, and what the agent says of them."""
 
-    def __init__(self, intervals=("1m", "5m", "1h", "1d"), symbol="BTCUSDT", business="crypto"):
-        self.agent = Reconciliation(intervals, CALENDARS, EventTime())
+    def __init__(
+        self,
+        intervals=("1m", "5m", "1h", "1d"),
+        symbol="BTCUSDT",
+        business="crypto",
+        native=AVAILABLE,
+    ):
+        self.agent = Reconciliation(intervals, CALENDARS, EventTime(), native)
         self.state = self.agent.load(2, {})
         self.entries = {}
         self.offset = 0
@@ -231,7 +249,7 @@ class Log:
     def take(self, record):
         rows = self.agent.apply(self.state, [record])
         for topic, key, row in rows:
-            compile_encoder(SCHEMA, 1)(*row)
+            ENCODE(*row)
             assert (topic, key) == ("infoway.reconciliation", self.symbol)
         return [dict(zip(FIELDS, row, strict=True)) for _, _, row in rows]
 
@@ -426,11 +444,15 @@ def test_a_kline_between_our_bars_is_not_aligned():
 
 
 def replace_start(log, start):
+    return kline_at(log, "1h", start)
+
+
+def kline_at(log, interval, start):
     log.offset += 1
     return Kline(
         log.offset,
         log.symbol,
-        "1h",
+        interval,
         start,
         (UNIT,) * 4,
         UNIT,
@@ -456,13 +478,15 @@ def test_an_interval_without_bars_of_ours_is_passed_over():
     assert "60m" in {interval for _, interval in sixty.state._streams}
 
 
-def test_what_waits_is_bounded_where_the_vendor_sends_no_klines():
-    log = Log()
+@pytest.mark.parametrize("native", [False, True])
+def test_what_waits_is_bounded_where_the_vendor_sends_no_klines(native):
+    log = Log(native=native)
     for minute in range(100):
         log.bar(minute)
     log.restart()
-    pairs = [key for key in log.entries if key.startswith(b"pair:")]
+    pairs = log.state.stream(log.symbol, "1m").pairs
     assert len(pairs) == 60 > UNPAIRED
+    assert min(pairs) == T + 40 * MINUTE
 
 
 def test_pairs_are_forgotten_once_no_revision_can_come():
@@ -472,6 +496,70 @@ def test_pairs_are_forgotten_once_no_revision_can_come():
         log.bar(minute)
     log.restart()
     assert len([key for key in log.entries if key.startswith(b"pair:")]) < 15
+
+
+@pytest.mark.parametrize("volume", [5, 6])
+def test_a_pair_that_was_judged_and_forgotten_is_not_judged_again(volume):
+    """A kline by REST, the same or another: our bar is gone, so nothing better can be said."""
+    log, rows = Log(("1m",)), []
+    for minute in range(3 * 1_440):
+        rows += log.kline(minute) + log.bar(minute)
+    for minute in (0, 100, 2 * 1_440, 3 * 1_440 - 100):
+        log.restart()
+        assert log.kline(minute, volume=volume) == []
+    assert {row["status"] for row in rows} == {"equal"}
+    assert [key for key in log.entries if key.startswith(b"judged:")][20:] == [], "two days of them"
+    assert (
+        sum(day.counts["equal"] for day in log.state.stream("BTCUSDT", "1m").days.values())
+        <= 3 * 1_440
+    )
+    assert all(
+        not day.counts["not_comparable"] for day in log.state.stream("BTCUSDT", "1m").days.values()
+    )
+
+
+def test_a_first_kline_in_the_far_future_hides_none_of_the_next():
+    log = Log(("1m",))
+    log.take(replace(kline_at(log, "1m", T + 10**11), ts_recv=(T - MINUTE) * 1000))
+    log.bar(0)
+    assert told(log.kline(0)) == [(0, "equal", None)]
+
+
+def test_what_waits_is_bounded_over_a_month_in_which_klines_come_and_bars_do_not():
+    log, rows, most = Log(("1m",)), [], 0
+    for minute in range(30 * 1_440):
+        rows += log.kline(minute)
+        if minute % 1_000 == 0:
+            log.restart()
+            most = max(most, len(log.entries))
+    assert most <= WAIT_MS // MINUTE + 60 + 10 + 20
+    assert {(row["status"], row["reason"], row["revision"]) for row in rows} == {
+        ("not_comparable", "expired", 1)
+    }
+    assert [row["ts_start"] for row in rows] == [T + minute * MINUTE for minute in range(len(rows))]
+    assert len(rows) > 27 * 1_440
+
+
+def test_what_waits_is_bounded_over_a_month_in_which_bars_come_and_klines_do_not_any_more():
+    log, most = Log(("1m", "1h")), 0
+    for interval, length in (("1m", MINUTE), ("1h", 60 * MINUTE)):
+        log.kline(0, interval=interval, length=length)
+        log.kline(1, interval=interval, length=length)
+    for minute in range(0, 30 * 1_440, 10):
+        log.bar(minute)
+        if minute % 60 == 0:
+            log.bar(minute // 60, interval="1h", length=60 * MINUTE)
+        if minute % 1_000 == 0:
+            log.restart()
+            most = max(most, len(log.entries))
+    assert most <= WAIT_MS // MINUTE // 10 + 6 + 48 + 20
+
+
+def test_a_kline_that_begins_in_the_far_future_lets_nothing_expire():
+    log = Log(("1m",))
+    log.kline(0)
+    log.take(replace(kline_at(log, "1m", T + 10**11), ts_recv=T * 1000))
+    assert told(log.bar(0)) == [(0, "equal", None)]
 
 
 def test_sources_do_not_mix():
@@ -536,7 +624,7 @@ def test_the_exchanges_klines_are_equal_to_the_bars_of_the_recorded_trades(recor
     rows = rows_of(make(("1m",)), ended(trades))
     names = [field["name"] for field in load_schema("bar")["fields"]]
     bars = [
-        bar_revision_of(offset, dict(zip(names, row, strict=True)))
+        bar_revision_of(offset, bar_record(dict(zip(names, row, strict=True))))
         for offset, (topic, _, row) in enumerate(rows)
         if ".bars." in topic
     ]
@@ -560,7 +648,13 @@ def test_the_exchanges_klines_are_equal_to_the_bars_of_the_recorded_trades(recor
             "feed": "f",
         }
         found += log.take(
-            kline_of(offset, raw | {"connection": "c1", "ts_recv": 0, "source": "replay"})
+            kline_of(
+                offset,
+                raw_kline(
+                    raw
+                    | {"connection": "c1", "ts_recv": raw["ts_start"] * 1000, "source": "replay"}
+                ),
+            )
         )
     for bar in bars:
         found += log.take(bar)

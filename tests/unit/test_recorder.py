@@ -1,4 +1,5 @@
-"""The recorder's files: what is written is read again byte for byte, torn files give what is whole, and no key is in them."""
+"""The recorder's files: what is written is read again byte for byte, torn files give what is whole,
+and no key is in them."""
 
 import gzip
 import json
@@ -12,19 +13,19 @@ import time
 
 import pytest
 
-from infra.playing import Player
-from infra.recordings import BrokenLine, RecordedEvent, RecordedFrame, read_recordings
 from infra.simulator import running_simulator
 from infra.simulator.playback import addressed
-from producers.counters import FeedCounters
-from producers.protocol import State
-from producers.publish import Unpublished
-from producers.recorder import RecordedFeed, Recorder, RecordingFailed
-from producers.records import ControlRecord
-from producers.running import RunningFeeds
-from producers.settings import FeedSettings
-from producers.symbols import Feed
-from producers.websocket import Endpoint
+from producers.delivery.sink import Unpublished
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import ControlPublication
+from producers.feed.settings import FeedSettings
+from producers.feed.states import State
+from producers.recording.player import Player
+from producers.recording.reader import BrokenLine, RecordedEvent, RecordedFrame, read_recordings
+from producers.recording.writer import RecordedFeed, Recorder, RecordingFailed
+from producers.transport.endpoint import Endpoint
+from producers.transport.feed_group import RunningFeeds
+from producers.vendor.symbols import Feed
 
 TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
 CRYPTO = Feed("crypto-1", "crypto", ("BTCUSDT", "ETHUSDT"))
@@ -33,7 +34,8 @@ NOON = 1_752_840_000_000_000  # 2025-07-18 12:00 UTC
 SECOND = 1_000_000
 
 ODD = [
-    b'{"code":10002, "data":{"s":"A","p":98.150,"v":1E+2,"t":123456789012345678901234567890,"n":-0}}',
+    b'{"code":10002, "data":{"s":"A","p":98.150,"v":1E+2,"t":123456789012345678901234567890,'
+    b'"n":-0}}',
     b' {"leading":"space"} ',
     b'{"carriage":1}\r',
     '{"text":"\\u80a1 股 \U0001f600","feed":"x","frame":{"recv_us":1}}'.encode(),
@@ -227,8 +229,8 @@ def test_a_file_torn_at_any_byte_gives_the_lines_before_and_one_broken_one(tmp_p
 WRITER = """
 import sys, time
 from pathlib import Path
-from producers.recorder import Recorder
-from producers.symbols import Feed
+from producers.recording.writer import Recorder
+from producers.vendor.symbols import Feed
 recorder, feed = Recorder(Path(sys.argv[1])), Feed("crypto-1", "crypto", ())
 for number in range(10**9):
     now = time.time_ns() // 1000
@@ -363,9 +365,9 @@ def test_a_file_from_the_middle_plays_by_itself(tmp_path):
         for number in range(100):
             session.do(CRYPTO, "receive", trade(number), NOON + SECOND + number)
     outputs = played(read_recordings(recorder.files[1:2]))["crypto-1"]
-    kinds = [output.control.kind for output in outputs if isinstance(output, ControlRecord)]
+    kinds = [output.control.kind for output in outputs if isinstance(output, ControlPublication)]
     assert kinds == ["begin"] * 4 + ["end"] * 4
-    assert {output.key for output in outputs if isinstance(output, ControlRecord)} == set(
+    assert {output.key for output in outputs if isinstance(output, ControlPublication)} == set(
         CRYPTO.symbols
     )
     headless = tmp_path / "headless.jsonl"
@@ -375,7 +377,7 @@ def test_a_file_from_the_middle_plays_by_itself(tmp_path):
     assert [
         output
         for output in played(read_recordings([headless]))["crypto-1"]
-        if isinstance(output, ControlRecord)
+        if isinstance(output, ControlPublication)
     ]
 
 
@@ -430,10 +432,11 @@ def test_a_reconnect_in_a_file_from_the_middle_begins_its_symbols_with_the_acks_
     begins = [
         output.control.ts
         for output in alone
-        if isinstance(output, ControlRecord) and output.control.kind == "begin"
+        if isinstance(output, ControlPublication) and output.control.kind == "begin"
     ]
     assert begins == [NOON // 1000 + 80_000] * 6
-    # a file without the acks of its first connection, and without klines, does not say that these were subscribed
+    # a file without the acks of its first connection, and without klines, does not say that these
+    # were subscribed
     assert [output for output in alone if output.topic != "infoway.raw.kline"] == [
         output for output in live if output.topic != "infoway.raw.kline"
     ]
@@ -446,7 +449,7 @@ def test_a_killed_recording_is_ended_by_the_player_and_a_refused_one_is_not(tmp_
     assert [
         output.control.kind
         for output in played(recorded(tmp_path / "killed"))["crypto-1"]
-        if isinstance(output, ControlRecord)
+        if isinstance(output, ControlPublication)
     ] == [
         *["begin"] * 6,
         *["end"] * 6,

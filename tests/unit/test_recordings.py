@@ -1,11 +1,12 @@
-"""Reading recordings: the order of arrival, the frames as they were written, and what is said of broken lines."""
+"""Reading recordings: the order of arrival, the frames as they were written, and what is said of
+broken lines."""
 
 import gzip
 import json
 
 import pytest
 
-from infra.recordings import UnreadableRecording, read_recordings
+from producers.recording.reader import UnreadableRecording, read_recordings
 
 
 def line(received, frame):
@@ -50,7 +51,10 @@ def test_a_frame_keeps_its_bytes(tmp_path):
 def test_a_line_of_another_shape_gives_its_frame_alone_with_its_numbers_unaltered(
     written, tmp_path
 ):
-    frame = '{"code":10002,"data":{"p":98.150,"v":1E+2,"t":123456789012345678901234567890,"n":-0,"s":"\u80a1"}}'
+    frame = (
+        '{"code":10002,"data":{"p":98.150,"v":1E+2,"t":123456789012345678901234567890,"n":-0,'
+        '"s":"\u80a1"}}'
+    )
     path = tmp_path / "a.jsonl"
     path.write_text(written.replace("FRAME", frame) + "\n", encoding="utf-8")
     recording = read_recordings([path])

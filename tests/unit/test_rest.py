@@ -1,4 +1,5 @@
-"""The client of the vendor's REST against answers made here: what it asks, how it is paced, what it takes for an error."""
+"""The client of the vendor's REST against answers made here: what it asks, how it is paced, what it
+takes for an error."""
 
 import json
 import logging
@@ -8,13 +9,14 @@ import traceback
 import httpx
 import pytest
 
-from producers.answers import Kline
-from producers.plan import Package
-from producers.rest import ATTEMPTS, Rest, RestError
+from producers.vendor.answers import BadKline, OddAnswer, RestKline
+from producers.vendor.plan import Package
+from producers.vendor.rest import ATTEMPTS, Rest, RestError
 
 KEY = "secret-key-4711"
 PACKAGE = {
-    "packageName": "Premium", "expireTime": 1893456000000, "apiNumPerSec": 10, "maxWsConNum": 2, "maxNum": 600,
+    "packageName": "Premium", "expireTime": 1893456000000, "apiNumPerSec": 10, "maxWsConNum": 2,
+    "maxNum": 600,
     "maxYearHisData": 5, "allWsNum": 800,
 }  # fmt: skip
 BAR = {
@@ -50,7 +52,8 @@ def envelope(data=None, ret=200, msg="success"):
 
 
 class Vendor:
-    """Gives its answers in turn, the last one again and again: (HTTP status, body) or an exception."""
+    """Gives its answers in turn, the last one again and again: (HTTP status, body) or an
+    exception."""
 
     def __init__(self, *answers, time=None):
         self.answers = list(answers)
@@ -105,14 +108,11 @@ def test_an_expiry_in_seconds_in_milliseconds_or_without_end_is_understood(writt
     ("change", "said"),
     [
         ({"apiNumPerSec": 0}, "apiNumPerSec 0"),
-        ({"apiNumPerSec": "10"}, "apiNumPerSec '10'"),
+        ({"apiNumPerSec": "ten"}, "apiNumPerSec 'ten'"),
         ({"maxWsConNum": None}, "maxWsConNum missing or null"),
         ({"maxNum": True}, "maxNum True"),
         ({"allWsNum": -1}, "allWsNum -1"),
         ({"allWsNum": 1.5}, "allWsNum 1.5"),
-        ({"expireTime": "soon"}, "expireTime 'soon'"),
-        ({"expireTime": 10**18}, "expireTime 1000000000000000000"),
-        ({"packageName": 7}, "packageName 7"),
     ],
 )
 def test_an_odd_field_of_the_package_is_shown(change, said):
@@ -122,9 +122,25 @@ def test_an_odd_field_of_the_package_is_shown(change, said):
     assert "expected" in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "missing", ["expireTime", "apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum"]
-)
+@pytest.mark.parametrize("number", ["10", 10.0, "10.0"])
+def test_numbers_of_the_package_are_read_however_they_are_written(number):
+    with Vendor(
+        ok({**PACKAGE, "apiNumPerSec": number, "expireTime": "1893456000.0"})
+    ).client() as rest:
+        assert rest.package_info() == Package("Premium", 10, 2, 600, 800, 1893456000000)
+
+
+@pytest.mark.parametrize("expires", [None, "soon", 10**18, -5, 0, True, [1.5], "missing"])
+@pytest.mark.parametrize("name", [None, 7, "", ["x"], {"a": 1.5}])
+def test_what_is_only_shown_of_the_package_decides_nothing(expires, name):
+    data = {**PACKAGE, "expireTime": expires, "packageName": name}
+    if expires == "missing":
+        del data["expireTime"]
+    with Vendor(ok(data)).client() as rest:
+        assert rest.package_info() == Package("(without a name)", 10, 2, 600, 800, None)
+
+
+@pytest.mark.parametrize("missing", ["apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum"])
 def test_a_missing_field_of_the_package_is_named(missing):
     data = {name: value for name, value in PACKAGE.items() if name != missing}
     with Vendor(ok(data)).client() as rest, pytest.raises(RestError, match=f"{missing} missing"):
@@ -143,7 +159,7 @@ def test_klines_are_asked_of_their_business_and_come_oldest_first():
         "klineNum": 2,
         "timestamp": 1752826199,
     }
-    assert older == Kline(
+    assert older == RestKline(
         "00005.HK",
         "1m",
         1752826080000,
@@ -159,40 +175,119 @@ def test_klines_are_asked_of_their_business_and_come_oldest_first():
     assert newer.ts_start == 1752826140000
 
 
+def klines_read(*bars):
+    """The klines of an answer whose numbers are written as in these bars."""
+    with Vendor(klines_of(*bars)).client() as rest:
+        return rest.klines("stock", "00005.HK", "1m", 1)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"t": "yesterday"}, "t 'yesterday'"),
-        ({"t": None}, "t missing"),
-        ({"t": 0}, "t 0"),
-        ({"o": "NaN"}, "o 'NaN'"),
-        ({"v": None}, "v missing"),
-        ({"c": 98.15}, "c 98.15"),
-        ({"pc": 0.05}, "pc 0.05"),
+        (
+            {"t": "yesterday"},
+            "t is 'yesterday': expected seconds since 1970, of the year 2000 or later",
+        ),
+        ({"t": None}, "t is missing or null"),
+        ({"t": 0}, "t is 0"),
+        ({"t": 60}, "t is 60"),
+        ({"t": 1752826080.5}, "t is 1752826080.5"),
+        ({"o": "NaN"}, "o: 'NaN'"),
+        ({"v": None}, "v is missing"),
+        ({"vw": None}, "vw is missing"),
+        ({"o": None, "h": None, "l": None, "c": None, "v": "0"}, "o is missing"),
+        ({"h": "98.1234567890123456789"}, "h: '98.1234567890123456789' has more than 18 digits"),
+        ({"c": [98.15]}, "c is [98.15]"),
+        ({"c": True}, "c is True"),
     ],
 )
-def test_an_odd_field_of_a_kline_is_shown(change, said):
-    with Vendor(klines_of({**BAR, **change})).client() as rest, pytest.raises(RestError) as raised:
-        rest.klines("stock", "00005.HK", "1m", 1)
-    assert said in str(raised.value)
+def test_a_kline_that_cannot_be_read_stands_among_the_others(change, said):
+    good = [{**BAR, "t": 1752826080 + minute * 60} for minute in range(60)]
+    rows = [*good[:30], {**good[30], **change}, *good[31:]]
+    found = klines_read(*reversed(rows))
+    (bad,) = [each for each in found if isinstance(each, BadKline)]
+    klines = [each.ts_start for each in found if isinstance(each, RestKline)]
+    assert klines == [1752826080000 + minute * 60_000 for minute in range(60) if minute != 30]
+    assert said in bad.reason
+    assert (bad.symbol, bad.ts_start) == (
+        "00005.HK",
+        None if "t" in change else good[30]["t"] * 1000,
+    )
+    assert json.loads(bad.data) == rows[30]
+
+
+@pytest.mark.parametrize(
+    ("t", "said"),
+    [
+        (1752826200, "t is 1752826200, later than the time that was asked for, 1752826199"),
+        (1752826080000, "t is 1752826080000, later than"),
+        (1752826081, "t is 1752826081, which is no multiple of 1m"),
+    ],
+)
+def test_a_kline_of_a_time_that_was_not_asked_for_is_bad(t, said):
+    with Vendor(klines_of(BAR, {**BAR, "t": t})).client() as rest:
+        found = rest.klines("stock", "00005.HK", "1m", 2, until_ms=1752826199999)
+    (bad,) = [each for each in found if isinstance(each, BadKline)]
+    assert said in bad.reason
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("row", [None, 5, "x", [], [[1.5]], {}])
+def test_an_entry_that_is_no_kline_stands_among_the_others(row):
+    bad, good = klines_read(BAR, row)
+    assert isinstance(bad, BadKline)
+    assert isinstance(good, RestKline)
+
+
+def test_numbers_stay_as_they_were_written_and_what_is_passed_on_decides_nothing():
+    text = """{"ret":200,"data":[{"s":"00005.HK","respList":[{"t":1752826080.0,"o":98.150,
+        "h":"98.20","l":9.8050e1,"c":98.150,"v":-0,"vw":5,"pc":0.050,"pca":{"x":[1.10,null]}},
+        {"t":"1752826140","o":1,"h":1,"l":1,"c":1,"v":1,"vw":1}]}]}"""
+    with Vendor((200, text)).client() as rest:
+        first, second = rest.klines("stock", "00005.HK", "1m", 1)
+    assert first == RestKline(
+        "00005.HK",
+        "1m",
+        1752826080000,
+        "98.150",
+        "98.20",
+        "9.8050e1",
+        "98.150",
+        "-0",
+        "5",
+        '{"x":[1.10,null]}',
+        "0.050",
+    )
+    assert (second.ts_start, second.change, second.change_percent) == (1752826140000, None, None)
 
 
 @pytest.mark.parametrize(
     "data",
     [
         None,
-        {},
         [],
-        [{"s": "AAPL.US", "respList": []}],
         [{"s": "00005.HK"}],
         [{"s": "00005.HK", "respList": None}],
+        [{"s": "00005.HK", "respList": []}, None],
+    ],
+)
+def test_nothing_or_null_is_no_klines(data):
+    with Vendor(ok(data)).client() as rest:
+        assert rest.klines("stock", "00005.HK", "1m", 1) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        "x",
+        [None],
+        [{"s": "AAPL.US", "respList": []}],
+        [{"s": "00005.HK", "respList": {"t": 1}}],
     ],
 )
 def test_an_answer_that_is_not_the_symbols_klines_is_an_error(data):
-    with (
-        Vendor(ok(data)).client() as rest,
-        pytest.raises(RestError, match=r"one entry of 00005\.HK"),
-    ):
+    with Vendor(ok(data)).client() as rest, pytest.raises(OddAnswer, match=r"entries of 00005\.HK"):
         rest.klines("stock", "00005.HK", "1m", 1)
 
 

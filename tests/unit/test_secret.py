@@ -1,4 +1,5 @@
-"""The key is found in every spelling that servers, proxies and libraries give it, and nothing else is touched."""
+"""The key is found in every spelling that servers, proxies and libraries give it, and nothing else
+is touched."""
 
 import json
 
@@ -6,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.feeding import BadKey, api_key
-from producers.secret import SHORTEST, Secret
+from infra.ingest.producer_process import BadKey, api_key
+from producers.vendor.secret import SHORTEST, Secret
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=SHORTEST, max_size=40)
 SPELLINGS = (

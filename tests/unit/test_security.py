@@ -1,4 +1,5 @@
-"""The settings of TLS, SASL and the registry: what clients get of them, mistakes in one line, and secrets nowhere in sight."""
+"""The settings of TLS, SASL and the registry: what clients get of them, mistakes in one line, and
+secrets nowhere in sight."""
 
 import ast
 from pathlib import Path
@@ -7,10 +8,10 @@ import httpx
 import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 
-from processors.engine.app import _credentials
-from schemas import registry as registry_module
-from schemas.registry import Registry
-from schemas.security import VARIABLES, Security, SecurityError, client, security_of, without
+from processors.engine.plane.app import _credentials
+from schemas.clients import registry as registry_module
+from schemas.clients.kafka import VARIABLES, Security, SecurityError, client, security_of, without
+from schemas.clients.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 SASL = {
@@ -146,7 +147,11 @@ def test_the_registry_is_shown_what_it_asks_for(monkeypatch, settings, header):
 
 
 def test_no_client_of_kafka_is_made_without_these_settings():
-    exempt = {"processors/engine/group.py", "infra/embedded/stack.py", "schemas/security.py"}
+    exempt = {
+        "processors/engine/transactions/group.py",
+        "infra/embedded/stack.py",
+        "schemas/clients/kafka.py",
+    }
     for path in [
         path
         for package in ("schemas", "producers", "processors", "infra")
@@ -159,5 +164,5 @@ def test_no_client_of_kafka_is_made_without_these_settings():
             if isinstance(node, ast.Constant)
         ]
         assert name in exempt or "bootstrap.servers" not in written, (
-            f"{name}: begin with schemas.security.client()"
+            f"{name}: begin with schemas.clients.kafka.client()"
         )

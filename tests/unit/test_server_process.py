@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_a_stopped_server_leaves_no_process(tmp_path):
 def test_a_server_ends_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import sys, pathlib\nfrom infra.embedded.process import Server\n"
-        "print(Server('sleeper', ['sleep', '1000'], pathlib.Path(sys.argv[1])).process_group, flush=True)\nsys.stdin.read()"
+        "print(Server('sleeper', ['sleep', '1000'], pathlib.Path(sys.argv[1])).process_group, "
+        "flush=True)\nsys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -52,14 +54,45 @@ def test_a_server_ends_with_a_parent_that_is_killed(tmp_path):
     assert gone(group, 5)
 
 
+def test_a_server_that_is_frozen_ends_with_a_parent_that_is_killed(tmp_path):
+    code = (
+        "import sys, pathlib, psutil\n"
+        "from broker import frozen\n"
+        "from infra.embedded.process import Server\n"
+        "server = Server('sleeper', ['sleep', '1000'], pathlib.Path(sys.argv[1]))\n"
+        "children = psutil.Process(server.process_group).children\n"
+        "server.wait_ready(lambda: 'sleep' in [each.name() for each in children()], 10)\n"
+        "with frozen(server):\n"
+        "    print(server.process_group, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    tests = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((tests, str(Path(tests).parent)))},
+    ) as parent:
+        group = int(parent.stdout.readline())
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    # it cannot end by itself: the guard kills it 5 s later
+    assert gone(group, 15)
+
+
 def test_a_server_that_ends_at_its_start_is_quoted_without_stack_frames(tmp_path):
-    said = "echo 'Fatal error: port taken'; printf '\\tat io.netty.Bootstrap.run(Bootstrap.java:1)\\n\\t... 12 more\\n'"
+    said = (
+        "echo 'Fatal error: port taken'; printf '\\tat "
+        "io.netty.Bootstrap.run(Bootstrap.java:1)\\n\\t... 12 more\\n'"
+    )
     server = Server("failing", ["sh", "-c", said], tmp_path)
     with pytest.raises(ServerFailed) as raised:
         server.wait_ready(lambda: False, 30)
     assert (
         str(raised.value)
-        == f"failing ended at its start; the end of {tmp_path}/logs/failing.log:\nFatal error: port taken"
+        == f"failing ended at its start; the end of {tmp_path}/logs/failing.log:\nFatal error: "
+        "port taken"
     )
     server.stop()
 

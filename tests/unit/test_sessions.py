@@ -1,16 +1,23 @@
-"""Sessions by name and date, from public knowledge of each market rather than from the calendar package."""
+"""Sessions by name and date, from public knowledge of each market rather than from the calendar
+package."""
 
+import random
+from collections import Counter
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from processors import sessions
-from processors.sessions import BadSessions, BeyondCalendar, Calendars, read_rules
+from processors.model import sessions, trading_days
+from processors.model.session_rules import BadSessions, read_rules
+from processors.model.sessions import Calendars
 
 MARKETS = {
     "HK": ("stock", "00700.HK", "Asia/Hong_Kong"),
@@ -24,12 +31,20 @@ MARKETS = {
     "crypto": ("crypto", "BTCUSDT", "UTC"),
     "common": ("common", "USDJPY", "America/New_York"),
 }
-YAML = yaml.safe_load(files("processors").joinpath("sessions.yaml").read_text(encoding="utf-8"))
+DAY, HOUR = 86_400_000, 3_600_000
+YAML = yaml.safe_load(
+    files("processors.model").joinpath("sessions.yaml").read_text(encoding="utf-8")
+)
+
+
+@cache
+def shared_calendars():
+    return Calendars()
 
 
 @pytest.fixture(scope="module")
 def calendars():
-    return Calendars()
+    return shared_calendars()
 
 
 def ms(text, zone="UTC"):
@@ -261,9 +276,13 @@ def test_crypto_days_are_utc_days(calendars):
 @pytest.mark.parametrize(("local", "expected"), [
     ("2024-01-03T16:59:59.999", "2024-01-03"), ("2024-01-03T17:00", "2024-01-04"),  # winter
     ("2024-07-03T16:59:59.999", "2024-07-03"), ("2024-07-03T17:00", "2024-07-04"),  # summer
-    ("2024-07-07T16:59:59.999", None), ("2024-07-07T17:00", "2024-07-08"),  # Sunday evening belongs to Monday
-    ("2024-07-05T16:59:59.999", "2024-07-05"), ("2024-07-05T17:00", None), ("2024-07-06T12:00", None),  # the weekend
-    ("2023-12-25T18:00", "2023-12-26"), ("2023-12-25T18:30", "2023-12-26"),  # ES reopens on Christmas evening
+    # Sunday evening belongs to Monday
+    ("2024-07-07T16:59:59.999", None), ("2024-07-07T17:00", "2024-07-08"),
+    # the weekend
+    ("2024-07-05T16:59:59.999", "2024-07-05"), ("2024-07-05T17:00", None),
+    ("2024-07-06T12:00", None),
+    # ES reopens on Christmas evening
+    ("2023-12-25T18:00", "2023-12-26"), ("2023-12-25T18:30", "2023-12-26"),
 ])  # fmt: skip
 def test_forex_and_futures_turn_over_at_17_new_york(calendars, local, expected):
     assert trade_date(calendars, "common", local) == expected
@@ -316,61 +335,183 @@ def test_sessions_follow_one_another_on_whole_minutes(calendars, market):
     assert not any(session.start % 60_000 or session.end % 60_000 for session in found)
 
 
-@pytest.mark.parametrize(("market", "first", "last"), [
-    ("HK", "2010-01-01", "2030-12-31"), ("US", "2010-01-01", "2030-12-31"), ("SH", "2010-01-01", "2026-12-31"),
-    ("JP", "2010-01-01", "2030-12-31"), ("KR", "2015-01-01", "2026-12-31"), ("IN", "2015-01-01", "2026-12-31"),
-    ("TW", "2019-01-01", "2026-12-31"), ("crypto", "2010-01-01", "2030-12-31"),
-])  # fmt: skip
-def test_a_time_beyond_the_calendar_is_an_error_and_not_no_session(calendars, market, first, last):
+BOUNDS = {
+    "HK": ("2010-01-01", "2030-12-31"),
+    "US": ("2010-01-01", "2030-12-31"),
+    "SH": ("2010-01-01", "2026-12-31"),
+    "JP": ("2010-01-01", "2030-12-31"),
+    "KR": ("2015-01-01", "2026-12-31"),
+    "IN": ("2015-01-01", "2026-12-31"),
+    "TW": ("2019-01-01", "2026-12-31"),
+}
+
+
+@pytest.mark.parametrize("market", BOUNDS)
+def test_sessions_are_those_of_the_calendar_within_its_bounds_and_assumed_beyond(calendars, market):
+    first, last = map(date.fromisoformat, BOUNDS[market])
+    assert not any(session.assumed for session in sessions_of(calendars, market, first, last))
+    for begin, end in (
+        (date(2010, 1, 1), first - timedelta(days=1)),
+        (last + timedelta(days=1), date(2032, 12, 31)),
+    ):
+        assert all(session.assumed for session in sessions_of(calendars, market, begin, end))
+
+
+@pytest.mark.parametrize("market", BOUNDS)
+def test_at_the_bounds_sessions_neither_overlap_nor_leave_a_time_unanswered(calendars, market):
     business, symbol, zone = MARKETS[market]
-    begin, end = ms(first, zone), ms(last, zone) + 86_400_000
-    for within in (begin, end - 1):
-        calendars.session_of(business, symbol, within)
-    for beyond in (begin - 1, end, 0, -1, 10**18):
-        with pytest.raises(
-            BeyondCalendar,
-            match=rf"beyond the calendar of \w+ \({first} to {last}\): correct the time, or bring",
-        ) as error:
-            calendars.session_of(business, symbol, beyond)
-        assert (error.value.ts_ms, str(error.value.first), str(error.value.last)) == (
-            beyond,
-            first,
-            last,
+    for bound in BOUNDS[market]:
+        middle = date.fromisoformat(bound)
+        found = sessions_of(
+            calendars, market, middle - timedelta(days=10), middle + timedelta(days=10)
         )
-    for beyond in (days(first) - 1, days(last) + 1):
-        with pytest.raises(BeyondCalendar):
-            calendars.session_on(business, symbol, beyond)
+        assert all(session.end <= following.start for session, following in pairwise(found))
+        begin = ms(str(middle - timedelta(days=9)), zone)
+        expected = dict.fromkeys(range(begin, begin + 18 * DAY, 600000))
+        for session in found:
+            expected |= {at: session for at in expected if session.start <= at < session.end}
+        # forwards, backwards and at random: what was asked before changes no answer
+        order = list(expected)
+        for asked in (order, order[::-1], random.Random(1).sample(order, len(order))):
+            assert all(calendars.session_of(business, symbol, at) == expected[at] for at in asked)
 
 
-def test_forex_is_known_from_the_evening_before_its_first_trade_date(calendars):
-    assert trade_date(calendars, "common", "2009-12-31T17:00") == "2010-01-01"
-    for beyond in ("2009-12-31T16:59:59.999", "2030-12-31T17:00"):
-        with pytest.raises(BeyondCalendar, match="common"):
-            session_of(calendars, "common", beyond)
+@pytest.mark.parametrize(
+    ("market", "opens", "closes"),
+    [
+        ("HK", "09:00", "16:11"), ("US", "09:30", "16:01"), ("SH", "09:15", "15:05"),
+        ("SZ", "09:15", "15:05"),
+        ("JP", "09:00", "15:31"), ("KR", "09:00", "15:35"), ("IN", "09:00", "15:40"),
+        ("TW", "09:00", "13:35"),
+    ],
+)  # fmt: skip
+def test_beyond_its_calendar_a_market_has_its_regular_hours_on_local_weekdays(
+    calendars, market, opens, closes
+):
+    business, symbol, zone = MARKETS[market]
+    for day in ("2031-03-03", "2031-07-14", "2056-11-08", "2100-01-11", "2100-07-14", "2100-12-31"):
+        weekday = date.fromisoformat(day).weekday() < 5
+        session = calendars.session_on(business, symbol, days(day))
+        expected = (
+            (days(day), ms(f"{day}T{opens}", zone), ms(f"{day}T{closes}", zone), True)
+            if weekday
+            else None
+        )
+        assert (
+            session and (session.trade_date, session.start, session.end, session.assumed)
+        ) == expected
+        if session:
+            assert calendars.session_of(business, symbol, session.start) == session
+            assert calendars.session_of(business, symbol, session.end - 1) == session
+        for outside in (f"{day}T04:00", f"{day}T18:00"):
+            assert session_of(calendars, market, outside) is None
 
 
-def test_narrower_bounds_change_no_session_within_them(calendars):
-    first, last = date(2023, 10, 1), date(2025, 1, 31)
-    narrow = Calendars(first, last)
+@pytest.mark.parametrize("market", BOUNDS)
+def test_regular_hours_breaks_and_auctions_beyond_the_calendar_are_those_of_its_last_whole_days(
+    calendars, market
+):
+    zone = ZoneInfo(MARKETS[market][2])
+
+    def local(session):
+        times = (session.start, session.end, *(at for span in session.continuous for at in span))
+        return tuple(datetime.fromtimestamp(at / 1000, zone).time() for at in times)
+
+    last = date.fromisoformat(BOUNDS[market][1])
+    known = Counter(map(local, sessions_of(calendars, market, last - timedelta(days=60), last)))
+    assumed = set(
+        map(
+            local,
+            sessions_of(calendars, market, last + timedelta(days=1), last + timedelta(days=400)),
+        )
+    )
+    assert assumed == {known.most_common(1)[0][0]}
+
+
+@given(st.sampled_from(list(MARKETS)), st.integers(ms("2010-01-01"), ms("2101-01-01") - 1))
+def test_a_time_of_any_year_has_the_session_of_its_local_date_or_none(market, ts):
+    calendars, (business, symbol, zone) = shared_calendars(), MARKETS[market]
+    session = calendars.session_of(business, symbol, ts)
+    local = datetime.fromtimestamp(ts / 1000, ZoneInfo(zone))
+    if market == "common" and local.hour >= 17:
+        local += timedelta(days=1)
+    trade_date = days(str(local.date()))
+    on_date = calendars.session_on(business, symbol, trade_date)
+    covers = on_date is not None and on_date.start <= ts < on_date.end
+    assert session == (on_date if covers else None)
+    if market in ("crypto", "common"):
+        assert (session is None) == (market == "common" and local.weekday() >= 5)
+        assert session is None or not session.assumed
+    if on_date:
+        assert not (on_date.start % 60_000 or on_date.end % 60_000)
+
+
+@pytest.mark.parametrize("market", MARKETS)
+@pytest.mark.parametrize("ts", [-(10**18), -1, 10**15, 10**18, 1 << 70])
+def test_a_time_that_no_date_has_is_in_no_session(calendars, market, ts):
+    business, symbol, _ = MARKETS[market]
+    assert calendars.session_of(business, symbol, ts) is None
+    assert calendars.session_on(business, symbol, ts // DAY) is None
+
+
+@pytest.mark.parametrize("year", [2015, 2031, 2100])
+def test_17_new_york_follows_daylight_saving_in_any_year(calendars, year):
+    for day, utc in ((f"{year}-01-14", "22:00"), (f"{year}-07-14", "21:00")):
+        weekday = next(
+            at
+            for at in (day, str(date.fromisoformat(day) + timedelta(days=2)))
+            if date.fromisoformat(at).weekday() < 5
+        )
+        assert calendars.session_on("common", "USDJPY", days(weekday)).end == ms(f"{weekday}T{utc}")
+
+
+def test_what_is_remembered_of_sessions_is_bounded():
+    calendars = Calendars()
+    market = calendars._markets["CN"]
+    for day in range(days("2027-01-01"), days("2101-01-01")):
+        calendars.session_of("stock", "600519.SH", day * DAY + 3 * HOUR)
+    assert market.session_on.cache_info().currsize <= 512
+    assert market._date_of_cell.cache_info().currsize <= 4096
+    for number in range(70_000):
+        calendars.session_of("crypto", f"{number}USDT", 0)
+    assert len(calendars._of_symbol) <= 1 << 16
+
+
+def test_no_calendar_is_built_for_what_lies_beyond_its_bounds_nor_for_markets_without_one(
+    monkeypatch,
+):
+    calendars = Calendars()
+    monkeypatch.setattr(
+        trading_days.ExchangeDays, "_opening_times", lambda self: pytest.fail("built")
+    )
     for market in MARKETS:
-        assert sessions_of(narrow, market, first, last) == sessions_of(
-            calendars, market, first, last
-        )
-    with pytest.raises(BeyondCalendar, match=r"TW \(2023-10-01 to 2025-01-31\)"):
-        session_of(narrow, "TW", "2025-02-03T10:00")
+        session_of(calendars, market, "2040-07-16T10:00")
+    session_of(calendars, "crypto", "2026-07-16T10:00")
+    session_of(calendars, "common", "2026-07-16T10:00")
 
 
-def test_bounds_outside_of_what_a_market_knows_leave_it_without_a_date():
-    with pytest.raises(BeyondCalendar, match="IN"):
-        session_of(Calendars(date(2011, 1, 1), date(2012, 1, 1)), "IN", "2011-07-18T10:00")
+def test_a_calendar_that_ends_is_reported_from_60_days_before():
+    calendars = Calendars()
+    markets = ("CN", "US", "crypto", "common")
+    assert list(calendars.ending(markets, date(2026, 10, 31))) == []
+    assert list(calendars.ending(markets, date(2026, 11, 1))) == [
+        "the calendar of CN ends on 2026-12-31, in 60 days: sessions after it are assumed"
+    ]
+    assert list(calendars.ending(markets, date(2027, 1, 1))) == [
+        "the calendar of CN ended on 2026-12-31: sessions are assumed"
+    ]
+    assert calendars.exchanges_in_use() == {}
+    calendars.session_of("stock", "600519.SH", 0)
+    calendars.session_of("crypto", "BTCUSDT", 0)
+    assert calendars.exchanges_in_use() == {"CN": date(2026, 12, 31)}
 
 
 def test_the_package_has_not_caught_up_with_an_override(calendars, monkeypatch):
     rules = read_rules(YAML)
     monkeypatch.setattr(
         sessions,
-        "read_rules",
-        lambda document: {name: replace(rule, overrides=()) for name, rule in rules.items()},
+        "packaged_rules",
+        lambda: {name: replace(rule, overrides=()) for name, rule in rules.items()},
     )
     package, superfluous, count = Calendars(), [], 0
     for name, rule in rules.items():
@@ -388,6 +529,7 @@ def test_the_package_has_not_caught_up_with_an_override(calendars, monkeypatch):
 def test_every_mistake_in_the_rules_is_reported_at_once():
     hong_kong = {
         "calendar": "XHKG",
+        "hours": ["09:30", "9:00"],
         "before": -1,
         "after": True,
         "closing_auction": 0,
@@ -397,7 +539,7 @@ def test_every_mistake_in_the_rules_is_reported_at_once():
     hong_kong["overrides"] = [
         {"date": date(2020, 5, 1), "closed": True},
         {"date": date(2020, 5, 2), "closed": False, "source": ""},
-        {"date": date(2022, 5, 1), "open": "10:00", "close": "09:15", "source": "HKEX"},
+        {"date": date(2009, 5, 1), "open": "10:00", "close": "09:15", "source": "HKEX"},
         {"date": date(2020, 5, 4), "open": 600, "close": "16:00", "source": "HKEX"},
         {"date": date(2020, 5, 4), "closed": True, "source": "HKEX"},
         "2020-05-05",
@@ -422,17 +564,18 @@ def test_every_mistake_in_the_rules_is_reported_at_once():
         "expected the keys date, source, and either closed or open and close",
         "source is empty",
         "closed is not true",
-        "date is no date from 2020-01-01 to 2021-01-01",
+        "date is no date from 2010-01-01 to 2100-12-31",
+        "HK: hours is ['09:30', '9:00'], expected two or four times in order",
         "open and close are no times in order",
         "HK: date 2020-05-04 is overridden 2 times",
         "JP: calendar is None, expected a name",
         "JP: first is '2020' and last is datetime.date(2021, 1, 1), expected two dates in order",
         "TW: overrides is None, expected a list",
         "XX: no market, expected one of HK",
-        "XX: expected the keys calendar, before",
+        "XX: expected the keys calendar, hours, before",
     ):
         assert mistake in mistakes
-    assert len(error.value.mistakes) == 17
+    assert len(error.value.mistakes) == 19
     assert str(error.value).startswith("correct sessions.yaml: ")
 
 
@@ -447,3 +590,44 @@ def test_a_market_left_out_is_named():
         read_rules(
             {"markets": {name: entry for name, entry in YAML["markets"].items() if name != "CN"}}
         )
+
+
+@pytest.mark.parametrize(
+    ("market", "closed", "opened"),
+    [
+        (
+            "SH",
+            ["2027-01-01", "2027-02-05", "2027-02-08", "2027-10-01"],
+            ["2027-01-04", "2027-02-03", "2027-09-16"],
+        ),
+        (
+            "KR",
+            ["2027-01-01", "2027-02-08", "2027-02-09", "2027-08-16", "2027-12-31"],
+            ["2027-01-04", "2027-02-05", "2027-12-30"],
+        ),
+        ("IN", ["2027-01-26"], ["2027-01-01", "2027-01-25"]),
+        (
+            "TW",
+            ["2027-01-01", "2027-02-04", "2027-03-01", "2027-12-24"],
+            ["2027-01-04", "2027-02-26"],
+        ),
+        # within the calendars: as HKEX, NYSE and JPX have published
+        (
+            "HK",
+            ["2027-01-01", "2027-02-08", "2027-02-09", "2027-03-26", "2027-03-29", "2027-12-27"],
+            ["2027-02-10"],
+        ),
+        (
+            "US",
+            ["2027-01-01", "2027-01-18", "2027-03-26", "2027-06-18", "2027-07-05", "2027-12-24"],
+            ["2027-11-26", "2027-12-31"],
+        ),
+        ("JP", ["2027-01-01", "2027-02-11", "2027-03-22", "2027-12-31"], ["2027-01-04"]),
+    ],
+)
+def test_what_is_fixed_of_2027_is_known(calendars, market, closed, opened):
+    business, symbol, _ = MARKETS[market]
+    assert [calendars.session_on(business, symbol, days(day)) for day in closed] == [None] * len(
+        closed
+    )
+    assert all(calendars.session_on(business, symbol, days(day)) for day in opened)

@@ -1,17 +1,27 @@
 """What a record at the end of a raw topic tells of its feed's life, whatever the record is."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from infra.backfill import _sign_of_life
-from infra.spooling import _place_of
-from schemas.control import Control
-from schemas.registry import UnknownSchema
+from infra.ingest import healing
+from infra.ingest.healing import _last_alive, _sign_of_life
+from infra.ingest.spooling import _sequence_of
+from schemas.clients.registry import UnknownSchema
+from schemas.control import HELD_BACK_MS, Control
 from schemas.wire import UnreadableValue
 
 
 class Message:
-    def __init__(self, value, control=None):
-        self._value, self._control = value, control
+    def __init__(self, value, control=None, key=None):
+        self._value, self._control, self._key = value, control, key
+
+    def partition(self):
+        return 0
+
+    def key(self):
+        return self._key
 
     def value(self):
         return self._value
@@ -54,5 +64,32 @@ def test_a_heal_is_no_sign_of_the_feed():
 )
 def test_what_cannot_be_read_tells_nothing_and_stops_nobody(read):
     assert _sign_of_life(Message(b"x"), read) is None
-    assert _place_of(b"x", read) is None
+    assert _sequence_of(b"x", read) is None
     assert _sign_of_life(Message(None), read) is None
+
+
+def test_a_key_that_is_no_text_stops_no_start(monkeypatch):
+    log = {
+        "raw": [Message(None, control("mark"), b"\xff"), Message(None, control("begin"), b"A")],
+        "status": [],
+    }
+    monkeypatch.setattr(healing, "read_to_end", lambda bootstrap, topic, last=None: log[topic])
+    names = SimpleNamespace(name={healing.FEED_STATUS: "status", healing.RAW_TRADE: "raw"}.get)
+    lives, carriers = _last_alive(
+        SimpleNamespace(bootstrap="", registry_url="http://registry.invalid", topology=names)
+    )
+    assert lives == {(0, "crypto-1"): 7}
+    assert carriers["A"] == "crypto-1"
+
+
+def test_healing_goes_back_as_far_as_the_gap_of_a_producer_that_was_killed(monkeypatch):
+    lives = {(0, "crypto-1"): 700_000, (None, "crypto-2"): 800_000}
+    monkeypatch.setattr(healing, "_last_alive", lambda deployment: (lives, {"A": "crypto-2"}))
+    made = []
+    monkeypatch.setattr(healing, "Healer", lambda *facts: made.append(facts))
+    deployment = SimpleNamespace(partitions={healing.RAW_TRADE: 1})
+    healing.healing(deployment, "http://rest.invalid", "key", Path("memory"))(sink=None)
+    last_alive_ms = made[0][2]
+    assert last_alive_ms("crypto-1", "B") == 700_000 - HELD_BACK_MS
+    assert last_alive_ms("crypto-9", "A") == 800_000 - HELD_BACK_MS
+    assert last_alive_ms("crypto-9", "B") is None

@@ -3,11 +3,12 @@
 import json
 import random
 
-from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol
-from producers.records import FEED_STATUS, ControlRecord, Record
-from producers.settings import FeedSettings
-from producers.symbols import Feed
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import ControlPublication, Publication
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.vendor.symbols import Feed
+from schemas.topics import FEED_STATUS
 
 START = 1752826113_000_000
 SECOND = 1_000_000
@@ -46,9 +47,9 @@ def trade(symbol):
 
 def statuses(outputs):
     found = [
-        output.fields
+        output.record
         for output in outputs
-        if isinstance(output, Record) and output.topic == FEED_STATUS
+        if isinstance(output, Publication) and output.topic == FEED_STATUS
     ]
     return [(fields[3], fields[7]) for fields in found]
 
@@ -91,7 +92,7 @@ def test_reason_says_what_to_check():
     ack(core)
     (report,) = core.pong(START + 2 * SECOND)
     assert (
-        report.fields[4]
+        report.record.reason
         == "acked, but no data for 1 s of market hours: check the symbol and its business"
     )
 
@@ -148,7 +149,7 @@ def test_ack_is_of_the_request_with_its_trace_and_of_its_code_where_the_trace_is
 
     def begun(code, trace):
         outputs = core.receive(json.dumps({"code": code, "trace": trace}).encode(), START)
-        return {output.topic for output in outputs if isinstance(output, ControlRecord)}
+        return {output.topic for output in outputs if isinstance(output, ControlPublication)}
 
     assert begun(10001, requests[10003]["trace"]) == {"infoway.raw.depth"}
     assert begun(10001, "another's") == {"infoway.raw.trade"}

@@ -1,4 +1,5 @@
-"""Requests that are answered by script: every code in every shape, to a plain client, and what our own feed makes of each."""
+"""Requests that are answered by script: every code in every shape, to a plain client, and what our
+own feed makes of each."""
 
 import itertools
 import json
@@ -12,9 +13,9 @@ from unit.test_simulator_server import ask, connect, receive, until
 
 from infra.simulator import running_simulator
 from infra.simulator.script import BadScript, Fault, read_script
-from producers import requests as requests_module
-from producers.codes import ERRORS, Verdict
-from producers.rest import Rest, RestError
+from producers.vendor import subscriptions as requests_module
+from producers.vendor.codes import ERRORS, Verdict
+from producers.vendor.rest import Rest, RestError
 
 TRADE, BOOK, KLINE = 10000, 10003, 10006
 UNSUBSCRIBE_BOOK = 11001
@@ -132,14 +133,16 @@ def test_heartbeats_and_codes_that_are_none_use_up_no_answer(scripted):
 def test_answers_are_read_with_the_requests_that_they_are_for(tmp_path):
     path = tmp_path / "faults.yaml"
     path.write_text(
-        "- {at: 0, do: next_error, code: 516, request: 10003, symbol: BTCUSDT}\n- {at: 1, do: next_rest, ret: 502}\n"
+        "- {at: 0, do: next_error, code: 516, request: 10003, symbol: BTCUSDT}\n- {at: 1, do: "
+        "next_rest, ret: 502}\n"
     )
     assert read_script(path) == [
         Fault(0, "next_error", code=516, request=10003, symbol="BTCUSDT"),
         Fault(1, "next_rest", ret=502),
     ]
     path.write_text(
-        "- {at: 0, do: next_ack, request: 10010}\n- {at: 0, do: next_prose, symbol: 700}\n- {at: 0, do: next_rest, ret: 1, symbol: A}\n"
+        "- {at: 0, do: next_ack, request: 10010}\n- {at: 0, do: next_prose, symbol: 700}\n- "
+        "{at: 0, do: next_rest, ret: 1, symbol: A}\n"
     )
     with pytest.raises(BadScript) as refused:
         read_script(path)
@@ -186,8 +189,8 @@ def test_our_feed_asks_again_later_on_the_same_connection_what_met_a_quota(monke
     monkeypatch.setattr(requests_module, "PATIENCE", 300_000)
     published = Published()
     with fed(published, Fault(0, do, code=code, request=BOOK)) as feeds:
-        published.wait_for(is_status("degraded", "crypto-1"))
-        published.wait_for(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("degraded", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
         wait_until(lambda: books(feeds) > 0)
         assert (feeds.counters[0].connections, feeds.counters[0].refusals) == (1, 1)
 
@@ -199,7 +202,7 @@ def test_our_feed_reports_what_no_repeat_mends_and_keeps_the_rest(monkeypatch, d
     monkeypatch.setattr(requests_module, "PATIENCE", 0)
     published = Published()
     with fed(published, Fault(0, do, code=code, request=BOOK)) as feeds:
-        published.wait_for(is_status("degraded", "crypto-1"))
+        published.wait_for_each(is_status("degraded", "crypto-1"))
         wait_until(lambda: feeds.counters[0].trades > 20)
         assert (feeds.counters[0].connections, feeds.counters[0].refusals, books(feeds)) == (
             1,
@@ -212,7 +215,7 @@ def test_our_feed_reports_what_no_repeat_mends_and_keeps_the_rest(monkeypatch, d
 def test_our_feed_makes_a_new_connection_after_an_error_of_the_server(code):
     published = Published()
     with fed(published, Fault(0, "next_error", code=code, request=BOOK)) as feeds:
-        published.wait_for(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
         wait_until(lambda: books(feeds) > 0)
         assert feeds.counters[0].connections == 2
 
@@ -230,11 +233,11 @@ def test_our_feed_reports_a_symbol_that_is_acked_and_silent():
     with fed(
         published, *(Fault(0, "next_ack", symbol="BTCUSDT") for _ in range(3)), silence_ms=500
     ) as feeds:
-        published.wait_for(is_status("healthy", "crypto-1"))
-        published.wait_for(
+        published.wait_for_each(is_status("healthy", "crypto-1"))
+        published.wait_for_each(
             lambda name, output: (
                 is_status("degraded", name)(name, output)
-                and "acked, but no data" in output.fields[4]
+                and "acked, but no data" in output.record.reason
             )
         )
         assert (feeds.counters[0].received, feeds.counters[0].silent) == (0, 1)

@@ -1,4 +1,5 @@
-"""Slow, burst and stalled delivery, and clients that do not read: each concerns whom it concerns, and holds up nothing else."""
+"""Slow, burst and stalled delivery, and clients that do not read: each concerns whom it concerns,
+and holds up nothing else."""
 
 import socket as sockets
 import time
@@ -10,9 +11,9 @@ from unit.test_simulator_faults import wait_until
 from unit.test_simulator_server import ask, connect, receive, stop_reading, to_end, until, vast
 
 from infra.simulator import running_simulator
-from infra.simulator.protocol import Limits, Session
+from infra.simulator.protocol import ClientSession, Limits
 from infra.simulator.script import Fault
-from infra.simulator.synthetic import Market
+from infra.simulator.synthetic import MadeUpMarket
 
 __all__ = ["vast"]
 
@@ -34,7 +35,7 @@ def test_a_stall_holds_up_no_later_step_and_no_later_connection():
             until(other, 10002)
 
 
-def test_on_a_stalled_connection_nothing_is_read_and_pushes_are_lost_until_the_longest_stall_is_over():
+def test_a_stalled_connection_reads_nothing_and_loses_pushes_until_the_longest_stall_is_over():
     with running_simulator(
         rate=50, script=[Fault(0.5, "stall", seconds=1.5), Fault(0.6, "stall", seconds=0.1)]
     ) as simulator:
@@ -60,7 +61,7 @@ def test_pushes_that_come_late_come_all_and_in_order(fault):
     with running_simulator(rate=50, script=[fault]) as simulator, connect(simulator) as socket:
         subscribed(socket)
         came = [until(socket, 10002)["data"] for _ in range(100)]
-    market = Market("BTCUSDT", "crypto")
+    market = MadeUpMarket("BTCUSDT", "crypto")
     for trade in came:
         assert market.trade(trade["t"]) == trade
         market.book(trade["t"])
@@ -97,11 +98,11 @@ def test_a_market_goes_on_while_its_pushes_are_slow():
 
 
 def test_a_client_that_does_not_read_takes_no_push_from_the_others(monkeypatch):
-    class VastMarket(Market):
+    class VastMarket(MadeUpMarket):
         def trade(self, now_ms):
             return {**super().trade(now_ms), "padding": "x" * 300_000}
 
-    monkeypatch.setattr("infra.simulator.server.Market", VastMarket)
+    monkeypatch.setattr("infra.simulator.server.MadeUpMarket", VastMarket)
     monkeypatch.setattr("infra.simulator.server.GOODBYE", 0.2)
     with (
         running_simulator(rate=100) as simulator,
@@ -145,7 +146,7 @@ def test_a_session_that_ends_by_a_failure_is_counted_no_more(monkeypatch):
 
     with running_simulator(limits=Limits(connections=1)) as simulator:
         with monkeypatch.context() as broken:
-            broken.setattr(Session, "receive", fail)
+            broken.setattr(ClientSession, "receive", fail)
             with connect(simulator) as socket:
                 assert receive(socket)["code"] == 200
                 ask(socket, 10010, None)

@@ -1,4 +1,5 @@
-"""Faults by script: what the simulator does, and that our own feed lives through each with the loss on record."""
+"""Faults by script: what the simulator does, and that our own feed lives through each with the loss
+on record."""
 
 import threading
 import time
@@ -13,18 +14,19 @@ from websocket import WebSocketBadStatusException
 
 from infra.simulator import running_simulator
 from infra.simulator.script import BadScript, Fault, read_script
-from producers import protocol as protocol_module
-from producers.protocol import FeedProtocol
-from producers.records import ControlRecord
-from producers.running import RunningFeeds
-from producers.settings import FeedSettings
-from producers.websocket import Endpoint, FeedRefused
+from producers.feed import protocol as protocol_module
+from producers.feed.outputs import ControlPublication
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.transport.endpoint import Endpoint, FeedRefused
+from producers.transport.feed_group import RunningFeeds
 
 
 def test_a_script_is_read_in_the_order_of_its_times(tmp_path):
     path = tmp_path / "faults.yaml"
     path.write_text(
-        "- {at: 5, do: stall, seconds: 2.5}\n- {at: 1, do: error, code: 513}\n- {at: 7, do: reset}\n"
+        "- {at: 5, do: stall, seconds: 2.5}\n- {at: 1, do: error, code: 513}\n- {at: 7, do: "
+        "reset}\n"
     )
     assert read_script(path) == [
         Fault(1, "error", code=513),
@@ -36,7 +38,8 @@ def test_a_script_is_read_in_the_order_of_its_times(tmp_path):
 def test_every_mistake_of_a_script_is_told_at_once(tmp_path):
     path = tmp_path / "faults.yaml"
     path.write_text(
-        "- {at: 5, do: explode}\n- {at: -1, do: reset}\n- {at: 1, do: stall}\n- {at: 1, do: refuse, seconds: 1, status: 200}\n- 7\n"
+        "- {at: 5, do: explode}\n- {at: -1, do: reset}\n- {at: 1, do: stall}\n- {at: 1, do: "
+        "refuse, seconds: 1, status: 200}\n- 7\n"
         "- {at: 1, do: error, code: 5.5}\n- {at: 1, do: reset, now: yes}\n"
     )
     with pytest.raises(BadScript) as refused:
@@ -78,11 +81,12 @@ def fed(published, *script, limits=None, **settings):
 
 
 def unseen(published):
-    """The begins that say since when their symbol was not seen: the gap of a connection that was lost."""
+    """The begins that say since when their symbol was not seen: the gap of a connection that was
+    lost."""
     begins = [
         output
-        for _, output in published.rest()
-        if isinstance(output, ControlRecord) and output.control.kind == "begin"
+        for _, output in published.all_seen()
+        if isinstance(output, ControlPublication) and output.control.kind == "begin"
     ]
     return [output for output in begins if output.control.ts_from is not None]
 
@@ -102,8 +106,8 @@ def test_a_connection_that_is_cut_is_made_anew_and_the_loss_is_a_gap(monkeypatch
     monkeypatch.setattr(protocol_module, "SILENCE", 1_000_000)
     published = Published()
     with fed(published, fault) as feeds:
-        published.wait_for(is_status("healthy", "crypto-1"))
-        published.wait_for(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
         assert feeds.counters[0].losses >= 1
     assert {"infoway.raw.trade", "infoway.raw.depth", "infoway.raw.kline"} == {
         output.topic for output in unseen(published)
@@ -114,7 +118,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_the_loss_is_a_gap(monkeypatch
 def test_an_error_that_cuts_nothing_leaves_the_connection(code):
     published = Published()
     with fed(published, Fault(0.5, "error", code=code)) as feeds:
-        published.wait_for(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
         wait_until(lambda: feeds.counters[0].refusals == 1)
         before = feeds.counters[0].trades
         wait_until(lambda: feeds.counters[0].trades > before)
@@ -139,7 +143,7 @@ def test_an_error_that_no_retry_mends_ends_the_feed_by_name(code):
 def test_pushes_that_come_late_are_no_loss(fault):
     published = Published()
     with fed(published, fault) as feeds:
-        published.wait_for(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
         wait_until(lambda: feeds.counters[0].trades > 100)
         assert feeds.counters[0].losses == 0
     assert unseen(published) == []
@@ -148,7 +152,7 @@ def test_pushes_that_come_late_are_no_loss(fault):
 def test_refused_handshakes_are_tried_again():
     published = Published()
     with fed(published, Fault(0, "refuse", seconds=1.5, status=503)):
-        published.wait_for(is_status("healthy", "crypto-1"))
+        published.wait_for_each(is_status("healthy", "crypto-1"))
 
 
 def test_rest_fails_by_script():

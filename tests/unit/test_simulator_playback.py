@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from infra.recordings import RecordedFrame
 from infra.simulator.playback import TURN, addressed, paced
+from producers.recording.reader import RecordedFrame
 
 
 def frames(*documents):

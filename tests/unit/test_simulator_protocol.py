@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infra.simulator.protocol import Limits, Session
+from infra.simulator.protocol import ClientSession, Limits
 
 HEARTBEAT = '{"code":10010,"trace":"h"}'
 
@@ -21,11 +21,11 @@ def answer(session, text, now=0.0):
 
 
 def crypto(**limits):
-    return Session("crypto", 0.0, Limits(**limits))
+    return ClientSession("crypto", 0.0, Limits(**limits))
 
 
 def test_stock_greets_in_plain_text_before_the_welcome():
-    prose, welcome = Session("stock", 0.0).greeting()
+    prose, welcome = ClientSession("stock", 0.0).greeting()
     with pytest.raises(json.JSONDecodeError):
         json.loads(prose)
     assert json.loads(welcome) == {"code": 200, "msg": "ws connect success"}
@@ -68,7 +68,7 @@ def test_an_ack_is_no_validation():
 
 
 def test_the_trade_type_is_added_only_where_it_was_asked_for():
-    session = Session("stock", 0.0)
+    session = ClientSession("stock", 0.0)
     ask(session, 10000, {"codes": "AAPL.US"})
     assert session.with_type == set()
     ask(session, 10000, {"codes": "TSLA.US", "includeTy": True})

@@ -1,4 +1,5 @@
-"""Quotas by package, of a connection and of a key: what is refused, what frees it again, and the ban that floods of frames bring."""
+"""Quotas by package, of a connection and of a key: what is refused, what frees it again, and the
+ban that floods of frames bring."""
 
 import json
 
@@ -11,13 +12,13 @@ from unit.test_simulator_server import ask, connect, receive, to_end, until
 
 from infra.simulator import running_simulator
 from infra.simulator.history import MadeUp
-from infra.simulator.protocol import PACKAGES, Limits, Session
+from infra.simulator.protocol import PACKAGES, ClientSession, Limits
 from infra.simulator.rest import RestService
-from infra.simulator.synthetic import Market
+from infra.simulator.synthetic import MadeUpMarket
 
 
 def session(**quotas):
-    return Session("crypto", 0.0, Limits(**quotas))
+    return ClientSession("crypto", 0.0, Limits(**quotas))
 
 
 def subscribe(session, code, codes):
@@ -104,7 +105,7 @@ def test_a_symbol_that_another_channel_still_has_is_not_freed():
 
 
 def test_stock_has_words_before_its_quota_errors():
-    one = Session("stock", 0.0, Limits(a_connection=2, symbols=1))
+    one = ClientSession("stock", 0.0, Limits(a_connection=2, symbols=1))
     refused = [
         one.receive(json.dumps({"code": 10000, "trace": "t", "data": {"codes": codes}}), 1.0)[0]
         for codes in ("A,B,C", "A,B")
@@ -153,7 +154,7 @@ def test_a_connection_that_ends_frees_its_place():
 
 
 def test_rest_has_so_many_requests_of_a_key_in_any_second():
-    service = RestService(MadeUp(Market), (), Limits(requests=2))
+    service = RestService(MadeUp(MadeUpMarket), (), Limits(requests=2))
 
     def ret(now_ms, key="one"):
         return json.loads(service.answer(request("GET", "/package/info", key=key), now_ms)[1])[

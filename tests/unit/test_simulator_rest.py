@@ -1,4 +1,5 @@
-"""The simulator's REST: envelope, error codes and markets by the service alone, then HTTP beside WebSocket on one port."""
+"""The simulator's REST: envelope, error codes and markets by the service alone, then HTTP beside
+WebSocket on one port."""
 
 import json
 import socket as sockets
@@ -10,27 +11,25 @@ import orjson
 import pytest
 import websocket
 
-from infra.recordings import RecordedFrame
 from infra.simulator import running_simulator
 from infra.simulator.history import MadeUp, Played
 from infra.simulator.http import PlainRequest
 from infra.simulator.playback import addressed
 from infra.simulator.protocol import Limits
 from infra.simulator.rest import RestService
-from infra.simulator.synthetic import Market
-from producers.plan import Package
-from producers.rest import Rest, RestError
+from infra.simulator.synthetic import MadeUpMarket
+from producers.recording.reader import RecordedFrame
+from producers.vendor.plan import Package
+from producers.vendor.rest import Rest, RestError
 
 NOW = 1_752_826_123_000
 MINUTE = NOW // 60_000 * 60
 
 
 def request(method, target, body=None, key="a-key"):
-    path, _, query = target.partition("?")
     return PlainRequest(
         method,
-        path,
-        query,
+        target,
         {"apikey": key} if key else {},
         b"" if body is None else orjson.dumps(body),
     )
@@ -55,7 +54,7 @@ class Asked:
 
 @pytest.fixture
 def ask():
-    return Asked(MadeUp(Market))
+    return Asked(MadeUp(MadeUpMarket))
 
 
 def klines(codes, number=1, count=3, **more):
@@ -74,9 +73,9 @@ def test_a_missing_or_wrong_key_is_ret_500_in_the_vendors_words(ask, key, text):
 
 
 def test_the_package_tells_the_limits():
-    ret, data = Asked(MadeUp(Market), Limits(requests=1, connections=2, a_connection=3, symbols=4))(
-        "GET", "/package/info"
-    )
+    ret, data = Asked(
+        MadeUp(MadeUpMarket), Limits(requests=1, connections=2, a_connection=3, symbols=4)
+    )("GET", "/package/info")
     assert ret == 200
     assert [data[name] for name in ("apiNumPerSec", "maxWsConNum", "maxNum", "allWsNum")] == [
         1,
@@ -108,7 +107,7 @@ def test_klines_until_a_time_are_those_before_it(ask):
 
 
 def test_a_kline_under_way_ends_and_stays_in_the_past():
-    history = MadeUp(Market)
+    history = MadeUp(MadeUpMarket)
     market = history.market("crypto", "BTCUSDT")
     for number in range(4):
         market.trade(NOW + number * 60_000)
@@ -183,50 +182,10 @@ def test_trades_and_books_are_the_last_ones(ask):
     assert ask("GET", "/stock/batch_trade/BTCUSDT")[0] == 508
 
 
-def test_symbols_of_a_type_and_weekdays_of_a_market(ask):
-    _, rows = ask("GET", "/common/basic/symbols?type=STOCK_HK")
-    assert [row["symbol"] for row in rows] == ["00005.HK", "00285.HK", "00700.HK"]
-    _, rows = ask("GET", "/common/basic/symbols?type=STOCK_HK&symbols=00700.HK,AAPL.US")
-    assert [row["symbol"] for row in rows] == ["00700.HK"]
-    assert ask("GET", "/common/basic/symbols?type=METAL") == (200, [])
-    assert ask("GET", "/common/basic/symbols?type=US")[0] == 506
-    days = "/common/basic/markets/trading_days?market=HK&beginDay={}&endDay={}"
-    assert ask("GET", days.format("20260206", "20260210"))[1] == {
-        "trade_days": ["20260206", "20260209", "20260210"],
-        "half_trade_days": [],
-    }
-    assert ask("GET", days.format("20260210", "20260206"))[0] == 506
-    assert ask("GET", days.format("2026", "20260206"))[0] == 506
-
-
-def test_hours_of_markets_leave_out_closing_auctions(ask):
-    _, rows = ask("GET", "/common/basic/markets")
-    ends = {row["market"]: row["trade_schedules"][-1]["end_time"] for row in rows}
-    assert ends == {"CN": "14:57:00", "HK": "16:00:00", "US": "16:00:00"}
-    assert rows[1]["trade_schedules"][0] == {
-        "begin_time": "09:30:00",
-        "end_time": "12:00:00",
-        "type": "NormalTrade",
-    }
-
-
-def test_schedules_are_those_of_what_is_no_stock_and_the_market_is_ignored(ask):
-    _, (row,) = ask("GET", "/common/basic/markets/trading_schedule?market=US")
-    assert (row["symbol"], row["type"], row["trading_hours"]["segments"][0]["native"]["start"]) == (
-        "USDJPY",
-        "FOREX",
-        "17:00",
-    )
-    assert ask("GET", "/common/basic/markets/trading_schedule?type=FOREX") == (200, [row])
-    assert ask("GET", "/common/basic/markets/trading_schedule?type=METAL") == (200, [])
-
-
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
-        (("GET", "/common/basic/symbols"), 400),
-        (("GET", "/common/basic/markets/trading_days?market=HK"), 400),
-        (("GET", "/common/basic/markets/trading_schedule?type=STOCK_US"), 400),
+        (("GET", "/common/basic/symbols"), 404),
         (("POST", "/crypto/v2/batch_kline", [1]), 400),
         (("GET", "/crypto/v2/batch_kline"), 404),
         (("GET", "/stocks/batch_trade/A"), 404),
@@ -255,7 +214,8 @@ def test_a_recording_tells_what_has_been_played_of_it():
     history.played = 4
     (kline,) = history.klines("common", "ESH4", 1, 500, MINUTE + 600, NOW)
     assert kline.rest() == {
-        "t": str(MINUTE), "o": "10.5", "h": "12", "l": "10.5", "c": "12", "v": "3", "vw": "33.0", "pc": "14.29%", "pca": "1.5",
+        "t": str(MINUTE), "o": "10.5", "h": "12", "l": "10.5", "c": "12", "v": "3", "vw": "33.0",
+        "pc": "14.29%", "pca": "1.5",
     }  # fmt: skip
     history.played = len(pushes)
     assert [

@@ -1,4 +1,5 @@
-"""The simulator over a real socket, by websocket-client: handshake, rules that need a clock, playback, made-up markets."""
+"""The simulator over a real socket, by websocket-client: handshake, rules that need a clock,
+playback, made-up markets."""
 
 import json
 import socket as sockets
@@ -10,7 +11,7 @@ import websocket
 
 from infra.simulator import running_simulator
 from infra.simulator.protocol import Limits
-from infra.simulator.synthetic import Market
+from infra.simulator.synthetic import MadeUpMarket
 
 
 @pytest.fixture(scope="module")
@@ -356,11 +357,11 @@ def test_the_seed_chooses_the_tape():
 
 
 def test_a_market_that_fails_is_told_at_the_end(monkeypatch):
-    class FailingMarket(Market):
+    class FailingMarket(MadeUpMarket):
         def trade(self, now_ms):
             raise ArithmeticError(f"{self.symbol} failed")
 
-    monkeypatch.setattr("infra.simulator.server.Market", FailingMarket)
+    monkeypatch.setattr("infra.simulator.server.MadeUpMarket", FailingMarket)
     with (
         pytest.raises(ArithmeticError, match="BTCUSDT failed"),
         running_simulator(rate=1000) as simulator,

@@ -5,12 +5,12 @@ from fractions import Fraction
 
 import pytest
 
-from infra.planning import SAMPLE_SYMBOLS
+from infra.ingest.planning import SAMPLE_SYMBOLS
 from infra.simulator import synthetic
-from infra.simulator.synthetic import KLINE_SECONDS, Market, trades_on
-from producers.codes import Channel
-from producers.pushes import read_push
-from producers.symbols import business_of
+from infra.simulator.synthetic import KLINE_SECONDS, MadeUpMarket, trades_on
+from producers.vendor.codes import Channel
+from producers.vendor.pushes import read_push
+from producers.vendor.symbols import business_of
 
 START = 1_752_825_600_000
 LATEST = START * 2
@@ -24,7 +24,7 @@ def tape(market, trades=300, step=250):
 
 
 def sample(symbol, seed=1):
-    return Market(symbol, business_of(symbol), seed)
+    return MadeUpMarket(symbol, business_of(symbol), seed)
 
 
 def test_the_same_seed_and_times_give_the_same_tape():

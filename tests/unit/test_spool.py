@@ -5,13 +5,14 @@ import random
 
 import pytest
 
-from producers.spool import Entry, Spool, SpoolUnusable
+from producers.delivery.entries import SpoolEntry
+from producers.delivery.spool import Spool, SpoolUnusable
 
 LIMIT = 1 << 30
 
 
 def entry(number, size=10):
-    return Entry(
+    return SpoolEntry(
         "t",
         "A",
         b"\n" + bytes([number % 256]) * size,
@@ -66,7 +67,7 @@ def test_entries_come_out_in_their_order_and_leave_no_file(opened):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_any_appends_reads_and_kills_lose_and_swap_nothing(opened, monkeypatch, seed):
-    monkeypatch.setattr("producers.spool.SEGMENT", 300)
+    monkeypatch.setattr("producers.delivery.spool.SEGMENT", 300)
     chance, spool, written, read, unacknowledged = random.Random(seed), opened(), 0, -1, []
     for _ in range(400):
         act = chance.random()
@@ -129,7 +130,7 @@ def test_a_damaged_entry_ends_its_segment(opened):
 
 
 def test_what_is_filled_into_a_hole_comes_where_the_lost_entries_were(opened, monkeypatch):
-    monkeypatch.setattr("producers.spool.SEGMENT", 1)
+    monkeypatch.setattr("producers.delivery.spool.SEGMENT", 1)
     spool = opened()
     for number in range(4):
         spool.append(entry(number))
@@ -168,9 +169,27 @@ def test_a_folder_has_one_owner_and_one_source(opened, tmp_path):
 def test_a_full_disk_leaves_nothing_of_the_entry(opened, monkeypatch):
     spool, write = opened(), os.write
     spool.append(entry(1))
-    monkeypatch.setattr("producers.spool.os.write", lambda file, data: write(file, data[:20]))
+    monkeypatch.setattr(
+        "producers.delivery.spool.os.write", lambda file, data: write(file, data[:20])
+    )
     with pytest.raises(OSError, match="no space left"):
         spool.append(entry(2))
     monkeypatch.undo()
     spool.append(entry(3))
     assert numbers(spool) == [1, 3]
+
+
+def test_a_disk_that_takes_not_even_the_owners_name_is_named_and_leaves_the_folder_usable(
+    opened, monkeypatch
+):
+    def full(path, *_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("producers.delivery.spool.Path.write_text", full)
+    with pytest.raises(SpoolUnusable, match="No space left on device"):
+        opened()
+    monkeypatch.undo()
+    spool = opened()
+    spool.append(entry(1))
+    (spool.folder / "owner").write_text("")
+    assert numbers(opened()) == [1]

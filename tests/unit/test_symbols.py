@@ -2,7 +2,15 @@
 
 import pytest
 
-from producers.symbols import MAX_SYMBOLS, BadSymbol, BadSymbols, Feed, business_of, plan_feeds
+from producers.vendor.symbols import (
+    MAX_SYMBOLS,
+    BadSymbol,
+    BadSymbols,
+    Feed,
+    business_of,
+    is_common_by_default,
+    plan_feeds,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +53,15 @@ def test_business_follows_suffix_or_pair(symbol, business):
         (" TSLA.US", "write TSLA.US"),
         ("", "00700.HK"),
         ("A,B", "00700.HK"),
-        ("腾讯", "00700.HK"),
+        ("A B", "00700.HK"),
+        ("A\u3000B", "00700.HK"),
+        ("A\tUSDT", "00700.HK"),
+        ("A\u200dUSDT", "00700.HK"),
+        ("A\u202eUSDT", "00700.HK"),
+        ("A" * 33, "00700.HK"),
+        ("A/BUSDT", "A/BUSDT:crypto"),
+        ("０0700.HK", "check the code"),
+        ("٠٠٧٠٠.HK", "check the code"),
     ],
 )
 def test_bad_symbol_says_in_one_line_what_to_write(symbol, advice):
@@ -54,6 +70,59 @@ def test_bad_symbol_says_in_one_line_what_to_write(symbol, advice):
     assert advice in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.symbol == symbol
+
+
+@pytest.mark.parametrize(
+    ("symbol", "business"),
+    [
+        ("币安人生USDT", "crypto"),
+        ("ДОГЕUSDC", "crypto"),
+        ("ÑUSDT", "crypto"),
+        ("नमUSDT", "crypto"),
+        ("ミーム.JP", "japan"),
+    ],
+)
+def test_letters_digits_and_marks_of_any_script_are_a_symbol(symbol, business):
+    assert business_of(symbol) == business
+
+
+@pytest.mark.parametrize(
+    "symbol", ["币安人生", "btcusdt", "BRK/B", "AAPL.XX", "700.HK", "$PEPE", "💎USDT", "a*b'c"]
+)
+def test_an_override_is_a_way_out_for_any_signs(symbol):
+    assert business_of(symbol, {symbol: "crypto"}) == "crypto"
+    assert plan_feeds([symbol], {symbol: "crypto"}) == [Feed("crypto-1", "crypto", (symbol,))]
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["", "A B", "A,B", "A:B", "A#B", "A\nB", "A\x00", "A\u2028B", "A\u200eB", "A" * 33, "A\ue000"],
+)
+def test_no_override_makes_a_symbol_of_separators_and_controls(symbol):
+    with pytest.raises(BadSymbol, match="is no symbol"):
+        business_of(symbol, {symbol: "crypto"})
+
+
+def test_symbols_are_asked_for_in_normal_form_c():
+    decomposed = "N\u0303USDT"
+    assert plan_feeds([decomposed, "ÑUSDT"], {decomposed: "common"}) == [
+        Feed("common-1", "common", ("ÑUSDT",))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "guessed"),
+    [
+        ("USDJPY", False),
+        ("XAUUSD", False),
+        ("BTCUSDT", False),
+        ("AAPL.US", False),
+        ("ESH4", True),
+        ("币安人生", True),
+    ],
+)
+def test_common_is_a_guess_where_nothing_says_currencies(symbol, guessed):
+    assert is_common_by_default(symbol) is guessed
 
 
 def test_override_wins_over_suffix_and_must_name_a_business():

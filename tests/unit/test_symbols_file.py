@@ -7,13 +7,13 @@ import threading
 import pytest
 from unit.test_websocket import Published, Server, is_control, is_state, protocol, running, serving
 
-from infra import symbols_file
-from infra.planning import chosen_feeds
-from infra.record import record
-from infra.recordings import RecordedEvent, read_recordings
+from infra.cli.commands.feed.record import RecordOptions, record
+from infra.ingest import symbols_file
+from infra.ingest.planning import chosen_feeds
+from infra.ingest.symbols_file import SymbolsFile, SymbolsFileUnreadable, read_symbols, watch
 from infra.simulator import running_simulator
-from infra.symbols_file import SymbolsFile, SymbolsFileUnreadable, read_symbols, watch
-from producers.answers import RestError
+from producers.recording.reader import RecordedEvent, read_recordings
+from producers.vendor.answers import RestError
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +202,7 @@ def test_record_takes_up_a_changed_file_and_writes_the_change(tmp_path, monkeypa
     try:
         with running_simulator(rate=50) as simulator:
             driver.start()
-            assert record(None, out, simulator.url, None, 256, 20, path) == 0
+            assert record(RecordOptions(out, symbols_file=path, url=simulator.url, seconds=20)) == 0
     finally:
         ended.set()
         driver.join()

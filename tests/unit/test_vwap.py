@@ -11,13 +11,17 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.raw_records import raw_trade
 
-from processors.decode import trade_of
-from processors.feeds import EventTime, Feeds
-from processors.records import ControlRecord, SourcesMixed, Trade, Unreadable
-from processors.rolling import Sums
-from processors.sessions import Calendars, Session
-from processors.vwap import Vwap, WindowsChanged, WindowsWrong, figures
+from processors.agents.vwap.agent import Vwap
+from processors.agents.vwap.figures import Sums, figures
+from processors.agents.vwap.state import WindowsChanged
+from processors.agents.vwap.windows import WindowsWrong
+from processors.decode.raw_records import trade_of
+from processors.model.event_time import EventTime, Feeds
+from processors.model.records import ControlRecord, SourcesMixed, Trade, Unreadable
+from processors.model.sessions import Calendars
+from processors.model.trading_days import Session
 from schemas.control import Control
 from schemas.decimals import UNIT, to_units
 from schemas.topics import load_schema
@@ -477,7 +481,8 @@ def log_of(arrivals):
 
 
 def rows_of(agent, log, cuts):
-    """Return the rows of a log that is cut into batches, the state restored from its topic before each of them."""
+    """Return the rows of a log that is cut into batches, the state restored from its topic before
+    each of them."""
     entries, rows = {}, []
     for begin, end in pairwise([0, *cuts, len(log)]):
         state = agent.load(0, entries)
@@ -559,7 +564,7 @@ def trades_of(path, business):
                     "connection": "c",
                 }
                 yield trade_of(
-                    offset, raw | {"ts_recv": line["recv_ms"] * 1000, "source": "replay"}
+                    offset, raw_trade(raw | {"ts_recv": line["recv_ms"] * 1000, "source": "replay"})
                 )
 
 
@@ -589,7 +594,8 @@ def test_session_vwap_of_600519_equals_the_exchanges_own_at_every_snapshot(recor
 
 
 def test_minute_window_of_btcusdt_equals_the_exchanges_klines(recordings):
-    """A trade of no volume in a minute's last millisecond makes the window (t - 1m, t] the kline's own [start, end)."""
+    """A trade of no volume in a minute's last millisecond makes the window (t - 1m, t] the kline's
+    own [start, end)."""
     log = list(trades_of(recordings / "binance_btcusdt_perp_20240808.jsonl.gz", "crypto"))
     with (recordings / "truth_binance_btcusdt_perp_1m_klines.csv").open() as lines:
         klines = [truth for truth in csv.DictReader(lines) if truth["complete_in_recording"] == "1"]

@@ -1,4 +1,5 @@
-"""The transport against a small WebSocket server on loopback: connecting, reconnecting, refusals, the orderly end."""
+"""The transport against a small WebSocket server on loopback: connecting, reconnecting, refusals,
+the orderly end."""
 
 import json
 import logging
@@ -9,39 +10,24 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from fakes import Published
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
-from producers.counters import FeedCounters
-from producers.protocol import FeedProtocol, State
-from producers.publish import Undelivered
-from producers.records import ControlRecord, Record
-from producers.running import RunningFeeds
-from producers.settings import FeedSettings
-from producers.symbols import Feed
-from producers.websocket import BadAddress, Endpoint, FeedRefused, KeyRefused, run_feed
+from producers.delivery.errors import Undelivered
+from producers.feed.metrics import FeedCounters
+from producers.feed.outputs import ControlPublication, Publication
+from producers.feed.protocol import FeedProtocol
+from producers.feed.settings import FeedSettings
+from producers.feed.states import State
+from producers.transport.endpoint import BadAddress, Endpoint, FeedRefused, KeyRefused
+from producers.transport.feed_group import RunningFeeds
+from producers.transport.websocket import run_feed
+from producers.vendor.symbols import Feed
 
 KEY = "s3cret/key+1"
 TOPICS = {"infoway.raw.trade": 6, "infoway.raw.depth": 6, "infoway.raw.kline": 6}
 TRADE = {"s": "BTCUSDT", "t": 1752826113546, "p": "98.150", "v": "1", "vw": "98.15", "td": 1}
-
-
-class Published(queue.Queue):
-    """Stands for the publisher: keeps what it is given, and lets a test wait for it."""
-
-    def publish(self, outputs, counters):
-        for output in outputs:
-            self.put(output)
-
-    def serve(self):
-        pass
-
-    def wait_for(self, wanted):
-        """Return the first output that `wanted` accepts."""
-        while True:
-            output = self.get(timeout=10)
-            if wanted(output):
-                return output
 
 
 class AtOnce(random.Random):
@@ -67,7 +53,8 @@ class SecondTry(AtOnce):
 
 
 class Server:
-    """A vendor that greets, acks, pushes one trade on a trade subscription, and does what `script` says of a request."""
+    """A vendor that greets, acks, pushes one trade on a trade subscription, and does what `script`
+    says of a request."""
 
     def __init__(self, status=None, script=None, page=f"key {KEY} is not known"):
         self.status = status
@@ -161,18 +148,18 @@ def running(url, core, published):
 
 
 def is_trade(output):
-    return isinstance(output, Record) and output.topic == "infoway.raw.trade"
+    return isinstance(output, Publication) and output.topic == "infoway.raw.trade"
 
 
 def is_control(kind):
-    return lambda output: isinstance(output, ControlRecord) and output.control.kind == kind
+    return lambda output: isinstance(output, ControlPublication) and output.control.kind == kind
 
 
 def is_state(state):
     return lambda output: (
-        isinstance(output, Record)
+        isinstance(output, Publication)
         and output.topic == "infoway.feed.status"
-        and output.fields[3] == state
+        and output.record.state == state
     )
 
 
@@ -181,7 +168,7 @@ def test_feed_subscribes_publishes_and_ends_in_order_within_two_seconds():
     with serving(server) as url:
         with running(url, core, published):
             assert published.wait_for(is_control("begin")).key == "BTCUSDT"
-            assert published.wait_for(is_trade).fields[2] == "98.150"
+            assert published.wait_for(is_trade).record.price == "98.150"
             published.wait_for(is_state("healthy"))
             told = time.monotonic()
         assert time.monotonic() - told < 2
@@ -240,7 +227,7 @@ def test_handshake_that_is_answered_with_a_fatal_code_is_never_retried(status, c
     assert len(server.paths) == 1
     assert raised.value.code == code
     assert raised.value.__suppress_context__
-    assert f"the vendor says {code}" in published.wait_for(is_state("down")).fields[4]
+    assert f"the vendor says {code}" in published.wait_for(is_state("down")).record.reason
     assert KEY not in str(raised.value)
 
 
@@ -277,7 +264,7 @@ def test_reason_of_the_servers_close_is_told_without_the_key():
     published = Published()
     with serving(Closing()) as url, running(url, protocol(), published):
         assert (
-            published.wait_for(is_state("down")).fields[4]
+            published.wait_for(is_state("down")).record.reason
             == "closed by the server 1008 key *** is known elsewhere"
         )
 
@@ -285,10 +272,10 @@ def test_reason_of_the_servers_close_is_told_without_the_key():
 def test_lost_connection_is_made_again_and_the_repeat_is_marked():
     server, published, core = Server(script={(1, 10006): "drop"}), Published(), protocol()
     with serving(server) as url, running(url, core, published):
-        assert published.wait_for(is_trade).fields[7] is False
+        assert published.wait_for(is_trade).record.repeat is False
         published.wait_for(is_state("down"))
         assert published.wait_for(is_control("begin")).control.ts_from is not None
-        assert published.wait_for(is_trade).fields[7] is True
+        assert published.wait_for(is_trade).record.repeat is True
         published.wait_for(is_state("healthy"))
     assert server.connections == 2
     assert core.counters.losses == 1
@@ -300,7 +287,7 @@ def test_server_error_code_leads_to_a_new_connection():
         Published(),
     )
     with serving(server) as url, running(url, protocol(), published):
-        assert "server error" in published.wait_for(is_state("down")).fields[4]
+        assert "server error" in published.wait_for(is_state("down")).record.reason
         published.wait_for(is_state("healthy"))
     assert server.connections == 2
 
@@ -315,7 +302,7 @@ def test_fatal_code_stops_the_feed_without_another_try():
     assert server.connections == 1
     assert raised.value.code == 509
     assert KEY not in str(raised.value)
-    assert KEY not in str(published.queue)
+    assert KEY not in str(published.outputs)
 
 
 def test_unreachable_server_is_tried_again_without_naming_the_key(caplog):
@@ -323,7 +310,9 @@ def test_unreachable_server_is_tried_again_without_naming_the_key(caplog):
     with serving(Server()) as url:
         pass
     with running(url, core, published):
-        assert "no connection to ws://127.0.0.1" in published.wait_for(is_state("down")).fields[4]
+        assert (
+            "no connection to ws://127.0.0.1" in published.wait_for(is_state("down")).record.reason
+        )
     assert "s3cret" not in caplog.text
     assert core.counters.connections == 0
 
@@ -443,7 +432,7 @@ def test_every_message_comes_whole_and_in_order_however_the_bytes_are_cut(seed):
                 letters = [
                     published.wait_for(
                         lambda each: (
-                            isinstance(each, Record) and each.topic == "infoway.dead-letter"
+                            isinstance(each, Publication) and each.topic == "infoway.dead-letter"
                         )
                     )
                     for _ in sent
@@ -451,5 +440,5 @@ def test_every_message_comes_whole_and_in_order_however_the_bytes_are_cut(seed):
         finally:
             server.shutdown()
             thread.join()
-    assert [letter.fields[4] for letter in letters] == sent
+    assert [letter.record.value for letter in letters] == sent
     assert core.counters.connections == 1

@@ -6,14 +6,18 @@ from contextlib import suppress
 import pytest
 from unit.test_websocket import KEY, AtOnce, Published, is_state, protocol, running
 from unit.test_websocket_failures import headers, listening, shake_hands
+from websocket import _handshake
 from websocket._core import connect
 
-from producers.protocol import State
-from producers.websocket import Endpoint, run_feed
+from producers.feed.states import State
+from producers.transport.connecting import open_websocket
+from producers.transport.endpoint import Endpoint
+from producers.transport.websocket import run_feed
 
 
 class Connecting:
-    """A server with which nobody comes to an end: it says nothing, or dribbles its answer to the handshake."""
+    """A server with which nobody comes to an end: it says nothing, or dribbles its answer to the
+    handshake."""
 
     def __init__(self, dribbles):
         self.dribbles = dribbles
@@ -34,8 +38,8 @@ class Connecting:
 @pytest.mark.parametrize("dribbles", [False, True])
 def test_stop_cuts_connecting_short_and_leaves_no_connection_behind(monkeypatch, dribbles):
     # so that only the stop can end it
-    monkeypatch.setattr("producers.connecting._STEP", 60.0)
-    monkeypatch.setattr("producers.connecting._LIMIT", 60.0)
+    monkeypatch.setattr("producers.transport.connecting._STEP", 60.0)
+    monkeypatch.setattr("producers.transport.connecting._LIMIT", 60.0)
     server, published, core = Connecting(dribbles), Published(), protocol()
     with listening(server) as port:
         with running(f"ws://127.0.0.1:{port}/ws", core, published):
@@ -45,10 +49,10 @@ def test_stop_cuts_connecting_short_and_leaves_no_connection_behind(monkeypatch,
 
 
 def test_handshake_that_dribbles_is_given_up_and_tried_again(monkeypatch):
-    monkeypatch.setattr("producers.connecting._LIMIT", 0.3)
+    monkeypatch.setattr("producers.transport.connecting._LIMIT", 0.3)
     server, published = Connecting(dribbles=True), Published()
     with listening(server) as port, running(f"ws://127.0.0.1:{port}/ws", protocol(), published):
-        assert "timed out: no answer in 0.3 s" in published.wait_for(is_state("down")).fields[4]
+        assert "timed out: no answer in 0.3 s" in published.wait_for(is_state("down")).record.reason
         assert server.left.wait(5)
         server.asked.clear()
         assert server.asked.wait(10)
@@ -83,3 +87,20 @@ def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
         go.set()
         assert closed.wait(5)
     assert core.counters.connections == 0
+
+
+def test_no_server_sets_a_cookie():
+    """The library's one jar would keep them all, and send them to every later host of the
+    domain."""
+    asked = []
+
+    def converse(connection, _):
+        asked.append(
+            shake_hands(connection, b"Set-Cookie: c%d=1; Domain=127.0.0.1\r\n" % len(asked))
+        )
+
+    with listening(converse) as port:
+        for _ in range(2):
+            open_websocket(f"ws://127.0.0.1:{port}/ws", threading.Event()).shutdown()
+    assert [b"cookie" in each.lower() for each in asked] == [False, False]
+    assert _handshake.CookieJar.jar == {}

@@ -1,4 +1,5 @@
-"""A message that comes a byte at a time holds up nothing: neither heartbeats nor the watchdog nor the end."""
+"""A message that comes a byte at a time holds up nothing: neither heartbeats nor the watchdog nor
+the end."""
 
 import json
 import threading
@@ -7,8 +8,8 @@ from contextlib import contextmanager, suppress
 from unit.test_websocket import TRADE, Published, frame_of, is_state, is_trade, protocol, running
 from unit.test_websocket_failures import listening, shake_hands
 
-from producers.codes import HEARTBEAT
-from producers.protocol import State
+from producers.feed.states import State
+from producers.vendor.codes import HEARTBEAT
 
 LONG_TRADE = frame_of(json.dumps({"code": 10002, "data": TRADE}).encode().ljust(60_000))
 
@@ -26,7 +27,8 @@ def requests_of(connection):
 
 @contextmanager
 def dribbling(enough):
-    """Serve a long trade, a byte at a time until `enough` is set, then whole; yields the port, and what the client has requested."""
+    """Serve a long trade, a byte at a time until `enough` is set, then whole; yields the port, and
+    what the client has requested."""
     requests, changed = [], threading.Condition()
 
     def dribble(connection, over):
@@ -54,25 +56,25 @@ def dribbling(enough):
 
 
 def test_heartbeats_go_out_while_a_message_dribbles_and_it_is_taken_whole_in_the_end(monkeypatch):
-    monkeypatch.setattr("producers.requests.HEARTBEAT_PERIOD", 300_000)
+    monkeypatch.setattr("producers.vendor.subscriptions.HEARTBEAT_PERIOD", 300_000)
     enough, published, core = threading.Event(), Published(), protocol("crypto")
     with dribbling(enough) as (port, wait_for_requests, changed):
         with running(f"ws://127.0.0.1:{port}/ws", core, published):
             with changed:
                 assert wait_for_requests(lambda requests: requests.count(HEARTBEAT) >= 3)
             enough.set()
-            assert published.wait_for(is_trade).fields[2] == TRADE["p"]
+            assert published.wait_for(is_trade).record.price == TRADE["p"]
     assert core.counters.connections == 1
     assert core.counters.trades == core.counters.received == 1
 
 
 def test_a_message_that_is_not_whole_is_no_sign_of_life(monkeypatch):
-    monkeypatch.setattr("producers.protocol.SILENCE", 1_000_000)
+    monkeypatch.setattr("producers.feed.protocol.SILENCE", 1_000_000)
     enough, published = threading.Event(), Published()
     with dribbling(enough) as (port, *_):
         try:
             with running(f"ws://127.0.0.1:{port}/ws", protocol("crypto"), published):
-                assert "no sign of life" in published.wait_for(is_state("down")).fields[4]
+                assert "no sign of life" in published.wait_for(is_state("down")).record.reason
         finally:
             enough.set()
 

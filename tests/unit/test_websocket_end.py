@@ -1,4 +1,5 @@
-"""The orderly end: what the vendor had sent until then, and this machine had received, is published before it."""
+"""The orderly end: what the vendor had sent until then, and this machine had received, is published
+before it."""
 
 import fcntl
 import json
@@ -22,10 +23,11 @@ from unit.test_websocket import (
 )
 from unit.test_websocket_failures import listening, shake_hands
 
-from producers.protocol import State
-from producers.read_ahead import ReadAhead
-from producers.records import Record
-from producers.websocket import Endpoint, FeedRefused, run_feed
+from producers.feed.outputs import Publication
+from producers.feed.states import State
+from producers.transport.endpoint import Endpoint, FeedRefused
+from producers.transport.read_ahead import ReadAhead
+from producers.transport.websocket import run_feed
 
 
 def trade_frame(number):
@@ -98,9 +100,9 @@ def test_everything_that_was_received_before_the_stop_is_published_before_the_en
         feed.join(20)
         assert not feed.is_alive()
         assert closed.wait(5)
-    outputs = list(published.queue)
+    outputs = published.unseen()
     trades = [
-        (place, output.fields[1] - TRADE["t"])
+        (place, output.record.ts_event - TRADE["t"])
         for place, output in enumerate(outputs)
         if is_trade(output)
     ]
@@ -109,14 +111,15 @@ def test_everything_that_was_received_before_the_stop_is_published_before_the_en
         place for place, output in enumerate(outputs) if is_control("end")(output)
     )
     assert not any(
-        isinstance(output, Record) and output.topic == "infoway.dead-letter" for output in outputs
+        isinstance(output, Publication) and output.topic == "infoway.dead-letter"
+        for output in outputs
     )
     assert core.state is State.ENDED
     assert core.counters.losses == 0
 
 
 def test_vendor_that_never_stops_sending_does_not_put_off_the_end(monkeypatch, caplog):
-    monkeypatch.setattr("producers.websocket._DRAIN", 0.1)
+    monkeypatch.setattr("producers.transport.websocket._DRAIN", 0.1)
     published, core, over = Held(), protocol("crypto"), threading.Event()
     number = iter(range(10**9))
 
@@ -126,7 +129,7 @@ def test_vendor_that_never_stops_sending_does_not_put_off_the_end(monkeypatch, c
         def texts(self):
             return [trade_frame(next(number))[2:]]
 
-    monkeypatch.setattr("producers.websocket.ReadAhead", Unending)
+    monkeypatch.setattr("producers.transport.websocket.ReadAhead", Unending)
 
     def converse(connection, _):
         shake_hands(connection)
@@ -177,7 +180,8 @@ def test_what_a_late_read_brings_before_a_loss_does_not_shorten_the_gap():
             return
         assert published.stuck.wait(10)
         stuck_at.append(time.time_ns() // 1_000_000)
-        # the feed is held: what comes now is read late, and what would have come after it is lost with the connection
+        # the feed is held: what comes now is read late, and what would have come after it is lost
+        # with the connection
         connection.sendall(fresh())
         received_by_the_kernel(connection)
         over.wait(0.5)
@@ -202,12 +206,14 @@ def test_what_a_late_read_brings_before_a_loss_does_not_shorten_the_gap():
 @pytest.mark.parametrize(("pause", "least", "most"), [(0, 0, 1), (60_000_000, 60, 90)])
 def test_a_feed_that_has_to_wait_waits(monkeypatch, pause, least, most):
     core, stop, waited = protocol("crypto"), threading.Event(), []
-    core.pause = pause
+    core._subscribing.pause_us = pause
     monkeypatch.setattr(
-        "producers.websocket._connect_and_converse", lambda *_: ("too many connections", None)
+        "producers.transport.websocket._connect_and_converse",
+        lambda *_: ("too many connections", None),
     )
     monkeypatch.setattr(
-        "producers.websocket._pause", lambda seconds, *_: (waited.append(seconds), stop.set())
+        "producers.transport.websocket._pause",
+        lambda seconds, *_: (waited.append(seconds), stop.set()),
     )
     run_feed(core, Endpoint("ws://127.0.0.1:1/ws", KEY), Published(), stop, random.Random(1))
     assert least <= waited[0] <= most

@@ -1,4 +1,5 @@
-"""The transport where the network fails: no name, no trust, silence, half-open sockets, proxies; and the end by a signal."""
+"""The transport where the network fails: no name, no trust, silence, half-open sockets, proxies;
+and the end by a signal."""
 
 import base64
 import hashlib
@@ -26,15 +27,17 @@ from unit.test_websocket import (
 )
 from websockets.exceptions import ConnectionClosed
 
-from infra.signals import stop_on_signals
-from producers.websocket import Endpoint, run_feed
+from infra.runtime.signals import stop_on_signals
+from producers.transport.endpoint import Endpoint
+from producers.transport.websocket import run_feed
 
 TRADE_FRAME = json.dumps({"code": 10002, "data": TRADE})
 
 
 @contextmanager
 def listening(converse):
-    """Run `converse` on each connection made to a loopback port, one after the other; yields the port."""
+    """Run `converse` on each connection made to a loopback port, one after the other; yields the
+    port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
         over = threading.Event()
@@ -60,7 +63,7 @@ def listening(converse):
 
 
 def down_reasons(published, count):
-    return [published.wait_for(is_state("down")).fields[4] for _ in range(count)]
+    return [published.wait_for(is_state("down")).record.reason for _ in range(count)]
 
 
 def headers(connection):
@@ -73,18 +76,18 @@ def headers(connection):
     return data
 
 
-def shake_hands(connection):
+def shake_hands(connection, more=b""):
+    """Answer a handshake, with more headers; return what was asked."""
+    asked = headers(connection)
     nonce = next(
-        line
-        for line in headers(connection).split(b"\r\n")
-        if line.lower().startswith(b"sec-websocket-key")
+        line for line in asked.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
     )
     digest = hashlib.sha1(nonce.split(b": ")[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     connection.sendall(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-        + base64.b64encode(digest)
-        + b"\r\n\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n" + more + b"\r\n"
     )
+    return asked
 
 
 def test_name_that_does_not_resolve_is_tried_again(caplog):
@@ -102,7 +105,8 @@ def test_name_that_does_not_resolve_is_tried_again(caplog):
 def test_certificate_that_nobody_vouches_for_is_refused_and_the_key_not_sent(tmp_path):
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-addext",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+            "-days", "2", "-addext",
          "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -122,7 +126,7 @@ def test_certificate_that_nobody_vouches_for_is_refused_and_the_key_not_sent(tmp
 
 
 def test_server_that_accepts_and_says_nothing_is_given_up_and_tried_again(monkeypatch):
-    monkeypatch.setattr("producers.connecting._STEP", 0.3)
+    monkeypatch.setattr("producers.transport.connecting._STEP", 0.3)
     accepted = threading.Semaphore(0)
 
     def converse(connection, over):
@@ -137,7 +141,7 @@ def test_server_that_accepts_and_says_nothing_is_given_up_and_tried_again(monkey
 
 
 def test_half_open_connection_is_noticed_by_its_missing_pongs_and_made_again(monkeypatch):
-    monkeypatch.setattr("producers.protocol.SILENCE", 1_000_000)
+    monkeypatch.setattr("producers.feed.protocol.SILENCE", 1_000_000)
     connections = threading.Semaphore(0)
 
     def converse(connection, over):
@@ -226,10 +230,10 @@ def test_what_was_received_before_a_signal_is_published_before_the_end(number):
         stop.set()
         for each, handler in before.items():
             signal.signal(each, handler)
-    rest = list(published.queue)
+    rest = published.unseen()
     trades = [first, *(output for output in rest if is_trade(output))]
     assert len(trades) == core.counters.trades > 10
-    assert [output.fields[11] for output in trades] == list(range(1, len(trades) + 1))
+    assert [output.record.sequence for output in trades] == list(range(1, len(trades) + 1))
     assert is_state("ended")(rest[-1])
 
 

@@ -23,7 +23,8 @@ from schemas.wire import (
 )
 
 SCHEMAS = (
-    "raw_trade", "raw_depth", "raw_kline", "bar", "vwap", "depth_imbalance", "progress", "feed_status", "late_trade", "dead_letter",
+    "raw_trade", "raw_depth", "raw_kline", "bar", "vwap", "depth_imbalance", "progress",
+    "feed_status", "late_trade", "dead_letter",
 )  # fmt: skip
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 

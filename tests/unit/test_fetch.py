@@ -1,0 +1,63 @@
+"""Messages are put in order by partition, with and without ends of partitions between them."""
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.engine.plane.fetch import by_partition
+
+
+class Message:
+    def __init__(self, topic, partition, offset, code=None):
+        self._facts = topic, partition, offset
+        self._error = None if code is None else KafkaError(code)
+
+    def topic(self):
+        return self._facts[0]
+
+    def partition(self):
+        return self._facts[1]
+
+    def offset(self):
+        return self._facts[2]
+
+    def error(self):
+        return self._error
+
+
+def in_order(places, ends):
+    """Messages of these partitions, their offsets rising with gaps; after some the partition's
+    end."""
+    messages, offsets = [], {}
+    for number, place in enumerate(places):
+        offsets[place] = offsets.get(place, 0) + 1 + number % 3
+        messages.append(Message(*place, offsets[place]))
+        if number in ends:
+            offsets[place] += 2
+            messages.append(Message(*place, offsets[place], KafkaError._PARTITION_EOF))
+    return messages
+
+
+PLACES = st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 2)), max_size=30)
+
+
+@given(PLACES, st.sets(st.integers(0, 29)))
+def test_each_partition_has_its_messages_in_order_and_goes_on_behind_the_last(places, ends):
+    for messages in (in_order(places, set()), in_order(places, ends)):
+        found = by_partition(messages)
+        for place, (run, next_offset) in found.items():
+            mine = [m for m in messages if (m.topic(), m.partition()) == place]
+            assert run == [m for m in mine if m.error() is None]
+            last = mine[-1]
+            assert next_offset == last.offset() + (last.error() is None)
+        assert set(found) == {(m.topic(), m.partition()) for m in messages}
+
+
+def test_an_error_that_no_waiting_mends_is_raised():
+    with pytest.raises(KafkaException):
+        by_partition(
+            [Message("a", 0, 1), Message("a", 0, 2, KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+        )
+    away = [Message("a", 0, 1), Message("a", 0, 2, KafkaError._TRANSPORT)]
+    assert by_partition(away) == {("a", 0): ([away[0]], 2)}
