@@ -40,11 +40,10 @@ def arguments(command):
 
 def parsed(given):
     """The options as the real parser takes them; None if it shows its help."""
-    parser = getattr(cli, "parser", None) or cli._parser
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return vars(parser().parse_args(given))
+            return vars(cli.parser().parse_args(given))
     except SystemExit as end:
         assert end.code == 0, said.getvalue()
         return None
