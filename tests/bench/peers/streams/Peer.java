@@ -1,4 +1,5 @@
-// The peer of `make bench`: bars of one minute, and on request a VWAP row per trade, by Kafka Streams, exactly once.
+// The peer of `make bench`: bars of one minute, and on request a VWAP row per trade, by Kafka Streams, exactly once unless
+// -Dguarantee=at_least_once says otherwise.
 //
 //     java -cp CLASSPATH Peer.java processor|dsl ROWS BOOTSTRAP SOURCE BARS VWAPS GROUP COUNT STATE_FOLDER RAW_SCHEMA
 //
@@ -293,7 +294,8 @@ public class Peer {
         Properties settings = new Properties();
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, arguments[6]);
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[2]);
-        settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
+        settings.put(
+            StreamsConfig.PROCESSING_GUARANTEE_CONFIG, System.getProperty("guarantee", StreamsConfig.EXACTLY_ONCE_V2));
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
         settings.put(StreamsConfig.STATE_DIR_CONFIG, arguments[8]);
         settings.put("auto.offset.reset", "earliest");
