@@ -82,7 +82,8 @@ def fill() -> Path | None:
     folder to write to. Of several processes one compiles, and the others wait for it."""
     if not compiled.AVAILABLE:
         return None
-    from processors.kernels.cache import COMPLETE, FOLDER, finish
+    from processors.kernels.cache import COMPLETE, FOLDER, clear, finish
+    from processors.kernels.exact_types import check
 
     if FOLDER is None or (FOLDER / COMPLETE).is_file():
         return FOLDER
@@ -91,7 +92,10 @@ def fill() -> Path | None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (FOLDER / COMPLETE).is_file():
             print(f"compiling kernels into {FOLDER}", flush=True)
+            # what an earlier try left would come without its types
+            clear(FOLDER)
             load_all()
+            check([*(kernel.function for kernel in compiled.KERNELS), *compiled.PARTS])
             finish(FOLDER)
     finally:
         os.close(lock)

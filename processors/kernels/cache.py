@@ -86,6 +86,12 @@ def trusted(folder: Path) -> bool:
     )
 
 
+def clear(folder: Path) -> None:
+    """Remove what is in a folder."""
+    for file in folder.iterdir():
+        file.unlink(missing_ok=True)
+
+
 def finish(folder: Path) -> None:
     """Note that every kernel is in the folder, and remove those of old versions beside it."""
     (folder / COMPLETE).touch()
@@ -94,8 +100,7 @@ def finish(folder: Path) -> None:
         key=lambda each: each.stat().st_mtime,
     )
     for old in others[: -_KEPT + 1]:
-        for file in old.iterdir():
-            file.unlink(missing_ok=True)
+        clear(old)
         old.rmdir()
 
 

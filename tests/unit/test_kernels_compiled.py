@@ -40,7 +40,7 @@ def tree(tmp_path):
     folder = tmp_path / "tree" / "processors" / "kernels"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").touch()
-    for name in ("__init__", "compiled", "cache", "build"):
+    for name in ("__init__", "compiled", "cache", "exact_types", "build"):
         shutil.copy(ROOT / "processors" / "kernels" / f"{name}.py", folder)
     (folder / "callee.py").write_text(CALLEE.format(2))
     (folder / "caller.py").write_text(CALLER)
@@ -93,6 +93,21 @@ def test_of_four_workers_that_start_at_once_one_compiles(tree):
     found = [result(each) for each in started]
     assert [numbers for numbers, _ in found] == [[42, 1, 0]] * 4
     assert sum(output.count("compiling kernels into") for _, output in found) == 1
+
+
+def test_what_computes_with_a_float_is_not_built(tree):
+    """In a kernel, in what it calls, and where an earlier build was cut off: what comes out of the
+    cache has no types."""
+    (tree / "processors" / "kernels" / "callee.py").write_text(CALLEE.format("0.5"))
+    environment = {"PYTHONPATH": str(tree), "INFOWAY_KERNELS": str(tree.parent / "kept")}
+    build = [sys.executable, "-m", "processors.kernels.build"]
+    for _ in range(2):
+        ended = subprocess.run(
+            build, cwd=tree, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 1
+        assert "NotExact: more: " in ended.stderr
+        assert "float64" in ended.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
