@@ -15,8 +15,9 @@ run: install  ## run everything on this machine; options in ARGS="..."
 install: $(VENV)/.installed $(VENV)/.kernels  ## set up .venv with what users need
 install-dev: $(VENV)/.installed-dev $(VENV)/.kernels  ## set up .venv with what developers need, too
 
-test: test-kernels  ## run every test, on two cores
-	$(BIN)/pytest -n 2 --dist worksteal $(addprefix --ignore=,$(KERNEL_TESTS))
+# half of a test's time is waiting: three at once keep two cores busy
+test: test-kernels  ## run every test
+	$(BIN)/pytest -n 3 --dist worksteal $(addprefix --ignore=,$(KERNEL_TESTS))
 
 # what is read or written out of an array's bounds is silent otherwise; the second run is of plain Python
 checked-kernels: $(VENV)/.installed

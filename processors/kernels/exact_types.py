@@ -4,7 +4,10 @@ which numba makes a float or a signed number of without a word: the build looks 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from numba.core import ir, types
+import numba
+from numba.core import ir
+
+types: Any = numba.types
 
 
 class NotExact(TypeError):

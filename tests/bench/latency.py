@@ -25,6 +25,7 @@ from others import STREAMS, Missing, streams_command
 from infra import topology
 from infra.runtime.deployment import Deployment, deployed
 from infra.runtime.supervisor import Supervisor
+from producers.delivery.client import open_producer
 from schemas.clients.registry import Registry
 from schemas.topics import RAW_TRADE, Topology, load_schema
 from schemas.wire import compile_encoder
@@ -219,7 +220,7 @@ def sending(deployment: Deployment, topic: str, rate: int) -> Iterator[None]:
         number for name, number in deployment.schema_ids.items() if name.endswith(RAW_TRADE)
     }
     encode = compile_encoder(load_schema("raw_trade"), schema_id)
-    producer = ck.Producer({"bootstrap.servers": deployment.bootstrap, "linger.ms": 1})
+    producer = open_producer(deployment.bootstrap)
     over, drawn = threading.Event(), random.Random(7)
 
     def send() -> None:

@@ -219,7 +219,8 @@ def test_node(environment, tmp_path):
 def test_go(environment, tmp_path):
     tool("go", "Go")
     [command] = commands(copy_of("go", tmp_path) / "main.go")
-    reads_the_golden_file(command, tmp_path, environment)
+    # not optimized: it is compiled, with all that it needs, for this test alone
+    reads_the_golden_file(command, tmp_path, environment | {"GOFLAGS": "-gcflags=all=-N"})
 
 
 def test_java(environment, java):

@@ -34,8 +34,10 @@ COMMIT_INTERVAL_S = 0.06
 LOADED_COMMIT_INTERVAL_S = 0.25
 """The same while a backlog is read: each commit waits for the broker, and nothing is applied
 meanwhile."""
+WORK_PER_COMMIT, LOADED_WORK_PER_COMMIT = 2, 4
+"""Where commits take long, so many times as long is left to the work between two of them."""
 LONGEST_COMMIT_INTERVAL_S = 1.0
-"""At most so many when commits take long: then four times as long is left to the work."""
+"""Seconds between two commits, however long one takes."""
 STOP_TIMEOUT = 10.0
 """Seconds that the last commit has: with the leave of the group, a third of what a pod has to
 end."""
@@ -136,8 +138,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _commit_regularly(self) -> None:
         took_s = 0.0
         while not self.should_stop:
-            least_s = LOADED_COMMIT_INTERVAL_S if self._fetch.backlog else COMMIT_INTERVAL_S
-            await asyncio.sleep(max(least_s, min(4 * took_s, LONGEST_COMMIT_INTERVAL_S)))
+            least_s, work = COMMIT_INTERVAL_S, WORK_PER_COMMIT
+            if self._fetch.backlog:
+                least_s, work = LOADED_COMMIT_INTERVAL_S, LOADED_WORK_PER_COMMIT
+            await asyncio.sleep(max(least_s, min(work * took_s, LONGEST_COMMIT_INTERVAL_S)))
             began = time.monotonic()
             await self.engine.commit()
             took_s = time.monotonic() - began
