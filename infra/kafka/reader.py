@@ -9,10 +9,11 @@ from typing import Any, cast
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from processors.engine.transactions.hanging import open_transactions
 from schemas.clients.cluster import metadata_of
 from schemas.clients.kafka import client
 from schemas.clients.registry import Registry, RegistryError
-from schemas.errors import InfowayError
+from schemas.errors import InfowayError, Unreachable
 from schemas.foreign.versions import decoder_of, ours_named, shown_by
 from schemas.wire import Decoder, Fields, Schema, UnreadableValue, schema_id_of
 
@@ -20,6 +21,9 @@ TIMEOUT = 30.0
 HELD_BACK_S = 3.0
 """Seconds without a record after which a partition that is not read to its end counts as left: a
 transaction is open there."""
+PATIENCE_S = 60.0
+"""Seconds for which the rest of a partition is waited for: longer than it takes a broker to abort
+what a dead worker left open."""
 FAILED_S = 10.0
 """Seconds for which a schema that could not be had is not asked for again."""
 COORDINATOR_COMING_UP = frozenset(
@@ -60,6 +64,17 @@ class NoSuchTopic(InfowayError):
             f"no topic {topic}: run `infoway-streams topology apply`, or name another --prefix"
         )
         self.topic = topic
+
+
+class HeldBack(Unreachable):
+    """A partition cannot be read to its end: a transaction is open there, or no broker answers."""
+
+    def __init__(
+        self, bootstrap: str, topic: str, partition: int, end: int, after_s: float
+    ) -> None:
+        said = f"{topic}[{partition}] gave no record for {after_s:.0f} s before its end at {end}"
+        why = open_transactions(bootstrap, [(topic, partition)])
+        super().__init__(f"{said}{why or ', and no transaction is open there: try again'}")
 
 
 class NotAllowed(InfowayError):
@@ -134,6 +149,8 @@ def read_to_end(
     since_ms: int | None = None,
     last: int | None = None,
     starts: Mapping[int, int] | None = None,
+    patience_s: float = PATIENCE_S,
+    on_held: Callable[[HeldBack], None] | None = None,
 ) -> Iterator[ck.Message]:
     """Yield every committed record of a topic, partition after partition, each in its order, up to
     its end now.
@@ -142,8 +159,10 @@ def read_to_end(
     so many of each partition, with `starts` each partition that it names from that offset on, or
     from the first that retention has left. A transaction's offsets may show before its records do,
     and an open one holds the reading back: so the end is where the high watermark is now, not where
-    the consumer first runs dry. What a dead worker left open the broker aborts in 20 s. Raises
-    NoSuchTopic and NotAllowed.
+    the consumer first runs dry. What a dead worker left open the broker aborts in 20 s.
+
+    Raises NoSuchTopic, NotAllowed, and HeldBack where a partition gives nothing for `patience_s`
+    before its end; `on_held` takes it instead, and the next partition follows.
     """
     consumer = ck.Consumer(
         {
@@ -174,7 +193,7 @@ def read_to_end(
                 )[0].offset
                 start = max(start, end if found < 0 else found)
             consumer.assign([TopicPartition(topic, partition, start)])
-            ended = False
+            ended, moved_at = False, time.monotonic()
             while not ended:
                 for message in consumer.consume(10_000, 0.02):
                     error = message.error()
@@ -184,6 +203,13 @@ def read_to_end(
                         raise refused(error, f"read {topic}")
                     elif cast(int, message.offset()) >= end:
                         ended = True
+                    moved_at = time.monotonic()
+                if time.monotonic() - moved_at > patience_s:
+                    held = HeldBack(bootstrap, topic, partition, end, patience_s)
+                    if on_held is None:
+                        raise held
+                    on_held(held)
+                    ended = True
     finally:
         consumer.close()
 

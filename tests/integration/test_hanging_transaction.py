@@ -19,9 +19,10 @@ from confluent_kafka.admin import (
 )
 
 from infra.cli.main import main
-from infra.kafka.reader import Lag
+from infra.kafka.reader import HeldBack, Lag, read_to_end
 from processors.engine.state import StateNotReadable, load_states
 from processors.engine.transactions import hanging
+from producers.delivery.client import open_producer
 
 VERIFICATION = "transaction.partition.verification.enable"
 
@@ -110,6 +111,44 @@ def test_what_is_left_to_read_is_counted_up_to_an_open_transaction(stack, namesp
     with unverified(stack.bootstrap):
         hang(stack.bootstrap, topic, int(time.time() * 1000) - 500_000)
     assert Lag(stack.bootstrap, f"{namespace}group", [topic]).records_left() == 1
+
+
+def test_who_reads_to_the_end_is_told_what_holds_it_back(stack, namespace):
+    topic = f"{namespace}bars"
+    drill.create_topics(stack.bootstrap, [NewTopic(topic, 2, 1)])
+    with unverified(stack.bootstrap):
+        hang(stack.bootstrap, topic, int(time.time() * 1000) - 500_000)
+    producer = open_producer(stack.bootstrap)
+    producer.produce(topic, b"value", b"key", 1)
+    assert producer.flush(20) == 0
+    with pytest.raises(HeldBack, match=r"bars\[0\] gave no record for 1 s before its end at 1\n"):
+        list(read_to_end(stack.bootstrap, topic, patience_s=1))
+    held = []
+    found = read_to_end(stack.bootstrap, topic, patience_s=1, on_held=held.append)
+    assert [message.value() for message in found] == [b"value"]
+    [error] = held
+    assert "abort --topic" in str(error)
+
+
+def ran(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code in (None, 0)
+
+
+def test_status_says_what_holds_its_bars_back(stack, namespace, monkeypatch, capsys):
+    monkeypatch.setenv("INFOWAY_BOOTSTRAP", stack.bootstrap)
+    monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)
+    monkeypatch.setenv("INFOWAY_PREFIX", namespace)
+    ran("topology", "apply", "--partitions", "2", "--intervals", "1m")
+    topic = f"{namespace}infoway.bars.1m"
+    with unverified(stack.bootstrap):
+        hang(stack.bootstrap, topic, int(time.time() * 1000) - 500_000)
+    capsys.readouterr()
+    ran("status")
+    shown = capsys.readouterr().out
+    assert f"{topic}[0]: a transaction is open from offset 0 on, for 50" in shown
+    assert "newest bars of 1m: 0 symbols" in shown
 
 
 def test_a_transaction_that_its_coordinator_will_abort_is_named_without_a_command(stack, namespace):

@@ -10,8 +10,10 @@ import aiokafka
 import confluent_kafka
 import faust
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
-from processors.engine.plane.overrides import OVERRIDDEN, Consumer
+from processors.engine.plane import overrides
+from processors.engine.plane.overrides import OVERRIDDEN, Consumer, GroupThread, Producer
 from processors.engine.transactions.group import Member, check_metadata_format, metadata_bytes
 
 REVIEWED = {
@@ -22,6 +24,9 @@ REVIEWED = {
     "faust.transport.drivers.aiokafka.Consumer._drain_messages": "44a2500309e83c63",
     "faust.transport.drivers.aiokafka.Consumer.on_buffer_drop": "4b57e8a418d5ad9c",
     "faust.transport.drivers.aiokafka.Consumer.verify_event_path": "a17e8f0610e1abcb",
+    "faust.transport.drivers.aiokafka.Consumer._new_consumer_thread": "0870ec53dea75083",
+    "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread.on_start": "38b4e8bd1e10723a",
+    "faust.transport.drivers.aiokafka.Producer.on_start": "219c9a7a785d77b2",
     "faust.transport.drivers.aiokafka.Producer.flush": "36d0cb3615f65b01",
     "faust.topics.Topic._compile_decode": "6474178f8c211c05",
     "faust.app.base.App._new_transport": "42db531312dd776f",
@@ -82,3 +87,33 @@ def test_the_fetcher_cancelled_at_the_end_of_the_worker_is_no_crash(stopping):
         return True
 
     assert asyncio.run(drained()) == stopping
+
+
+def test_a_broker_that_goes_while_a_worker_starts_is_waited_for(monkeypatch):
+    """It ended the worker with a traceback."""
+    said, tries = [], []
+
+    class AwayTwice:
+        async def start(self):
+            tries.append(self)
+            if len(tries) < 3:
+                raise KafkaConnectionError("Unable to bootstrap")
+
+        async def stop(self):
+            said.append("stopped")
+
+    thread = object.__new__(GroupThread)
+    thread._create_consumer = lambda loop: AwayTwice()
+    thread.thread_loop = None
+    engine = SimpleNamespace(wait_for=lambda part, what: said.append((part, what and what[:28])))
+    thread.consumer = SimpleNamespace(app=SimpleNamespace(engine=engine))
+    monkeypatch.setattr(overrides, "CONNECT_AGAIN_S", 0.01)
+    asyncio.run(thread.on_start())
+    waits = ["stopped", ("group", "the broker for 0 s: KafkaCon")]
+    assert said == [*waits, *waits, ("group", None)]
+
+
+def test_fausts_own_producer_connects_nothing():
+    producer = object.__new__(Producer)
+    producer._new_producer = None
+    asyncio.run(producer.on_start())

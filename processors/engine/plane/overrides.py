@@ -14,6 +14,7 @@ from typing import Any
 
 import confluent_kafka as ck
 import faust
+from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -26,6 +27,7 @@ from processors.engine.plane.watch import PATIENCE_S, QUIET_S, Watch
 from processors.engine.sources import SourcePartition
 from processors.engine.transactions.exits import Exit, leave
 from processors.engine.transactions.group import Member
+from processors.engine.waiting import Wait
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ end."""
 END_WITHIN_S = 25.0
 """Seconds that the whole of an orderly end has: a pod has 30."""
 SKIPS_EVERY_S = 60.0
+CONNECT_AGAIN_S = 1.0
 LONGEST_WAIT_S = 0.1
 """Seconds after which the assignment is looked at again while the agents' buffers are full."""
 TOPICS_EVERY_S = 1.0
@@ -52,6 +55,7 @@ OVERRIDDEN = (
     (
         driver.Consumer,
         (
+            "_new_consumer_thread",
             "on_partitions_revoked",
             "on_partitions_assigned",
             "_commit_offsets",
@@ -61,7 +65,8 @@ OVERRIDDEN = (
             "verify_event_path",
         ),
     ),
-    (driver.Producer, ("flush",)),
+    (driver.AIOKafkaConsumerThread, ("on_start",)),
+    (driver.Producer, ("on_start", "flush")),
     (faust.Topic, ("_compile_decode",)),
     (faust.App, ("_new_transport", "_new_producer_transport")),
 )
@@ -71,9 +76,33 @@ OVERRIDDEN = (
 class Producer(driver.Producer):  # type: ignore[misc]
     """Faust's own producer carries nothing: agents publish through the engine's transaction."""
 
+    async def on_start(self) -> None:
+        """Connect nothing: a broker that is away would end the worker."""
+
     async def flush(self) -> None:
         """Do nothing: Faust flushes at every revocation, and a broker that is away would hold it
         up."""
+
+
+class GroupThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread of aiokafka's consumer, which waits for a broker that is away."""
+
+    async def on_start(self) -> None:
+        """Connect once a broker answers."""
+        wait, engine = None, self.consumer.app.engine
+        while True:
+            try:
+                await super().on_start()
+            except KafkaConnectionError as error:
+                await self._consumer.stop()
+                wait = wait or Wait("the broker")
+                engine.wait_for("group", wait.text(str(error)))
+                await asyncio.sleep(CONNECT_AGAIN_S)
+            else:
+                break
+        engine.wait_for("group", None)
+        if wait is not None:
+            wait.over()
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -89,6 +118,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def aiokafka(self) -> Any:
         """The aiokafka consumer that holds the membership."""
         return self._thread._consumer
+
+    def _new_consumer_thread(self) -> GroupThread:
+        return GroupThread(self, loop=self.loop, beacon=self.beacon)
 
     def member(self) -> Member:
         """Return who this worker is in the group now; not valid() while it is in none."""

@@ -18,7 +18,7 @@ from infra.cli.options import add_topology
 from infra.dashboard.board import shown
 from infra.embedded.running import Found, NoRun, find
 from infra.kafka.group import GroupFound, group_found
-from infra.kafka.reader import ValueReader, read_to_end
+from infra.kafka.reader import HELD_BACK_S, ValueReader, read_to_end
 from infra.runtime.deployment import named_cluster
 from schemas.clients.registry import Registry, UnknownSchema
 from schemas.decimals import to_text
@@ -58,6 +58,8 @@ class Status:
     interval: str
     bars: tuple[Fields, ...]
     """The newest bar of each symbol, by symbol."""
+    held: tuple[str, ...] = ()
+    """What says of each partition that was not read to its end, why."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -97,11 +99,12 @@ def asked(options: StatusOptions) -> Status:
     bootstrap, registry_url = named_cluster()
     interval = names.intervals[0]
     read = ValueReader(Registry(registry_url))
-    feeds = _newest(bootstrap, names.name(FEED_STATUS), "feed_status", "feed", read)
-    bars = _newest(bootstrap, names.name(f"infoway.bars.{interval}"), "bar", "symbol", read)
+    held: list[str] = []
+    feeds = _newest(bootstrap, names.name(FEED_STATUS), "feed_status", "feed", read, held)
+    bars = _newest(bootstrap, names.name(f"infoway.bars.{interval}"), "bar", "symbol", read, held)
     found = group_found(bootstrap, group.processors_group(names), map(names.name, RAW))
     stack = _stack(options.data, bootstrap)
-    return Status(bootstrap, registry_url, stack, found, feeds, interval, bars)
+    return Status(bootstrap, registry_url, stack, found, feeds, interval, bars, tuple(held))
 
 
 def lines(found: Status, screen: os.terminal_size | None = None) -> Iterator[str]:
@@ -127,10 +130,14 @@ def lines(found: Status, screen: os.terminal_size | None = None) -> Iterator[str
         yield f"feed {feed['feed']}: {feed['state']} since {since} ({feed['reason']})"
     if not found.feeds:
         yield "feeds: none has said anything yet"
+    for text in found.held:
+        yield from text.splitlines()
     yield f"newest bars of {found.interval}: {len(found.bars)} symbols"
     room = len(found.bars)
     if screen is not None:
-        room = max(1, screen.lines - _OTHER_LINES - len(states) - len(found.feeds))
+        room = max(
+            1, screen.lines - _OTHER_LINES - len(states) - len(found.feeds) - len(found.held)
+        )
     if found.bars:
         yield from _table(found.bars[:room], None if screen is None else screen.columns)
     if len(found.bars) > room:
@@ -182,6 +189,7 @@ def as_json(found: Status) -> dict[str, Any]:
         if stack is None
         else {"folder": str(stack.folder), "source": stack.source, **_run(stack)},
         "group": group.as_json(found.group),
+        "held_back": list(found.held),
         "feeds": [{name: feed[name] for name in _OF_FEED} for feed in found.feeds],
         "interval": found.interval,
         "bars": [
@@ -220,12 +228,19 @@ def _stack(data: Path, bootstrap: str) -> Found | None:
 
 
 def _newest(
-    bootstrap: str, topic: str, schema: str, key: str, read: ValueReader
+    bootstrap: str, topic: str, schema: str, key: str, read: ValueReader, held: list[str]
 ) -> tuple[Fields, ...]:
-    """Return the last record of each key among the newest of each partition, by key; what cannot be
-    read as the topic's is passed over, as workers dead-letter it."""
+    """Return the last record of each key among the newest of each partition, by key. What cannot be
+    read as the topic's is passed over, as workers dead-letter it; so is what an open transaction
+    holds back, and `held` gets why."""
     found: dict[str, Fields] = {}
-    for message in read_to_end(bootstrap, topic, last=NEWEST):
+    for message in read_to_end(
+        bootstrap,
+        topic,
+        last=NEWEST,
+        patience_s=HELD_BACK_S,
+        on_held=lambda error: held.append(str(error)),
+    ):
         if (value := message.value()) is None:
             continue
         try:
