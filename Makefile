@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNEL_TESTS := tests/unit/test_trade_columns.py $(filter-out %_compiled.py %_types.py,$(wildcard tests/unit/test_kernels_*.py))
 
-.PHONY: help run install install-dev test test-unit checked-kernels test-kernels test-interop test-page browser screenshots lint docs k8s bench bench-peers bench-latency drill drill-random drill-recovery drill-check
+.PHONY: help run install install-dev test test-unit checked-kernels test-kernels test-interop test-page browser screenshots lint docs k8s bench bench-peers bench-latency bench-growth drill drill-random drill-recovery drill-check
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-peers: install-dev  ## measure the pipeline beside Kafka Streams, quixstre
 
 bench-latency: install-dev  ## measure how late a VWAP row is, beside Kafka Streams
 	$(BIN)/python tests/bench/latency.py $(ARGS)
+
+bench-growth: install-dev  ## measure what a trade costs by symbols, event time, windows, workers
+	$(BIN)/python tests/bench/growth.py $(ARGS)
 
 drill: install-dev  ## run every outage at each moment of a worker's work: hours; one by ARGS="-k 'kafka and freeze and 45'"
 	DRILL_LONG=1 $(BIN)/pytest tests/faults/test_outages.py tests/faults/test_stopping.py $(ARGS)

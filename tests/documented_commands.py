@@ -88,6 +88,7 @@ COMMANDS = {
     "make test-kernels": LONG,
     "make test-interop": LONG,
     "make bench": LONG,
+    "make bench-growth": LONG,
     "make bench-latency": LONG,
     'make bench-peers ARGS="--symbols 50"': LONG,
     'make bench-peers ARGS="--symbols 5000"': LONG,

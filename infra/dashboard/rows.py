@@ -12,7 +12,7 @@ HEADING_PERIOD = 30
 _CUT = "…"
 
 
-class Column(NamedTuple):
+class FieldColumn(NamedTuple):
     """A field, its heading and its width in characters."""
 
     field: str
@@ -60,11 +60,11 @@ def ratio(value: Any) -> str:
 
 def column(
     field: str, show: Callable[[Any], str] = text, width: int = 0, heading: str = ""
-) -> Column:
+) -> FieldColumn:
     """Return the column of a field, by default as wide as its kind needs."""
     heading = heading or field.replace("_", " ").removeprefix("ts ")
     widths: dict[Callable[[Any], str], int] = {number: 14, clock: 8, flag: 6, ratio: 8, count: 6}
-    return Column(field, heading, max(len(heading), width or widths.get(show, 10)), show)
+    return FieldColumn(field, heading, max(len(heading), width or widths.get(show, 10)), show)
 
 
 _SYMBOL = column("symbol", width=12)
@@ -75,7 +75,7 @@ _BAR_END = (
     column("cause"), column("completeness"),
 )  # fmt: skip
 
-FAMILIES: tuple[tuple[str, tuple[Column, ...]], ...] = (
+FAMILIES: tuple[tuple[str, tuple[FieldColumn, ...]], ...] = (
     ("infoway.raw.trade", (
         column("ts_event", clock), _SYMBOL, column("price", number), column("volume", number),
         column("direction", count), column("source"), column("feed"), column("sequence", count),
@@ -129,7 +129,7 @@ FAMILIES: tuple[tuple[str, tuple[Column, ...]], ...] = (
 """The columns of each kind of topic, by the beginning of its name, the most important first."""
 
 
-class Rows:
+class RowPrinter:
     """Prints rows under headings, which come again now and then and when the topic changes."""
 
     def __init__(self, width: Callable[[], int]) -> None:
@@ -150,7 +150,7 @@ class Rows:
         yield joined([each.show(record.get(each.field)) for each in columns], columns)
 
 
-def columns_of(topic: str, record: Mapping[str, Any]) -> list[Column]:
+def columns_of(topic: str, record: Mapping[str, Any]) -> list[FieldColumn]:
     """Return the columns of a topic that its record has; of a topic that is none of ours all."""
     for beginning, columns in FAMILIES:
         if topic.startswith(beginning):
@@ -158,9 +158,9 @@ def columns_of(topic: str, record: Mapping[str, Any]) -> list[Column]:
     return [column(printable(name)) for name in record]
 
 
-def fitting(columns: list[Column], width: int) -> list[Column]:
+def fitting(columns: list[FieldColumn], width: int) -> list[FieldColumn]:
     """Return the first columns, as many as the width has room for, and one at least."""
-    kept: list[Column] = []
+    kept: list[FieldColumn] = []
     used = -1
     for each in columns:
         used += each.width + 1
@@ -170,12 +170,12 @@ def fitting(columns: list[Column], width: int) -> list[Column]:
     return kept
 
 
-def joined(cells: list[str], columns: list[Column]) -> str:
+def joined(cells: list[str], columns: list[FieldColumn]) -> str:
     """Return cells under each other; numbers end where their column ends."""
     return " ".join(_padded(cell, each) for cell, each in zip(cells, columns, strict=True)).rstrip()
 
 
-def _padded(cell: str, of: Column) -> str:
+def _padded(cell: str, of: FieldColumn) -> str:
     if of.show in (number, ratio, count):
         # a number that is cut short would be another number
         return cell.rjust(of.width)

@@ -50,7 +50,7 @@ class WorkerState(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StackRun:
     """What runs over a folder. The ports are None if the run uses a named cluster."""
 
     pid: int
@@ -92,7 +92,7 @@ class Found:
     """A run and the folder that it runs over."""
 
     folder: Path
-    run: Run
+    run: StackRun
 
     @property
     def source(self) -> str:
@@ -103,7 +103,7 @@ class Found:
 class Note:
     """This run's note in a folder, which says what the run has now."""
 
-    def __init__(self, folder: Path, run: Run) -> None:
+    def __init__(self, folder: Path, run: StackRun) -> None:
         self._folder, self.run = folder, run
         write(folder, run)
 
@@ -124,7 +124,7 @@ class Note:
 
 
 @contextmanager
-def noted(folder: Path, run: Run) -> Iterator[Note]:
+def noted(folder: Path, run: StackRun) -> Iterator[Note]:
     """Keep a note of this run in `folder` until the block ends."""
     note = Note(folder, run)
     try:
@@ -136,7 +136,7 @@ def noted(folder: Path, run: Run) -> Iterator[Note]:
             (folder / NAME).unlink(missing_ok=True)
 
 
-def write(folder: Path, run: Run) -> None:
+def write(folder: Path, run: StackRun) -> None:
     """Write the note in one step; nobody else on the machine can read it."""
     private_folder(folder)  # with a named cluster nothing else has made it
     # the file's mode is 0600 from the start
@@ -151,7 +151,7 @@ def write(folder: Path, run: Run) -> None:
             raise
 
 
-def read(folder: Path) -> Run | None:
+def read(folder: Path) -> StackRun | None:
     """Return the run that a folder's note names, alive or not; None without a note of ours."""
     try:
         # no link is followed, and a pipe is not waited for
@@ -218,7 +218,7 @@ def _boot() -> str:
     return "boot"
 
 
-def _checked(value: object) -> Run | None:
+def _checked(value: object) -> StackRun | None:
     if not isinstance(value, dict):
         return None
     pid, started, prefix = value.get("pid"), value.get("started"), value.get("prefix")
@@ -235,7 +235,7 @@ def _checked(value: object) -> Run | None:
     if workers is None:
         return None
     kafka_port, registry_port, page_port = ports
-    return Run(pid, started, kafka_port, registry_port, prefix, page_port, workers)
+    return StackRun(pid, started, kafka_port, registry_port, prefix, page_port, workers)
 
 
 def _workers(value: object) -> tuple[WorkerState, ...] | None:

@@ -11,7 +11,7 @@ from producers.vendor.symbols import Feed
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FeedChoice:
     """What `--symbols`, `--symbols-file`, `--url` and `--rest-url` say, and the key."""
 
     symbols: str | None

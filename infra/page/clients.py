@@ -30,14 +30,14 @@ class BadRequest(ValueError):
     """A client's message is none; the text says why."""
 
 
-class Wanted(NamedTuple):
+class ClientView(NamedTuple):
     """What a client shows beside the watch list."""
 
     symbol: str
     interval: str
 
 
-def wanted_of(text: str, intervals: tuple[str, ...]) -> Wanted | None:
+def wanted_of(text: str, intervals: tuple[str, ...]) -> ClientView | None:
     """Return what a client's message asks for, None for the watch list alone. Raises BadRequest."""
     try:
         message = orjson.loads(text)
@@ -55,17 +55,17 @@ def wanted_of(text: str, intervals: tuple[str, ...]) -> Wanted | None:
         raise BadRequest(f"expected a symbol of 1 to {LONGEST_SYMBOL} characters")
     if interval not in intervals:
         raise BadRequest(f"expected an interval of {', '.join(intervals)}")
-    return Wanted(symbol, interval)
+    return ClientView(symbol, interval)
 
 
-class Client:
+class PageClient:
     """One connection."""
 
     def __init__(self, market: Market, socket: web.WebSocketResponse) -> None:
         self._market, self._socket = market, socket
         self._sent = -1
         """The market's version that the client has."""
-        self._wanted: Wanted | None = None
+        self._wanted: ClientView | None = None
         self._series: Series | None = None
         self._whole = False
         """Whether the client has all of the series, and needs changes alone."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from confluent_kafka import KafkaException
 
 from infra.page.follow import Told
-from infra.page.rows import Rows
+from infra.page.rows import WatchRows
 from infra.page.series import Series, Shown
 from schemas.decimals import NotADecimal
 from schemas.errors import InfowayError
@@ -33,7 +33,7 @@ class Market:
 
     def __init__(self, names: Topology, past: Past) -> None:
         self.names = names
-        self.rows = Rows(names.intervals[0])
+        self.rows = WatchRows(names.intervals[0])
         self.version = 0
         """Goes up by one with each batch."""
         self.newest_ms = 0

@@ -62,7 +62,7 @@ class Row:
         return self.first, False
 
 
-class Rows:
+class WatchRows:
     """The rows of all symbols, and the feeds."""
 
     def __init__(self, shortest: str) -> None:

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Middleware
 
 from infra.page.access import COOKIE, COOKIE_S, Access
 from infra.page.assets import Asset, assets
-from infra.page.clients import MOST_BYTES, MOST_CLIENTS, Client
+from infra.page.clients import MOST_BYTES, MOST_CLIENTS, PageClient
 from infra.page.market import Market
 from schemas.errors import InfowayError
 
@@ -147,7 +147,7 @@ class PageServer:
             sockets = request.app[SOCKETS]
             sockets.add(socket)
             try:
-                await Client(self.market, socket).serve()
+                await PageClient(self.market, socket).serve()
             finally:
                 sockets.discard(socket)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from infra.embedded.running import Run, read, started_at
+from infra.embedded.running import StackRun, read, started_at
 from infra.runtime.deployment import Deployment
 from infra.runtime.exit_codes import Code
 from producers.private_folder import private_folder
@@ -19,7 +19,7 @@ DETACH, STATUS_ONLY = "--detach", "--status-only"
 LOG = "up.log"
 
 
-def this_run(deployment: Deployment) -> Run:
+def this_run(deployment: Deployment) -> StackRun:
     """Return this process as what runs over a data folder; the ports of servers of its own."""
     ports: tuple[int | None, int | None] = None, None
     if deployment.embedded:
@@ -27,7 +27,7 @@ def this_run(deployment: Deployment) -> Run:
             int(deployment.bootstrap.rpartition(":")[2]),
             urlsplit(deployment.registry_url).port,
         )
-    return Run(os.getpid(), started_at(os.getpid()) or "", *ports, deployment.topology.prefix)
+    return StackRun(os.getpid(), started_at(os.getpid()) or "", *ports, deployment.topology.prefix)
 
 
 def detached(folder: Path, arguments: Sequence[str], last: tuple[str, ...] = ()) -> int:

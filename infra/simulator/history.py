@@ -13,7 +13,7 @@ from infra.simulator.protocol import Channel
 from infra.simulator.synthetic import KLINE_SECONDS, MadeUpMarket, ServedKline, trades_on
 
 
-class History(Protocol):
+class MarketHistory(Protocol):
     """The markets' past and present; times of klines in seconds, `now_ms` in ms UTC."""
 
     def knows(self, business: str, symbol: str) -> bool:

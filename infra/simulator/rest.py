@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import orjson
 
-from infra.simulator.history import History
+from infra.simulator.history import MarketHistory
 from infra.simulator.http import PlainRequest
 from infra.simulator.protocol import KLINE_TYPES, Limits
 from infra.simulator.refusals import HttpError, Refusal
@@ -26,7 +26,9 @@ _EXPIRES_MS = 4_102_444_800_000
 class RestService:
     """Answers for every key but the refused ones."""
 
-    def __init__(self, history: History, refused_keys: Collection[str], limits: Limits) -> None:
+    def __init__(
+        self, history: MarketHistory, refused_keys: Collection[str], limits: Limits
+    ) -> None:
         self._history = history
         self._refused_keys = refused_keys
         self._limits = limits

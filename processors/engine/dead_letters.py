@@ -11,7 +11,7 @@ LOG_EVERY_S = 10.0
 """Seconds between two log lines: a topic may be full of dead letters."""
 
 
-class DeadLetters:
+class DeadLetterCounts:
     """What was dead-lettered since the start."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from processors.engine.assigned import JOURNALED, AssignedState, restored, stops_of
 from processors.engine.assigned import Agent as Agent
 from processors.engine.batch import Batch, Piece, Span, count_of, parts_of, since, span_of
-from processors.engine.dead_letters import DeadLetters
+from processors.engine.dead_letters import DeadLetterCounts
 from processors.engine.failures import STOPS_AT, Failure, Stopped
 from processors.engine.outputs import Outputs
 from processors.engine.sources import SourcePartition, Sources
@@ -74,7 +74,7 @@ class Engine:
     loading: bool = False
     records_applied: int = 0
     rows_published: int = 0
-    dead_letters: DeadLetters = field(default_factory=DeadLetters)
+    dead_letters: DeadLetterCounts = field(default_factory=DeadLetterCounts)
     _starts: dict[SourcePartition, int] = field(default_factory=dict)
     _unsealed: dict[tuple[str, int], tuple[Agent, AssignedState]] = field(default_factory=dict)
     """What has been applied in the open transaction, whose state is not in it yet."""

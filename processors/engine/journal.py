@@ -61,7 +61,7 @@ class _Places(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Record:
+class _JournalRecord:
     number: int
     slot: int
     size: int
@@ -110,9 +110,9 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        self._records: deque[_Record] = deque()
+        self._records: deque[_JournalRecord] = deque()
         """Those that count, by their numbers."""
-        self._holder: dict[bytes, _Record] = {}
+        self._holder: dict[bytes, _JournalRecord] = {}
         """The record that holds each live key."""
         self._plain: Pairs = {}
         """Live pairs that are Kafka records of their own, as the version before wrote them."""
@@ -146,7 +146,9 @@ class Journal:
             if number < oldest:
                 journal._free.append(slot)
             else:
-                journal._append(_Record(number, slot, len(value), {}), pairs_in(value, _HEAD.size))
+                journal._append(
+                    _JournalRecord(number, slot, len(value), {}), pairs_in(value, _HEAD.size)
+                )
         return journal
 
     def pairs(self) -> Pairs:
@@ -266,13 +268,13 @@ class Journal:
                 slot = self._free.pop()
             else:
                 slot, self._next_slot = self._next_slot, self._next_slot + 1
-            record = _Record(self._next_number, slot, len(value), {})
+            record = _JournalRecord(self._next_number, slot, len(value), {})
             self._append(record, part.pairs)
             self._place(record, part.numbered)
             self._next_number += 1
             written.append((_key(slot), value))
 
-    def _append(self, record: _Record, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
+    def _append(self, record: _JournalRecord, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
         self._records.append(record)
         self.total_bytes += record.size
         for key, value in pairs:
@@ -283,7 +285,7 @@ class Journal:
                 record.live[key] = value
                 self.live_bytes += _size(key, value)
 
-    def _place(self, record: _Record, numbered: Iterable[NumberedPairs]) -> None:
+    def _place(self, record: _JournalRecord, numbered: Iterable[NumberedPairs]) -> None:
         """Keep numbered pairs of a record, and remember where they are."""
         numbered = list(numbered)
         before = len(record.packed)
@@ -298,12 +300,12 @@ class Journal:
             self.live_bytes += int(sizes.sum())
             record.places.append(_Places(pairs.prefix, numbers, starts, sizes))
 
-    def _lives(self, record: _Record, places: _Places) -> Array:
+    def _lives(self, record: _JournalRecord, places: _Places) -> Array:
         """Return of each pair of a record whether it is live."""
         lives: Array = self._kinds[places.prefix].holder[places.numbers] == record.number
         return lives
 
-    def _live_of(self, record: _Record, places: _Places) -> NumberedPairs:
+    def _live_of(self, record: _JournalRecord, places: _Places) -> NumberedPairs:
         """Return the pairs of a record that are live."""
         kind, live = self._kinds[places.prefix], self._lives(record, places)
         numbers, sizes = places.numbers[live], places.sizes[live]
@@ -311,7 +313,7 @@ class Journal:
         removed = np.zeros(len(numbers), np.bool_)
         return NumberedPairs(places.prefix, kind.number_of, numbers, sizes, removed, packed)
 
-    def _forget(self, key: bytes, holder: _Record) -> None:
+    def _forget(self, key: bytes, holder: _JournalRecord) -> None:
         del self._holder[key]
         self.live_bytes -= _size(key, holder.live.pop(key))
 

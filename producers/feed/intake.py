@@ -14,7 +14,7 @@ from producers.feed.outputs import (
     trade_record,
 )
 from producers.feed.repeats import Repeats
-from producers.feed.reports import Reports
+from producers.feed.reports import FeedReports
 from producers.feed.settings import FeedSettings
 from producers.feed.sides import Sides
 from producers.vendor.exact_json import UnreadableFrame
@@ -40,7 +40,7 @@ class Intake:
         coverage: FeedCoverage,
         repeats: Repeats,
         silence: Silence,
-        reports: Reports,
+        reports: FeedReports,
     ) -> None:
         self.asked = frozenset(feed.symbols)
         self.unasked = Unasked()

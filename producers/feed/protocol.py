@@ -16,7 +16,7 @@ from producers.feed.intake import Intake
 from producers.feed.metrics import FeedCounters
 from producers.feed.outputs import Output
 from producers.feed.repeats import Delivered, Repeats
-from producers.feed.reports import Reports
+from producers.feed.reports import FeedReports
 from producers.feed.settings import FeedSettings
 from producers.feed.states import State, check_transition
 from producers.feed.subscribing import Subscribing
@@ -71,7 +71,7 @@ class FeedProtocol:
         self._coverage = FeedCoverage(
             feed, settings.source, partitions, settings.mark_period_ms, settings.report_outage
         )
-        self._reports = Reports(feed, self._coverage, self._silence)
+        self._reports = FeedReports(feed, self._coverage, self._silence)
         self._intake = Intake(
             feed,
             settings,

@@ -8,7 +8,7 @@ from schemas.records import FeedStatusRecord
 from schemas.topics import FEED_STATUS
 
 
-class Reports:
+class FeedReports:
     """The status records of one feed."""
 
     def __init__(self, feed: Feed, coverage: FeedCoverage, silence: Silence) -> None:

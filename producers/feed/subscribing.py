@@ -8,7 +8,7 @@ from producers.feed.asked import Silence
 from producers.feed.coverage import FeedCoverage
 from producers.feed.metrics import FeedCounters
 from producers.feed.outputs import Output
-from producers.feed.reports import Reports
+from producers.feed.reports import FeedReports
 from producers.feed.settings import FeedSettings
 from producers.feed.states import State
 from producers.vendor.codes import SUBSCRIBE_FAIL, Channel, Verdict, judge
@@ -35,7 +35,7 @@ class Subscribing:
         chance: random.Random,
         coverage: FeedCoverage,
         silence: Silence,
-        reports: Reports,
+        reports: FeedReports,
         enter: Callable[[State, str], None],
     ) -> None:
         """`enter` puts the feed into a state, with the reason."""

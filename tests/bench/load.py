@@ -27,8 +27,8 @@ class Load:
     """By symbol and start of the minute."""
 
 
-def made(count: int, symbols: int) -> Load:
-    """Return raw trades, 200 a second of event time, prices on a walk."""
+def made(count: int, symbols: int, step_ms: int = 5) -> Load:
+    """Return raw trades, one each `step_ms` of event time, prices on a walk."""
     drawn, encode = random.Random(7), compile_encoder(load_schema("raw_trade"), 1)
     prices = [10_000 + 1000 * (number % 1000) for number in range(symbols)]
     values: list[tuple[str, bytes]] = []
@@ -36,7 +36,7 @@ def made(count: int, symbols: int) -> Load:
     for number in range(count):
         place = drawn.randrange(symbols)
         prices[place] += drawn.randrange(-3, 4)
-        symbol, time_ms = f"C{place:04d}USDT", START_MS + number * 5
+        symbol, time_ms = f"C{place:04d}USDT", START_MS + number * step_ms
         price, volume = f"{prices[place] / 100:.2f}", drawn.randrange(1, 99_999)
         volumes[symbol, time_ms // MINUTE_MS * MINUTE_MS] += Fraction(volume, 1000)
         envelope = (

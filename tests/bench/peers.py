@@ -97,8 +97,9 @@ def ours(
     intervals: str = "1m,5m,15m,1h,1d",
     windows: str = "1m,5m,session",
     emit_ms: int | None = None,
+    workers: int = 1,
 ) -> Result:
-    """Return what one worker takes, from a topic of its own with the same records."""
+    """Return what our workers take, from a topic of their own with the same records."""
     prefix = f"{folder.name}."
     names = Topology(
         prefix, tuple(intervals.split(",")), tuple(windows.split(",")), partitions=PARTITIONS
@@ -113,26 +114,20 @@ def ours(
     count = len(load.values)
     emit = {} if emit_ms is None else {"INFOWAY_EMIT_MS": str(emit_ms)}
     lag = Lag(mine.bootstrap, f"{prefix}infoway-processors", [names.name(RAW_TRADE)])
-    with Supervisor({**mine.environment, **emit}, 1, folder / "logs") as supervisor:
-        while not (first := times_of(supervisor)) or lag() == count:
+    with Supervisor({**mine.environment, **emit}, workers, folder / "logs") as supervisor:
+        while lag() == count:
             supervisor.check()
             time.sleep(0.01)
-        began, half = times_of(supervisor), None
+        running = processes_of(supervisor)
+        began, half = times_of(running), None
         while (left := lag()) > 0:
             supervisor.check()
             if half is None and left <= count / 2:
-                half = times_of(supervisor), left
+                half = times_of(running), left
             time.sleep(0.01)
-        end = times_of(supervisor)
-        process = worker_of(supervisor)
-        assert process is not None and began is not None and end is not None and first
-        mib = process.memory_info().rss / 2**20
-    check(
-        deployment,
-        names.name("infoway.bars.1m"),
-        load.volumes,
-        our_bar,
-    )
+        end = times_of(running)
+        mib = max(process.memory_info().rss for process in running) / 2**20
+    check(deployment, names.name("infoway.bars.1m"), load.volumes, our_bar)
     (half_wall, half_cpu), left = half if half is not None and half[0] else (began, count)
     share = count / 2 / left
     return Result(
@@ -145,16 +140,15 @@ def ours(
     )
 
 
-def worker_of(supervisor: Supervisor) -> psutil.Process | None:
-    """Return the worker's process."""
-    [slot] = supervisor._slots
-    return psutil.Process(slot.process.pid) if slot.process is not None else None
+def processes_of(supervisor: Supervisor) -> list[psutil.Process]:
+    """Return the workers' processes."""
+    slots = [slot.process for slot in supervisor._slots]
+    return [psutil.Process(process.pid) for process in slots if process is not None]
 
 
-def times_of(supervisor: Supervisor) -> tuple[float, float] | None:
-    """Return the present time and the worker's CPU time."""
-    process = worker_of(supervisor)
-    return None if process is None else (time.monotonic(), sum(process.cpu_times()[:2]))
+def times_of(processes: list[psutil.Process]) -> tuple[float, float]:
+    """Return the present time and the CPU time of all of them."""
+    return time.monotonic(), sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def our_bar(key: bytes, value: bytes) -> tuple[tuple[str, int], Fraction] | None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from infra.cli.commands.repair.dead_letter_choice import Choice, add_choice, chosen
+from infra.cli.commands.repair.dead_letter_choice import LetterChoice, add_choice, chosen
 
 
 def letter(written_ms, key=b"BTCUSDT", value=b"", error=("Undecodable", "no price")):
@@ -23,16 +23,16 @@ LETTERS = [
 @pytest.mark.parametrize(
     ("choice", "times"),
     [
-        (Choice(), [30, 10, 20, 40, 25]),
-        (Choice(last=2), [30, 40]),
-        (Choice(last=99), [10, 20, 25, 30, 40]),
-        (Choice(since=25), [30, 40, 25]),
-        (Choice(symbol="BTCUSDT"), [30]),
-        (Choice(symbol="00700.HK"), [20]),
-        (Choice(reason="stale"), [10]),
-        (Choice(reason="NO PRICE"), [30, 20, 40, 25]),
-        (Choice(last=1, since=11, reason="undecodable", symbol="00700.HK"), [20]),
-        (Choice(symbol="nothing"), []),
+        (LetterChoice(), [30, 10, 20, 40, 25]),
+        (LetterChoice(last=2), [30, 40]),
+        (LetterChoice(last=99), [10, 20, 25, 30, 40]),
+        (LetterChoice(since=25), [30, 40, 25]),
+        (LetterChoice(symbol="BTCUSDT"), [30]),
+        (LetterChoice(symbol="00700.HK"), [20]),
+        (LetterChoice(reason="stale"), [10]),
+        (LetterChoice(reason="NO PRICE"), [30, 20, 40, 25]),
+        (LetterChoice(last=1, since=11, reason="undecodable", symbol="00700.HK"), [20]),
+        (LetterChoice(symbol="nothing"), []),
     ],
     ids=str,
 )

@@ -12,7 +12,7 @@ from unit.test_websocket import TOPICS
 from infra.dashboard.board import Board
 from infra.ingest import healing as healing_module
 from infra.ingest import producer_process as feeding_module
-from infra.ingest.choice import Choice
+from infra.ingest.choice import FeedChoice
 from infra.ingest.producer_process import BadSilence, Feeding, silence_ms
 from infra.runtime.deployment import Deployment
 from infra.simulator import running_simulator
@@ -45,7 +45,7 @@ def deployment(monkeypatch):
 
 
 def planned(symbols, running=()):
-    return Choice(None, None, None, None, "", live=False).planned(symbols, running)
+    return FeedChoice(None, None, None, None, "", live=False).planned(symbols, running)
 
 
 def wait_until(done):

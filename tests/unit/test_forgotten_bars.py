@@ -13,7 +13,7 @@ from unit.test_healing import heal
 
 from processors.agents.bars.agent import Bars
 from processors.agents.bars.forgotten import ForgottenBars
-from processors.agents.bars.published import CHUNK, Published, Slots
+from processors.agents.bars.published import CHUNK, BarNumbers, Published
 from processors.model.event_time import EventTime
 from processors.model.records import Heal
 from processors.model.trading_days import Session
@@ -176,7 +176,7 @@ def test_what_is_remembered_is_small_and_leaves_after_two_days():
 
 @given(st.sets(st.integers(-5, 3 * CHUNK)), st.integers(-5, 3 * CHUNK), st.integers(1, 600))
 def test_the_bars_remembered_are_those_added(starts, begin, length):
-    published = Published([Slots(10, 10), Slots(10, 30)])
+    published = Published([BarNumbers(10, 10), BarNumbers(10, 30)])
     for start in starts:
         published.add(0, start * 10)
         published.add(1, start * 10)

@@ -6,11 +6,11 @@ import asyncio
 import pytest
 from page_records import MINUTE, bar, imbalance, status, vwap
 
-from infra.page.clients import BadRequest, Wanted, wanted_of
+from infra.page.clients import BadRequest, ClientView, wanted_of
 from infra.page.follow import Told
 from infra.page.market import MOST_SERIES, Market
 from infra.page.recent import Recent
-from infra.page.rows import Rows, change_percent
+from infra.page.rows import WatchRows, change_percent
 from infra.page.series import MOST_BARS, MOST_POINTS, Series
 from schemas.decimals import to_units
 from schemas.topics import Topology
@@ -113,7 +113,7 @@ def raw_trade(price, ts):
 
 
 def test_change_is_against_the_session_before_the_newest_trade():
-    rows = Rows("1m")
+    rows = WatchRows("1m")
     day = 86_400_000
     rows.take("infoway.bars.1d", bar(interval="1d", length=day, close="50"), 0, 1)
     rows.take("infoway.raw.trade", raw_trade("55", day + 5), 0, 2)
@@ -126,14 +126,14 @@ def test_change_is_against_the_session_before_the_newest_trade():
 
 
 def test_a_late_trade_is_not_the_last_price():
-    rows = Rows("1m")
+    rows = WatchRows("1m")
     rows.take("infoway.raw.trade", raw_trade("100", 2_000), 0, 1)
     rows.take("infoway.raw.trade", raw_trade("90", 1_000), 0, 2)
     assert rows.since(0)[0]["last"] == "100"
 
 
 def test_the_state_of_a_feed_is_that_of_its_symbols():
-    rows = Rows("1m")
+    rows = WatchRows("1m")
     rows.take("infoway.depth.imbalance", imbalance(), 0, 1)
     rows.take("infoway.feed.status", status("down"), 0, 2)
     assert [(row["feed"], row["state"]) for row in rows.since(1)] == [("crypto-1", "down")]
@@ -163,7 +163,7 @@ def test_a_message_that_is_none_is_refused(text):
 
 
 def test_a_message_names_what_is_shown():
-    assert wanted_of('{"show": {"symbol": "<b>", "interval": "5m"}}', INTERVALS) == Wanted(
+    assert wanted_of('{"show": {"symbol": "<b>", "interval": "5m"}}', INTERVALS) == ClientView(
         "<b>", "5m"
     )
     assert wanted_of('{"show": null}', INTERVALS) is None

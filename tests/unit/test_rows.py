@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.dashboard.rows import FAMILIES, HEADING_PERIOD, Rows, columns_of, number
+from infra.dashboard.rows import FAMILIES, HEADING_PERIOD, RowPrinter, columns_of, number
 from schemas.topics import Topology, load_example, load_schema
 
 TOPICS = {
@@ -37,14 +37,14 @@ def test_no_column_is_of_a_field_that_no_topic_has():
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_row_fits_its_terminal(topic, width):
     record = load_example(TOPICS[topic])
-    lines = list(Rows(lambda: width).lines(topic, record))
+    lines = list(RowPrinter(lambda: width).lines(topic, record))
     assert len(lines) == 3
     assert all(len(line) <= max(width, 60) for line in lines[1:])
     assert all(line.isprintable() for line in lines)
 
 
 def test_headings_come_with_a_new_topic_and_now_and_then():
-    rows, record = Rows(lambda: 100), load_example("vwap")
+    rows, record = RowPrinter(lambda: 100), load_example("vwap")
     first = list(rows.lines("infoway.vwap.1m", record))
     assert first[0] == "-- infoway.vwap.1m (UTC)"
     assert record["symbol"] in first[2]

@@ -18,7 +18,7 @@ from infra.embedded.running import (
     NAME,
     Found,
     NoRun,
-    Run,
+    StackRun,
     WorkerState,
     find,
     noted,
@@ -32,7 +32,7 @@ from schemas.topics import load_example
 
 
 def ours(**changed):
-    run = Run(os.getpid(), started_at(os.getpid()), 21001, 22002, "a.", None)
+    run = StackRun(os.getpid(), started_at(os.getpid()), 21001, 22002, "a.", None)
     return replace(run, **changed)
 
 
@@ -222,9 +222,9 @@ def test_down_ends_the_process_of_the_note_and_no_other_of_its_number(folder):
     sleeps = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         started = started_at(sleeps.pid)
-        end(Found(folder, Run(sleeps.pid, f"{started}1", None, None)), 0.2)
+        end(Found(folder, StackRun(sleeps.pid, f"{started}1", None, None)), 0.2)
         assert sleeps.poll() is None, "another process of that number was ended"
-        end(Found(folder, Run(sleeps.pid, started, None, None)), 10)
+        end(Found(folder, StackRun(sleeps.pid, started, None, None)), 10)
         assert sleeps.wait(5) == -15
     finally:
         sleeps.kill()
@@ -244,7 +244,7 @@ def test_what_does_not_end_is_said(folder):
     try:
         stays.stdout.readline()
         with pytest.raises(StillRunning, match="has not ended within 0 s"):
-            end(Found(folder, Run(stays.pid, started_at(stays.pid), None, None)), 0.2)
+            end(Found(folder, StackRun(stays.pid, started_at(stays.pid), None, None)), 0.2)
     finally:
         stays.kill()
         stays.wait()

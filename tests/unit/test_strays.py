@@ -10,7 +10,7 @@ from unit.raw_records import raw_trade
 
 from processors.agents.vwap.agent import Vwap
 from processors.decode.raw_records import trade_of
-from processors.engine.dead_letters import DeadLetters
+from processors.engine.dead_letters import DeadLetterCounts
 from processors.engine.engine import Agent, Engine
 from processors.engine.outputs import Outputs
 from processors.engine.sources import Sources, of_one_source
@@ -195,7 +195,7 @@ def test_the_setting_is_one_of_the_sources():
 
 
 def test_dead_letters_are_counted_and_logged_once_in_a_while(caplog):
-    counting = DeadLetters()
+    counting = DeadLetterCounts()
     with caplog.at_level(logging.WARNING):
         for offset in range(500):
             counting.add(

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from infra.cli.commands.running.worker import beside
-from infra.embedded.running import Run, noted, started_at
+from infra.embedded.running import StackRun, noted, started_at
 from infra.runtime import worker as running_worker
 
 
@@ -17,7 +17,7 @@ def run(tmp_path, monkeypatch):
         monkeypatch.delenv(f"INFOWAY_{name}", raising=False)
     monkeypatch.setenv("INFOWAY_BOOTSTRAP", "127.0.0.1:21001")
     folder = tmp_path / "simulated"
-    with noted(folder, Run(os.getpid(), started_at(os.getpid()), 21001, 22002)):
+    with noted(folder, StackRun(os.getpid(), started_at(os.getpid()), 21001, 22002)):
         yield tmp_path
 
 

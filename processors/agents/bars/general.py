@@ -16,7 +16,7 @@ from processors.agents.bars.figures import TimeBar
 from processors.agents.bars.finding import BarFinder
 from processors.agents.bars.forgotten import ForgottenBars
 from processors.agents.bars.healing import HEALABLE_MS, Healing
-from processors.agents.bars.published import Slots
+from processors.agents.bars.published import BarNumbers
 from processors.agents.bars.state import NO_BAR, BarsState, BarTimers, SymbolBars
 from processors.model.begun_sessions import BegunSessions, SessionFinder
 from processors.model.event_time import EventTime, Feeds
@@ -62,9 +62,9 @@ class GeneralBars:
             + self.grid_ms
         )
         self._slots = [
-            Slots(MINUTE, LONGEST_SESSION_MS)
+            BarNumbers(MINUTE, LONGEST_SESSION_MS)
             if interval.is_session
-            else Slots(interval.length_ms, interval.length_ms)
+            else BarNumbers(interval.length_ms, interval.length_ms)
             for interval in self.ladder.intervals
         ]
         self.forgotten = forgotten or ForgottenBars()

@@ -7,7 +7,7 @@ CHUNK = 256
 """Bars of one key in the state topic: what a forgotten bar writes are at most 64 hex digits."""
 
 
-class Slots(NamedTuple):
+class BarNumbers(NamedTuple):
     """Numbers the bars of an interval by start // `step_ms`; none is longer than `longest_ms`."""
 
     step_ms: int
@@ -17,7 +17,7 @@ class Slots(NamedTuple):
 class Published:
     """The forgotten bars of one symbol, per level of an interval in chunks of CHUNK numbers."""
 
-    def __init__(self, slots: Sequence[Slots]) -> None:
+    def __init__(self, slots: Sequence[BarNumbers]) -> None:
         self._slots = slots
         self._chunks: list[dict[int, int]] = [{} for _ in slots]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from processors.agents.bars.figures import TimeBar, dump, restore
-from processors.agents.bars.published import Published, Slots
+from processors.agents.bars.published import BarNumbers, Published
 from processors.kernels.columns import TradeRun
 from processors.kernels.numbered_pairs import NumberedPairs
 from processors.model.begun_sessions import BegunSessions
@@ -133,7 +133,7 @@ class BarsState:
         sessions: BegunSessions,
         intervals: Sequence[str],
         roots: Sequence[int],
-        slots: Sequence[Slots],
+        slots: Sequence[BarNumbers],
         entries: Mapping[bytes, bytes],
     ) -> None:
         """Restore what `dirty` yielded; `roots` are the levels of the intervals that take each

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from processors.agents.bars.published import Published, Slots
+from processors.agents.bars.published import BarNumbers, Published
 from processors.agents.reconciliation.figures import Figures, Status
 from processors.agents.reconciliation.waiting import WaitingBars
 from processors.model.begun_sessions import BegunSessions
@@ -116,7 +116,7 @@ class Stream:
     oldest: int = FOREVER
     """No pair ends before it; not written."""
     # by minutes whatever the interval: sessions, and klines of no bar of ours, start on no grid
-    judged: Published = field(default_factory=lambda: Published([Slots(MINUTE, 2 * DAY)]))
+    judged: Published = field(default_factory=lambda: Published([BarNumbers(MINUTE, 2 * DAY)]))
     """The pairs that were judged and are no longer among `pairs`."""
 
     def is_over(self, start: int, end: int) -> bool:

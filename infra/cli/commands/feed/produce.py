@@ -14,7 +14,7 @@ from infra.cli.checks import (
 )
 from infra.cli.command import Command
 from infra.cli.options import add_hold, add_rest_url, add_symbols, add_topology, add_url
-from infra.ingest.choice import Choice
+from infra.ingest.choice import FeedChoice
 from infra.ingest.delivered import delivered_before
 from infra.ingest.feed_health import FeedHealth
 from infra.ingest.healing import healing
@@ -53,7 +53,7 @@ def produce(options: ProduceOptions) -> int:
     """Publish the vendor's feed until Ctrl-C or SIGTERM; with `url` the feed of a simulator."""
     key, url, live = api_key(), options.url, options.url is None
     endpoint = endpoint_of(key, url)
-    choice = Choice(options.symbols, options.symbols_file, url, options.rest_url, key, live)
+    choice = FeedChoice(options.symbols, options.symbols_file, url, options.rest_url, key, live)
     feeds = choice.feeds()
     stop = stop_on_signals()
     source = "live" if live else "simulated"

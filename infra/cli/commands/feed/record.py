@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.cli.checks import feed_mistakes, folder
 from infra.cli.command import Command
 from infra.cli.options import add_rest_url, add_seconds, add_symbols, add_url, whole
-from infra.ingest.choice import Choice
+from infra.ingest.choice import FeedChoice
 from infra.ingest.producer_process import api_key, endpoint_of
 from infra.runtime.signals import stop_on_signals
 from producers.delivery.sink import Unpublished
@@ -61,7 +61,7 @@ def record(options: RecordOptions) -> int:
     key, url = api_key(), options.url
     endpoint = endpoint_of(key, url)
     source = "simulated" if url else "live"
-    choice = Choice(
+    choice = FeedChoice(
         options.symbols, options.symbols_file, url, options.rest_url, key, live=url is None
     )
     feeds = choice.feeds()

@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.cli.checks import reached_cluster_mistakes, topology_mistakes
 from infra.cli.command import Command
-from infra.cli.commands.repair.dead_letter_choice import Choice, add_choice, chosen
+from infra.cli.commands.repair.dead_letter_choice import LetterChoice, add_choice, chosen
 from infra.cli.options import add_topology
 from infra.kafka.dead_letters import DeadLetters, Letter
 from infra.runtime.deployment import named_cluster
@@ -37,7 +37,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def list_letters(options: ListOptions) -> int:
     """Print the chosen dead letters that retention has left, the redriven ones too. Raises
     NoSuchTopic and NotAllowed."""
-    choice = Choice(options.last, options.since, options.symbol, options.reason)
+    choice = LetterChoice(options.last, options.since, options.symbol, options.reason)
     for letter in chosen(DeadLetters(options.topology, *named_cluster()).letters(), choice):
         print(
             json.dumps(_as_json(letter)) if options.json else printable(_line(letter)), flush=True

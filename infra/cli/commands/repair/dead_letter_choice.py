@@ -21,7 +21,7 @@ class Written(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LetterChoice:
     """What the options say; None chooses all."""
 
     last: int | None = None
@@ -67,7 +67,7 @@ def add_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reason", help="those whose error has this text")
 
 
-def chosen(letters: Iterable[Any], choice: Choice) -> Iterable[Any]:
+def chosen(letters: Iterable[Any], choice: LetterChoice) -> Iterable[Any]:
     """Return the letters to print: in the order of the topic, with `last` in that of time."""
     found = (letter for letter in letters if choice.matches(letter))
     if choice.last is None:

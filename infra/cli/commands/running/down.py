@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.cli.cluster import DATA
 from infra.cli.command import Command
-from infra.embedded.running import Found, NoRun, Run, find
+from infra.embedded.running import Found, NoRun, StackRun, find
 from infra.runtime.exit_codes import Code
 from schemas.errors import InfowayError
 
@@ -64,7 +64,7 @@ def end(found: Found, patience: float = PATIENCE) -> None:
         time.sleep(0.05)
 
 
-def _tell(run: Run) -> None:
+def _tell(run: StackRun) -> None:
     with suppress(ProcessLookupError):
         if not hasattr(os, "pidfd_open"):
             if run.alive:

@@ -45,7 +45,7 @@ from infra.dashboard.board import Board
 from infra.dashboard.keys import Keys
 from infra.dashboard.selection import Selection
 from infra.embedded.running import noted
-from infra.ingest.choice import Choice
+from infra.ingest.choice import FeedChoice
 from infra.ingest.delivered import delivered_before
 from infra.ingest.feed_health import FeedHealth
 from infra.ingest.healing import healing
@@ -191,7 +191,7 @@ def up(options: UpOptions) -> int:
 def _run(options: UpOptions, key: str, data: Path) -> int:
     console, source = Console(), data.name
     live = endpoint_of(key, None) if key else None
-    choice = Choice(
+    choice = FeedChoice(
         options.symbols, options.symbols_file, None, options.rest_url, key, live=bool(key)
     )
     feeds = choice.feeds()
@@ -276,7 +276,7 @@ def _run(options: UpOptions, key: str, data: Path) -> int:
             note.change(workers=supervisor.states())
             take_up()
 
-        shown = _Shown(board, deployment, feeding, supervisor, banner, page.url if page else "")
+        shown = _ShownRun(board, deployment, feeding, supervisor, banner, page.url if page else "")
         announce = partial(_announce, console, page, options.open)
         _show(console, shown, check, stop, options, announce)
         console.print(
@@ -315,7 +315,7 @@ COMMAND = Command(
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _ShownRun:
     """What the live view shows."""
 
     board: Board
@@ -366,7 +366,7 @@ def _announce(console: Console, page: PageProcess | None, open_it: bool) -> None
 
 def _show(
     console: Console,
-    shown: _Shown,
+    shown: _ShownRun,
     check: Callable[[], None],
     stop: threading.Event,
     options: UpOptions,
@@ -396,7 +396,7 @@ def _show(
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _show_screen(console: Console, shown: _Shown, ended: Callable[[], bool]) -> None:
+def _show_screen(console: Console, shown: _ShownRun, ended: Callable[[], bool]) -> None:
     selection, drawn_at = Selection(), 0.0
     with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         while not ended():

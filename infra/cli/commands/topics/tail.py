@@ -13,7 +13,7 @@ import confluent_kafka as ck
 from infra.cli.checks import reached_cluster_mistakes, topology_mistakes
 from infra.cli.command import Command
 from infra.cli.options import add_topology, moment, whole
-from infra.dashboard.rows import Rows
+from infra.dashboard.rows import RowPrinter
 from infra.kafka.following import follow, place_of
 from infra.kafka.reader import NoSuchTopic, ValueReader
 from infra.runtime.deployment import ClusterUnnamed, named_cluster
@@ -77,7 +77,7 @@ def tail(options: TailOptions) -> int:
     bootstrap, registry_url = named_cluster()
     names = options.topology
     topics = {names.name(topic): topic for topic in options.topics}
-    shown = _Shown(options, ValueReader(Registry(registry_url)), topics)
+    shown = _RecordPrinter(options, ValueReader(Registry(registry_url)), topics)
     start = ck.OFFSET_BEGINNING if options.from_beginning else ck.OFFSET_END
     if options.since is not None:
         start = options.since
@@ -105,7 +105,7 @@ COMMAND = Command(
 )
 
 
-class _Shown:
+class _RecordPrinter:
     """Prints records as they come."""
 
     def __init__(self, options: TailOptions, read: ValueReader, topics: dict[str, str]) -> None:
@@ -114,7 +114,7 @@ class _Shown:
         self._left = options.max
         self._symbols = frozenset(_names(options.symbol or ""))
         terminal = sys.stdout.isatty() and not options.json
-        self.rows = Rows(lambda: shutil.get_terminal_size().columns) if terminal else None
+        self.rows = RowPrinter(lambda: shutil.get_terminal_size().columns) if terminal else None
 
     def take(self, message: ck.Message) -> bool:
         """Print a record if it is one of those asked for; return whether another is wanted."""
