@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from integration.test_determinism import Writer
+from raw_message import Message
 
 from processors.agents.activity.agent import ActivityBars
 from processors.agents.bars.agent import Bars
@@ -55,34 +56,6 @@ ENCODED = Counter()
 """Rows that kernels have encoded, by topic."""
 
 
-class Message:
-    """A record of a topic, as librdkafka shows it."""
-
-    def __init__(self, topic, partition, offset, key, value, headers):
-        self._facts = topic, partition, offset, key, value, headers
-
-    def topic(self):
-        return self._facts[0]
-
-    def partition(self):
-        return self._facts[1]
-
-    def offset(self):
-        return self._facts[2]
-
-    def key(self):
-        return self._facts[3]
-
-    def value(self):
-        return self._facts[4]
-
-    def headers(self):
-        return self._facts[5] or None
-
-    def error(self):
-        return None
-
-
 class Logs:
     """Topics by partition; stands for the broker and for librdkafka's producer."""
 
@@ -96,7 +69,7 @@ class Logs:
         if partition < 0:
             partition = partition_of(key, PARTITIONS)
         log = self.partitions[topic, partition]
-        message = Message(topic, partition, len(log), key, value, list(headers or ()))
+        message = Message(len(log), value, key, list(headers or ()) or None, topic, partition)
         log.append(message)
         if on_delivery is not None:
             on_delivery(None, message)

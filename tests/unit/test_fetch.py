@@ -4,26 +4,14 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_message import Message
 
 from processors.engine.plane.fetch import by_partition
 
 
-class Message:
-    def __init__(self, topic, partition, offset, code=None):
-        self._facts = topic, partition, offset
-        self._error = None if code is None else KafkaError(code)
-
-    def topic(self):
-        return self._facts[0]
-
-    def partition(self):
-        return self._facts[1]
-
-    def offset(self):
-        return self._facts[2]
-
-    def error(self):
-        return self._error
+def message(topic, partition, offset, code=None):
+    error = None if code is None else KafkaError(code)
+    return Message(offset, topic=topic, partition=partition, error=error)
 
 
 def in_order(places, ends):
@@ -32,10 +20,10 @@ def in_order(places, ends):
     messages, offsets = [], {}
     for number, place in enumerate(places):
         offsets[place] = offsets.get(place, 0) + 1 + number % 3
-        messages.append(Message(*place, offsets[place]))
+        messages.append(message(*place, offsets[place]))
         if number in ends:
             offsets[place] += 2
-            messages.append(Message(*place, offsets[place], KafkaError._PARTITION_EOF))
+            messages.append(message(*place, offsets[place], KafkaError._PARTITION_EOF))
     return messages
 
 
@@ -57,7 +45,7 @@ def test_each_partition_has_its_messages_in_order_and_goes_on_behind_the_last(pl
 def test_an_error_that_no_waiting_mends_is_raised():
     with pytest.raises(KafkaException):
         by_partition(
-            [Message("a", 0, 1), Message("a", 0, 2, KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+            [message("a", 0, 1), message("a", 0, 2, KafkaError.TOPIC_AUTHORIZATION_FAILED)]
         )
-    away = [Message("a", 0, 1), Message("a", 0, 2, KafkaError._TRANSPORT)]
+    away = [message("a", 0, 1), message("a", 0, 2, KafkaError._TRANSPORT)]
     assert by_partition(away) == {("a", 0): ([away[0]], 2)}

@@ -5,6 +5,7 @@ import json
 
 import httpx
 import pytest
+from raw_message import Message
 from unit.raw_records import raw_trade
 
 from processors.decode.raw_records import trade_of
@@ -18,22 +19,8 @@ from schemas.wire import compile_encoder
 RAW_TRADE = load_schema("raw_trade")
 
 
-class Message:
-    def __init__(self, control=None, value=b"\0\0\0\xff\xffnoise"):
-        self.control = control
-        self.written = value
-
-    def offset(self):
-        return 7
-
-    def key(self):
-        return b"A"
-
-    def value(self):
-        return None if self.control else self.written
-
-    def headers(self):
-        return self.control and self.control.headers()
+def message(control=None, value=b"\0\0\0\xff\xffnoise"):
+    return Message(7, None if control else value, b"A", control and control.headers())
 
 
 def reader(answer):
@@ -58,15 +45,15 @@ def test_a_record_of_another_version_is_read_as_ours_with_our_defaults(fields):
     schema, example = {**RAW_TRADE, "fields": fields}, load_example("raw_trade")
     value = compile_encoder(schema, 5)(*(example.get(field["name"]) for field in fields))
     record = reader(lambda request: httpx.Response(200, json={"schema": json.dumps(schema)}))(
-        Message(value=value)
+        message(value=value)
     )
     assert record == trade_of(7, raw_trade(example))
 
 
 def test_an_id_that_the_registry_denies_makes_a_dead_letter():
-    record = reader(lambda request: httpx.Response(404, json={"error_code": 40403}))(Message())
+    record = reader(lambda request: httpx.Response(404, json={"error_code": 40403}))(message())
     assert isinstance(record, Unreadable)
-    assert (record.error_class, record.value) == ("UnknownSchema", Message().value())
+    assert (record.error_class, record.value) == ("UnknownSchema", message().value())
     assert "schemas/ids/65535" in record.error_text
 
 
@@ -74,7 +61,7 @@ def test_an_id_that_the_registry_denies_makes_a_dead_letter():
 @pytest.mark.parametrize("status", [500, 503, 401, 404])
 def test_a_registry_that_does_not_answer_is_no_reason_for_a_dead_letter(status):
     with pytest.raises(RegistryError):
-        reader(lambda request: httpx.Response(status))(Message())
+        reader(lambda request: httpx.Response(status))(message())
 
 
 KLINE = (
@@ -87,7 +74,7 @@ def test_a_heal_is_read_with_its_kline_and_one_without_is_a_dead_letter():
     read = reader(lambda request: httpx.Response(404))
     healed, nothing = (
         read(
-            Message(
+            message(
                 Control(
                     "heal", "stock-1", "stock", "rest-1", "rest", 120_000, 130_000_000, kline=text
                 )

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from raw_message import Message
 from unit.raw_records import raw_trade
 
 from processors.decode.lookup import DENIED_S, REMEMBERED_S, SchemaLookup
@@ -55,21 +56,8 @@ class Asked:
         return self.lookup.ask(self.lookup.lacking([VALUE]))
 
 
-class Message:
-    def __init__(self, value=VALUE, offset=7, headers=None):
-        self._value, self._offset, self._headers = value, offset, headers
-
-    def offset(self):
-        return self._offset
-
-    def key(self):
-        return b"A"
-
-    def value(self):
-        return self._value
-
-    def headers(self):
-        return self._headers
+def message(value=VALUE, offset=7, headers=None):
+    return Message(offset, value, b"A", headers)
 
 
 def test_an_id_is_asked_for_once_for_all_its_records():
@@ -86,7 +74,7 @@ def test_an_id_is_unknown_once_it_was_denied_for_30_s_and_then_for_5_min():
     assert asked.ask(DENIED_S - 0.1) is not None
     assert asked.ask(0.2) is None
     reader = RawReader(asked.lookup, TRADE, trade_of)
-    assert reader(Message()).error_class == "UnknownSchema"
+    assert reader(message()).error_class == "UnknownSchema"
     assert asked.lookup.lacking([VALUE]) == set()
     asked.now += REMEMBERED_S - 1
     assert asked.lookup.lacking([VALUE]) == set()
@@ -97,7 +85,7 @@ def test_an_id_is_unknown_once_it_was_denied_for_30_s_and_then_for_5_min():
     asked.now += REMEMBERED_S + 1
     asked.answer = FOUND
     assert asked.ask() is None
-    assert not isinstance(reader(Message()), Unreadable)
+    assert not isinstance(reader(message()), Unreadable)
 
 
 def test_the_letter_of_an_unknown_id_names_no_address():
@@ -105,7 +93,7 @@ def test_the_letter_of_an_unknown_id_names_no_address():
     asked = Asked(DENIED)
     while asked.ask(after=DENIED_S) is not None:
         pass
-    letter = RawReader(asked.lookup, TRADE, trade_of)(Message())
+    letter = RawReader(asked.lookup, TRADE, trade_of)(message())
     assert letter.error_text == "the schema registry knows no schema of id 5"
 
 
@@ -119,8 +107,8 @@ def test_a_redriven_record_is_asked_for_again_once_and_without_a_wait():
         assert asyncio.run(wait_for_schemas(engine(), asked.lookup, messages, lambda: True))
         return RawReader(asked.lookup, TRADE, trade_of)(messages[-1])
 
-    redriven = Message(headers=[("dead-letter-attempts", b"1")])
-    assert run(Message(headers=[("trace", b"1")])).error_class == "UnknownSchema"
+    redriven = message(headers=[("dead-letter-attempts", b"1")])
+    assert run(message(headers=[("trace", b"1")])).error_class == "UnknownSchema"
     assert len(asked.questions) == before
     assert run(*[redriven] * 3).error_class == "UnknownSchema"
     assert len(asked.questions) == before + 1
@@ -134,7 +122,7 @@ def test_a_replica_that_lags_makes_no_dead_letter():
     assert asked.ask() is not None
     asked.answer = FOUND
     assert asked.ask(20) is None
-    assert RawReader(asked.lookup, TRADE, trade_of)(Message()) == trade_of(
+    assert RawReader(asked.lookup, TRADE, trade_of)(message()) == trade_of(
         7, raw_trade(load_example("raw_trade"))
     )
 
@@ -184,7 +172,7 @@ def test_a_worker_waits_for_a_registry_that_is_away_names_it_and_goes_on(monkeyp
 
     async def run():
         waits = asyncio.ensure_future(
-            wait_for_schemas(waiting, asked.lookup, [Message()] * 3, lambda: True)
+            wait_for_schemas(waiting, asked.lookup, [message()] * 3, lambda: True)
         )
         while len(asked.questions) < 4:
             assert not waits.done()
@@ -207,7 +195,7 @@ def test_a_wait_ends_with_the_assignment(monkeypatch):
     monkeypatch.setattr(reading, "TURN_S", 0.01)
     asked, waiting = Asked(httpx.ReadTimeout("slow")), engine()
     assert not asyncio.run(
-        wait_for_schemas(waiting, asked.lookup, [Message()], lambda: not asked.questions)
+        wait_for_schemas(waiting, asked.lookup, [message()], lambda: not asked.questions)
     )
     assert waiting.waiting_for is None
 
@@ -306,7 +294,7 @@ def test_a_schema_that_is_no_schema_is_a_dead_letter_and_no_error(hostile, schem
     registry = Registry(f"http://127.0.0.1:{hostile.server_port}")
     lookup = SchemaLookup(registry)
     assert lookup.ask({schema_id}) is None
-    record = RawReader(lookup, TRADE, trade_of)(Message(b"\0\0\0\0" + bytes([schema_id])))
+    record = RawReader(lookup, TRADE, trade_of)(message(b"\0\0\0\0" + bytes([schema_id])))
     assert record.error_class == "UnreadableSchema"
     with pytest.raises(UnknownSchema):
         lookup.schema(8)
@@ -346,7 +334,7 @@ def test_the_loop_is_free_while_the_registry_is_asked(monkeypatch):
 
     asked.lookup.ask = watched
     monkeypatch.setattr(reading, "FIRST_PAUSE_S", 0.01)
-    run = [Message(b"\0\0\0\0" + bytes([number % 3]) + b"x", number) for number in range(4000)]
+    run = [message(b"\0\0\0\0" + bytes([number % 3]) + b"x", number) for number in range(4000)]
     assert asyncio.run(wait_for_schemas(engine(), asked.lookup, run, lambda: True))
     assert sorted(asked.questions) == ["0", "0", "1", "1", "2", "2"]
     assert loop_thread not in threads

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from raw_message import Message
 
 from infra.ingest import healing
 from infra.ingest.healing import _last_alive, _sign_of_life
@@ -13,21 +14,8 @@ from schemas.control import HELD_BACK_MS, Control
 from schemas.wire import UnreadableValue
 
 
-class Message:
-    def __init__(self, value, control=None, key=None):
-        self._value, self._control, self._key = value, control, key
-
-    def partition(self):
-        return 0
-
-    def key(self):
-        return self._key
-
-    def value(self):
-        return self._value
-
-    def headers(self):
-        return self._control and self._control.headers()
+def message(value, control=None, key=None):
+    return Message(0, value, key, control and control.headers())
 
 
 def control(kind):
@@ -42,15 +30,15 @@ def raising(error):
 
 
 def test_a_record_and_a_mark_tell_when_their_feed_lived():
-    assert _sign_of_life(Message(b"x"), lambda value: ({}, {"feed": "crypto-1", "ts_recv": 5})) == (
+    assert _sign_of_life(message(b"x"), lambda value: ({}, {"feed": "crypto-1", "ts_recv": 5})) == (
         "crypto-1",
         5,
     )
-    assert _sign_of_life(Message(None, control("mark")), None) == ("crypto-1", 7_000)
+    assert _sign_of_life(message(None, control("mark")), None) == ("crypto-1", 7_000)
 
 
 def test_a_heal_is_no_sign_of_the_feed():
-    assert _sign_of_life(Message(None, control("heal")), None) is None
+    assert _sign_of_life(message(None, control("heal")), None) is None
 
 
 @pytest.mark.parametrize(
@@ -63,14 +51,14 @@ def test_a_heal_is_no_sign_of_the_feed():
     ids=["id", "bytes", "fields"],
 )
 def test_what_cannot_be_read_tells_nothing_and_stops_nobody(read):
-    assert _sign_of_life(Message(b"x"), read) is None
+    assert _sign_of_life(message(b"x"), read) is None
     assert _sequence_of(b"x", read) is None
-    assert _sign_of_life(Message(None), read) is None
+    assert _sign_of_life(message(None), read) is None
 
 
 def test_a_key_that_is_no_text_stops_no_start(monkeypatch):
     log = {
-        "raw": [Message(None, control("mark"), b"\xff"), Message(None, control("begin"), b"A")],
+        "raw": [message(None, control("mark"), b"\xff"), message(None, control("begin"), b"A")],
         "status": [],
     }
     monkeypatch.setattr(healing, "read_to_end", lambda bootstrap, topic, last=None: log[topic])

@@ -6,6 +6,7 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_message import Message
 from unit.raw_records import raw_trade
 
 from processors.agents.vwap.agent import Vwap
@@ -26,21 +27,8 @@ T = 1_752_825_600_000
 TOPIC, PLACE, MEMBER = "infoway.raw.trade", ("infoway.raw.trade", 0), Member("g", 1, "m")
 
 
-class Message:
-    def __init__(self, offset, headers=None):
-        self._offset, self._headers = offset, headers
-
-    def offset(self):
-        return self._offset
-
-    def key(self):
-        return b"BTCUSDT"
-
-    def value(self):
-        return None if self._headers else b"value %d" % self._offset
-
-    def headers(self):
-        return self._headers
+def message(offset, headers=None):
+    return Message(offset, None if headers else b"value %d" % offset, b"BTCUSDT", headers)
 
 
 def record(offset, source):
@@ -98,7 +86,7 @@ def taken(sources, cuts, expected=None):
     for begin, end in zip([0, *cuts], [*cuts, len(sources)], strict=True):
         records = [record(offset, sources[offset]) for offset in range(begin, end)]
         expected = of_one_source(
-            records, [Message(offset) for offset in range(begin, end)], expected, 0
+            records, [message(offset) for offset in range(begin, end)], expected, 0
         )
         found += records
     return found, expected
@@ -113,7 +101,7 @@ def test_the_decision_depends_on_the_log_alone(sources, cuts):
     middle = len(sources) // 2
     _, known = taken(sources[:middle], [])
     rest = [record(offset, sources[offset]) for offset in range(middle, len(sources))]
-    of_one_source(rest, [Message(offset) for offset in range(middle, len(sources))], known, 0)
+    of_one_source(rest, [message(offset) for offset in range(middle, len(sources))], known, 0)
     assert rest == whole[middle:]
 
 
@@ -127,7 +115,7 @@ def test_what_rest_gives_is_of_every_source_and_anything_else_is_a_dead_letter_w
         record(4, "odd mark"),
         record(5, "mark"),
     ]
-    messages = [*map(Message, range(4)), Message(4, headers), Message(5)]
+    messages = [*map(message, range(4)), message(4, headers), message(5)]
     assert of_one_source(records, messages, None, 3) == "live"
     assert [isinstance(each, Unreadable) for each in records] == [
         True,
@@ -158,9 +146,9 @@ def engine():
 def test_a_setting_is_worth_more_than_the_first_record():
     first_wins, named = Sources(None, [(TOPIC,)]), Sources("live", [(TOPIC,)])
     assert not isinstance(
-        first_wins.sort_out(PLACE, [record(0, "replay")], [Message(0)])[0], Unreadable
+        first_wins.sort_out(PLACE, [record(0, "replay")], [message(0)])[0], Unreadable
     )
-    assert isinstance(named.sort_out(PLACE, [record(0, "replay")], [Message(0)])[0], Unreadable)
+    assert isinstance(named.sort_out(PLACE, [record(0, "replay")], [message(0)])[0], Unreadable)
     assert (first_wins.of(PLACE), named.of(PLACE)) == ("replay", "live")
     assert first_wins.of((TOPIC, 1)) is None
 
