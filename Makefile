@@ -73,8 +73,8 @@ bench-latency: install-dev  ## measure how late a VWAP row is, beside Kafka Stre
 bench-growth: install-dev  ## measure what a trade costs by symbols, event time, windows, workers
 	$(BIN)/python tests/bench/growth.py $(ARGS)
 
-drill: install-dev  ## run every outage at each moment of a worker's work: hours; one by ARGS="-k 'kafka and freeze and 45'"
-	DRILL_LONG=1 $(BIN)/pytest tests/faults/test_outages.py tests/faults/test_stopping.py $(ARGS)
+drill: install-dev  ## run every outage at each moment of a worker's work, and the tests of faults without each rule that they are of: hours; one by ARGS="-k 'kafka and freeze and 45'"
+	DRILL_LONG=1 $(BIN)/pytest tests/faults tests/integration/test_redrive_faults.py $(ARGS)
 
 drill-random: install-dev  ## strike the pipeline at random and judge its topics; ARGS="--seed 7 --minutes 30"
 	PYTHONPATH=.:tests:tests/faults:tests/drill $(BIN)/python tests/drill/run.py $(ARGS)

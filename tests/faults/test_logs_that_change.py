@@ -6,6 +6,7 @@ import confluent_kafka as ck
 import drill
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from rules import whole_and_without
 
 from processors.engine.state import load_states
 from processors.engine.transactions.exits import Exit
@@ -56,7 +57,7 @@ def end(fleet, slot="a"):
 
 
 @pytest.mark.parametrize("outcomes", [("commit",), ("commit", "abort")], ids=" ".join)
-@pytest.mark.parametrize("rule", ["", "marker"])
+@pytest.mark.parametrize("rule", whole_and_without("marker"))
 def test_a_partition_read_to_its_end_and_emptied_by_retention_has_lost_nothing(
     make_fleet, rule, outcomes
 ):
@@ -102,7 +103,7 @@ def test_records_that_retention_deletes_unread_end_the_worker_for_good(make_flee
     assert "were deleted by retention" in fleet.log("a")
 
 
-@pytest.mark.parametrize("rule", ["", "log"])
+@pytest.mark.parametrize("rule", whole_and_without("log"))
 def test_a_source_that_was_deleted_and_made_again_is_not_taken_for_the_one_before(make_fleet, rule):
     fleet = make_fleet(slow=0, **{"break": rule})
     write(fleet, ("commit",))
@@ -129,7 +130,7 @@ def test_a_source_that_was_deleted_and_made_again_is_not_taken_for_the_one_befor
     assert drill.applied(fleet, 1) == before
 
 
-@pytest.mark.parametrize("rule", ["", "loader"])
+@pytest.mark.parametrize("rule", whole_and_without("loader"))
 def test_a_revocation_does_not_wait_for_states_that_are_being_loaded(make_fleet, rule):
     fleet = make_fleet(slow=0, session=6, **{"break": rule})
     drill_load = drill.Load(fleet)

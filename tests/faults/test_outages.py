@@ -6,7 +6,6 @@ no byte differs from a run without faults, the lag is 0 within 60 s, and every w
 started again. DRILL_LONG=1 (`make drill`) runs all of them.
 """
 
-import os
 import signal
 import time
 from itertools import product
@@ -17,6 +16,7 @@ import pytest
 from integration.test_determinism import compare, running
 from integration.test_determinism import reference as reference
 from outages import frozen, frozen_workers, stopped
+from rules import LONG
 
 from infra.embedded.stack import Stack
 from processors.engine.transactions.exits import Exit
@@ -38,7 +38,6 @@ SHORT = [
     ("kafka", "stop", 5, "commit"),
     ("registry", "stop", 5, "load"),
 ]
-LONG = bool(os.environ.get("DRILL_LONG"))
 STEPS = ("begin", "before flush", "after flush", "after send offsets", "after commit")
 
 

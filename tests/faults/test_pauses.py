@@ -8,6 +8,7 @@ import broker
 import drill
 import pytest
 from pipelines import tally
+from rules import whole_and_without
 
 from infra.embedded.ports import free_ports
 from infra.embedded.stack import Stack
@@ -45,7 +46,7 @@ def stable(fleet):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("rule", ["", "slot"])
+@pytest.mark.parametrize("rule", whole_and_without("slot"))
 def test_a_worker_frozen_at_any_step_of_a_commit_is_restarted(make_fleet, rule):
     steps = {"a": "after flush", "b": "after send offsets", "c": "before flush"}
     fleet = make_fleet(batch=50, slow=0, session=6, **{"break": rule})

@@ -1,11 +1,11 @@
 """SIGTERM at any moment ends a worker in order: exit code 0, no traceback."""
 
-import os
 import random
 import signal
 
 import drill
 import pytest
+from rules import LONG
 
 MOMENTS = (
     "(Re-)joining group",
@@ -14,7 +14,7 @@ MOMENTS = (
     "Revoking previously",
     "Executing _on_partitions_assigned",
 )
-TRIES = 60 if os.environ.get("DRILL_LONG") else 9
+TRIES = 60 if LONG else 6
 
 
 @pytest.mark.timeout(240)

@@ -5,6 +5,7 @@ import drill
 import pytest
 from broker import away
 from confluent_kafka.admin import NewTopic
+from rules import whole_and_without
 
 from processors.engine.plane.fetch import Fetch
 from processors.engine.transactions.exits import Exit
@@ -38,7 +39,7 @@ def verdict(fleet, rule):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("rule", ["", "life"])
+@pytest.mark.parametrize("rule", whole_and_without("life"))
 def test_a_worker_whose_agent_was_held_up_at_a_rejoin_goes_on(make_fleet, rule):
     fleet = make_fleet(max_poll=MAX_POLL_S, patience=60, slow=0, **{"break": rule})
     fleet.start("a", stick=2, stuck_s=MAX_POLL_S + 4)
@@ -49,7 +50,7 @@ def test_a_worker_whose_agent_was_held_up_at_a_rejoin_goes_on(make_fleet, rule):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("rule", ["", "life"])
+@pytest.mark.parametrize("rule", whole_and_without("life"))
 def test_a_worker_whose_states_took_longer_to_load_than_it_may_be_idle_goes_on(make_fleet, rule):
     fleet = make_fleet(max_poll=MAX_POLL_S, slow=0, **{"break": rule})
     loaded(fleet)
@@ -58,7 +59,7 @@ def test_a_worker_whose_states_took_longer_to_load_than_it_may_be_idle_goes_on(m
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("rule", ["", "life"])
+@pytest.mark.parametrize("rule", whole_and_without("life"))
 def test_a_worker_whose_broker_stopped_while_the_group_waited_goes_on(stack, make_fleet, rule):
     fleet = make_fleet(max_poll=MAX_POLL_S, slow=0, **{"break": rule})
     fleet.start("a")
@@ -72,7 +73,7 @@ def test_a_worker_whose_broker_stopped_while_the_group_waited_goes_on(stack, mak
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("rule", ["", "watch"])
+@pytest.mark.parametrize("rule", whole_and_without("watch"))
 def test_a_stuck_agent_ends_its_worker_restartably_and_another_takes_its_place(make_fleet, rule):
     fleet = make_fleet(patience=9, batch=50, slow=0.01, **{"break": rule})
     loaded(fleet)

@@ -9,6 +9,7 @@ import pytest
 from dead_letters import FRAME, frame_letter, run
 from dead_letters import cluster as cluster
 from kafka_proxy import Api
+from rules import whole_and_without
 
 from infra.cli.commands.repair import redrive
 from infra.cli.main import main
@@ -61,7 +62,7 @@ def test_a_killed_redrive_redrives_each_letter_once(cluster, capsys, step):
     assert [value for _, _, value, _ in cluster.raw_records()] == [b"0", b"1", b"2", b"3", b"4"]
 
 
-@pytest.mark.parametrize("rule", ["", "renewal"])
+@pytest.mark.parametrize("rule", whole_and_without("renewal"))
 def test_a_commit_that_comes_late_commits_no_half_of_a_redrives_next_step(
     cluster, capsys, monkeypatch, proxy, rule
 ):
