@@ -15,7 +15,6 @@ from schemas.errors import SettingsWrong
 from schemas.topics import Topology
 
 UPDATE_MS = "1000"
-_OWN_REGISTRY_S = 60.0  # for one answer: a JVM that has just begun, on a machine that is busy
 
 
 class HalfNamed(SettingsWrong):
@@ -84,7 +83,7 @@ def deployed(
         return
     with Stack(data, kafka_port, registry_port) as stack:
         yield replace(
-            _on(stack.bootstrap, stack.registry_url, names, embedded=True, timeout=_OWN_REGISTRY_S),
+            _on(stack.bootstrap, stack.registry_url, names, embedded=True),
             look_after=stack.look_after,
         )
 
@@ -126,8 +125,6 @@ def existing(names: Topology) -> Deployment:
     return Deployment(bootstrap, registry_url, names, ids, embedded=False)
 
 
-def _on(
-    bootstrap: str, registry_url: str, names: Topology, embedded: bool, timeout: float = 10.0
-) -> Deployment:
-    ids = topology.apply(bootstrap, Registry(registry_url, timeout), names)
+def _on(bootstrap: str, registry_url: str, names: Topology, embedded: bool) -> Deployment:
+    ids = topology.apply(bootstrap, Registry(registry_url), names)
     return Deployment(bootstrap, registry_url, names, ids, embedded)

@@ -58,7 +58,7 @@ def asked(place, path):
     try:
         return httpx.get(f"http://{place}{path}").text
     except httpx.TransportError:
-        return None
+        return ""
 
 
 def counted(place, metric):

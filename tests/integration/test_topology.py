@@ -53,7 +53,9 @@ def topology(stack, namespace, monkeypatch, capsys):
                     *arguments,
                 ]
             )
-        return ended.value.args[0], capsys.readouterr().out
+        said = capsys.readouterr()
+        sys.stderr.write(said.err)  # for whoever looks at a failure
+        return ended.value.args[0], said.out
 
     return run
 

@@ -289,6 +289,43 @@ def test_headers_that_dribble_end_too():
         ending.set()
 
 
+def test_a_request_that_is_left_without_an_answer_is_made_once_more():
+    """Apicurio on a busy machine leaves one with a body without an answer now and then."""
+    asked = []
+
+    class Forgetful(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
+            if len(asked) != 1:
+                answer = b'{"id": 7}'
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+            else:
+                forgotten.wait(10)
+
+        def do_GET(self):
+            asked.append(None)
+            forgotten.wait(10)
+
+        def log_message(self, *_):
+            pass
+
+    forgotten = threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        registry = Registry(f"http://127.0.0.1:{server.server_port}", timeout=0.5)
+        assert registry.id_of("infoway.late-value", TRADE) == 7
+        assert len(asked) == 2
+        asked.clear()
+        with pytest.raises(RegistryError, match="not whole after"):
+            registry.schema(1)
+        assert asked == [None]  # whoever waits for a schema asks again by itself
+        forgotten.set()
+        server.shutdown()
+
+
 @pytest.mark.parametrize("schema_id", [5, 6])
 def test_a_schema_that_is_no_schema_is_a_dead_letter_and_no_error(hostile, schema_id):
     registry = Registry(f"http://127.0.0.1:{hostile.server_port}")
