@@ -186,7 +186,7 @@ def test_two_starts_at_once_download_once(cache, monkeypatch, capfd):
 
     def resolve(repository, _):
         calls.append(repository)
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         jar = repository / "broker.jar"
         jar.parent.mkdir(parents=True)
         jar.touch()

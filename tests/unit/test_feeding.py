@@ -49,7 +49,7 @@ def planned(symbols, running=()):
 
 
 def wait_until(done):
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not done():
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -227,7 +227,7 @@ def test_what_a_client_sends_before_the_answer_to_its_handshake_ends_the_connect
     with opened(server) as socket, monkeypatch.context() as held_up:
         held_up.setattr("infra.simulator.http._is_upgrade", is_upgrade)
         socket.sendall(REFUSED)
-        assert entered.wait(10)
+        assert entered.wait(60)
         socket.sendall(b"\xff\xff")
         arrived.set()
         assert to_end(socket, b"") == b""

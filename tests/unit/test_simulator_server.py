@@ -216,7 +216,7 @@ def test_a_recording_is_played_from_its_first_frame_in_order_and_unchanged(tmp_p
         ask(socket, 10003, {"codes": "AAPL.US"})
         assert receive(socket)["code"] == 10004
         assert [receive(socket) for _ in frames] == [frame for _, frame in frames]
-        assert simulator.finished.wait(10)
+        assert simulator.finished.wait(60)
 
 
 def test_several_files_and_connections_share_one_playback(tmp_path):
@@ -328,7 +328,7 @@ def test_the_refused_keys_can_be_chosen_and_a_missing_one_always_is():
 def test_a_recording_can_be_played_without_waiting_for_subscribers(tmp_path):
     path = recorded(tmp_path / "a.jsonl", [(1, trade("BTCUSDT", 1))])
     with running_simulator([path], speed=0, wait_for_subscribers=False) as simulator:
-        assert simulator.finished.wait(10)
+        assert simulator.finished.wait(60)
 
 
 def test_broken_lines_are_reported_by_file_and_number_and_the_rest_is_played(tmp_path, caplog):

@@ -11,7 +11,7 @@ from infra.runtime.supervisor import Supervisor, WorkerFailed
 
 
 def wait_until(condition):
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -43,9 +43,9 @@ def test_stop_cuts_connecting_short_and_leaves_no_connection_behind(monkeypatch,
     server, published, core = Connecting(dribbles), Published(), protocol()
     with listening(server) as port:
         with running(f"ws://127.0.0.1:{port}/ws", core, published):
-            assert server.asked.wait(10)
+            assert server.asked.wait(60)
         assert core.state is State.ENDED
-        assert server.left.wait(5)
+        assert server.left.wait(60)
 
 
 def test_handshake_that_dribbles_is_given_up_and_tried_again(monkeypatch):
@@ -53,9 +53,9 @@ def test_handshake_that_dribbles_is_given_up_and_tried_again(monkeypatch):
     server, published = Connecting(dribbles=True), Published()
     with listening(server) as port, running(f"ws://127.0.0.1:{port}/ws", protocol(), published):
         assert "timed out: no answer in 0.3 s" in published.wait_for(is_state("down")).record.reason
-        assert server.left.wait(5)
+        assert server.left.wait(60)
         server.asked.clear()
-        assert server.asked.wait(10)
+        assert server.asked.wait(60)
 
 
 def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
@@ -64,7 +64,7 @@ def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
 
     def late(*arguments):
         made.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return connect(*arguments)
 
     monkeypatch.setattr("websocket._core.connect", late)
@@ -80,12 +80,12 @@ def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
             args=(core, Endpoint(f"ws://127.0.0.1:{port}/ws", KEY), Published(), stop, AtOnce(1)),
         )
         feed.start()
-        assert made.wait(10)
+        assert made.wait(60)
         stop.set()
         feed.join(10)
         assert not feed.is_alive()
         go.set()
-        assert closed.wait(5)
+        assert closed.wait(60)
     assert core.counters.connections == 0
 
 

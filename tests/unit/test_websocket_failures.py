@@ -174,7 +174,7 @@ def test_proxy_gets_a_tunnel_to_ask_for_and_never_the_key(monkeypatch, name):
     with listening(converse) as port:
         monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         with running("wss://feed.invalid/ws", protocol(), published):
-            assert tunnelled.wait(10)
+            assert tunnelled.wait(60)
             down_reasons(published, 1)
     request, inside = seen[:2]
     assert request.startswith(b"CONNECT feed.invalid:443 HTTP/1.1\r\n")

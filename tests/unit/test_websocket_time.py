@@ -68,7 +68,7 @@ class Feed:
 
 
 def next_heartbeat(server):
-    while (request := server.requests.get(timeout=5))["code"] != HEARTBEAT:
+    while (request := server.requests.get(timeout=60))["code"] != HEARTBEAT:
         pass
     return request
 
