@@ -301,7 +301,7 @@ def test_a_slow_client_gets_the_newest_once_and_queues_nothing(monkeypatch):
         monkeypatch.setattr(clients, "PERIOD_S", 0)
         market = Market(NAMES, past)
         socket = SlowSocket(market)
-        await clients.Client(market, socket)._send_changes()
+        await clients.PageClient(market, socket)._send_changes()
         await market.close()
         return socket.sent
 
