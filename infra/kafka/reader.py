@@ -69,12 +69,12 @@ class NoSuchTopic(InfowayError):
 class HeldBack(Unreachable):
     """A partition cannot be read to its end: a transaction is open there, or no broker answers."""
 
-    def __init__(
-        self, bootstrap: str, topic: str, partition: int, end: int, after_s: float
-    ) -> None:
-        said = f"{topic}[{partition}] gave no record for {after_s:.0f} s before its end at {end}"
-        why = open_transactions(bootstrap, [(topic, partition)])
-        super().__init__(f"{said}{why or ', and no transaction is open there: try again'}")
+    def __init__(self, topic: str, partition: int, end: int, after_s: float, why: str) -> None:
+        """`why` is what `open_transactions` says of the partition."""
+        super().__init__(
+            f"{topic}[{partition}] gave no record for {after_s:.0f} s before its end at {end}"
+            f"{why or ', and no transaction is open there: try again'}"
+        )
 
 
 class NotAllowed(InfowayError):
@@ -205,7 +205,8 @@ def read_to_end(
                         ended = True
                     moved_at = time.monotonic()
                 if time.monotonic() - moved_at > patience_s:
-                    held = HeldBack(bootstrap, topic, partition, end, patience_s)
+                    why = open_transactions(bootstrap, [(topic, partition)])
+                    held = HeldBack(topic, partition, end, patience_s, why)
                     if on_held is None:
                         raise held
                     on_held(held)
