@@ -121,10 +121,9 @@ def streams(
 
 def our_time(value: bytes) -> int:
     """Return the event time of a row of ours, ms."""
-    skipped, start = 0, 5
-    while skipped < 2:  # symbol and window
+    start = 5
+    for _ in ("symbol", "window"):
         start += 1 + (value[start] >> 1)
-        skipped += 1
     return long_at(value, start)
 
 
