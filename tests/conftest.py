@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from kafka_proxy import KafkaProxy, Listeners
 
-from infra.embedded.stack import Properties, Stack
+from infra.embedded.stack import Stack
 
 # a busy machine is no failure, and the same commit gives the same result: INFOWAY_EXAMPLES=2000
 # tries as many others, which are new each time
@@ -38,14 +38,7 @@ def listeners() -> Listeners:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, listeners: Listeners) -> Iterator[Stack]:
     """A real broker and registry for the whole run."""
-
-    def properties(given: Properties) -> Properties:
-        # this broker is never killed: a dead worker's transaction may end as soon as it is old
-        # enough, and tests do not wait for it
-        every = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000}
-        return {**listeners.properties(given), **every}
-
-    with Stack(tmp_path_factory.mktemp("stack"), properties=properties) as running:
+    with Stack(tmp_path_factory.mktemp("stack"), properties=listeners.properties) as running:
         yield running
 
 

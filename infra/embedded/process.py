@@ -99,16 +99,19 @@ class Server:
     def tail(self, lines: int = 8) -> str:
         """Return the last lines that the server has logged since its start, without Java's stack
         frames."""
-        with self.log.open("rb") as log:
-            log.seek(self._log_start)
-            said = log.read().decode(errors="replace").splitlines()
         return "\n".join(
             [
                 line
-                for line in said
+                for line in self.said().splitlines()
                 if line.strip() and not line.lstrip().startswith(("at ", "... "))
             ][-lines:]
         )
+
+    def said(self) -> str:
+        """Return all that the server has logged since its start."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
 
     def stop(self) -> None:
         """End the server and its guard; returns within STOP_TIMEOUT seconds."""

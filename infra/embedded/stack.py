@@ -1,12 +1,9 @@
 """The embedded stack: one Kafka node (KRaft) and one Apicurio Registry over one data folder, on
 loopback."""
 
-import base64
 import logging
 import socket
-import subprocess
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from infra.embedded.artifacts import REGISTRY_MAIN, kafka_classpath, registry_home
 from infra.embedded.folder import FolderInUse, lock_folder
 from infra.embedded.java import find_java
+from infra.embedded.kafka import Broker, Properties
 from infra.embedded.ports import LOOPBACK, KeptPorts, PortInUse
 from infra.embedded.process import Server, ServerFailed
 from producers.private_folder import private_folder
@@ -25,9 +23,6 @@ from producers.private_folder import private_folder
 __all__ = ["FolderInUse", "PortInUse", "Stack"]
 
 _log = logging.getLogger(__name__)
-
-Properties = dict[str, object]
-"""The broker's configuration, name to value."""
 
 AGAIN = 10.0
 """Seconds between two starts of servers that have ended."""
@@ -60,19 +55,24 @@ class Stack:
         self._lock = lock_folder(self.folder)
         self._servers: list[Server] = []
         self._again_at = 0.0
-        self._properties = properties
         try:
             java = find_java()
-            classpath, home = kafka_classpath(), registry_home()
+            classpath, home = ":".join(map(str, kafka_classpath())), registry_home()
             ports = KeptPorts(self.folder).taken(kafka_port, registry_port)
             port, registry_port, controller_port = ports
             self.bootstrap = f"{LOOPBACK}:{port}"
             self.registry_url = f"http://{LOOPBACK}:{registry_port}/apis/ccompat/v7"
             # the registry takes longer: first
             registry = self._start("registry", _registry_command(java, home, registry_port))
-            kafka = self._start(
-                "kafka", self._kafka_command(java, classpath, port, controller_port)
+            self._broker = Broker(
+                (java, *_KAFKA_JVM, "-cp", classpath),
+                self.folder,
+                port,
+                controller_port,
+                properties,
             )
+            self._broker.prepare((self._lock.fileno(),))
+            kafka = self._start("kafka", self._broker.command)
             kafka.wait_ready(self._kafka_answers, READY_TIMEOUT)
             with httpx.Client(
                 trust_env=False, verify=False
@@ -96,7 +96,7 @@ class Stack:
     def look_after(self) -> None:
         """Start a server anew that has ended, by the kernel for want of memory perhaps: everything
         else waits for it."""
-        for place, server in enumerate(self._servers):
+        for server in self.servers:
             if server.running or time.monotonic() < self._again_at:
                 continue
             self._again_at = time.monotonic() + AGAIN
@@ -106,13 +106,21 @@ class Stack:
                 server.log,
                 server.tail(),
             )
-            server.stop()
             try:
-                self._servers[place] = Server(
-                    server.name, server.command, self.folder, keeps=(self._lock.fileno(),)
-                )
-            except OSError as error:
+                self.start_again(server)
+            except (OSError, ServerFailed) as error:
                 _log.warning("%s cannot be started: %s; again in %.0f s", server.name, error, AGAIN)
+
+    def start_again(self, server: Server) -> Server:
+        """Start a server anew that has ended, and return it; it may not answer yet. Raises OSError
+        and ServerFailed."""
+        server.stop()
+        held = (self._lock.fileno(),)
+        if server.name == "kafka":
+            self._broker.prepare(held)
+        again = Server(server.name, server.command, self.folder, keeps=held)
+        self._servers[self._servers.index(server)] = again
+        return again
 
     def stop(self) -> None:
         """End both servers, side by side, and free the folder."""
@@ -127,36 +135,6 @@ class Stack:
         server = Server(name, command, self.folder, keeps=(self._lock.fileno(),))
         self._servers.append(server)
         return server
-
-    def _kafka_command(
-        self, java: Path, classpath: list[Path], port: int, controller_port: int
-    ) -> list[str | Path]:
-        properties = self.folder / "kafka.properties"
-        settings = self._properties(_kafka_properties(port, controller_port))
-        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        command: list[str | Path] = [java, *_KAFKA_JVM, "-cp", ":".join(map(str, classpath))]
-        if not (self.folder / "kafka" / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            done = subprocess.run(
-                [
-                    *command,
-                    "kafka.tools.StorageTool",
-                    "format",
-                    f"--cluster-id={cluster}",
-                    "-c",
-                    properties.name,
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=self.folder,
-            )
-            if done.returncode != 0:
-                raise ServerFailed(
-                    f"Kafka's storage in {self.folder / 'kafka'} could not be "
-                    f"formatted:\n{done.stdout}{done.stderr}"
-                )
-        return [*command, "kafka.Kafka", properties.name]
 
     def _kafka_answers(self) -> bool:
         try:
@@ -177,8 +155,6 @@ class Stack:
             return False
 
 
-# Paths are relative to the data folder, where the servers run: whatever its name holds (spaces,
-# commas, umlauts), no syntax sees it.
 def _registry_command(java: Path, home: Path, port: int) -> list[str | Path]:
     settings = {
         "quarkus.http.host": LOOPBACK,
@@ -200,36 +176,3 @@ def _registry_command(java: Path, home: Path, port: int) -> list[str | Path]:
         "-jar",
         home / REGISTRY_MAIN,
     ]
-
-
-def _kafka_properties(port: int, controller_port: int) -> Properties:
-    return {
-        "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": "kafka",
-        "auto.create.topics.enable": "false",
-        "num.partitions": 6,
-        "offsets.topic.replication.factor": 1,
-        "offsets.topic.num.partitions": 4,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "transaction.state.log.num.partitions": 4,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
-        # transactions that have timed out are looked for every 10 s, Kafka's default. A broker that
-        # was killed acts for 9 s on its old session; what it aborts then may never end: as it is
-        # fenced, markers without a leader are dropped, and the transaction is written as complete.
-        # So the first look comes after that
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 10_000,
-        "group.initial.rebalance.delay.ms": 0,
-        "group.min.session.timeout.ms": 1000,
-        "log.retention.ms": -1,
-        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        # controlled.shutdown.enable stays on: without it the next start waits 9 s for the session
-        # of the broker before
-    }

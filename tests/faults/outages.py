@@ -24,15 +24,13 @@ def stopped(stack: Stack, what: str, kill: bool = False):
     """The server is ended in order, or killed, and started again over the same data and at the
     same port."""
     server = _server(stack, what)
-    command = server._process.args[4:]
     if kill:
         os.killpg(server.process_group, signal.SIGKILL)
     server.stop()
     try:
         yield
     finally:
-        again = Server(what, command, stack.folder)
-        stack._servers[stack._servers.index(server)] = again
+        again = stack.start_again(server)
         answers = (
             stack._kafka_answers
             if what == "kafka"
