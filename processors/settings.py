@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
 
-from processors.agents.activity.agent import thresholds
-from processors.agents.vwap.state import SESSION
-from processors.agents.vwap.windows import spans_of
+from processors.agents.activity.thresholds import thresholds
+from processors.agents.vwap.windows import SESSION, spans_of
 from processors.model.event_time import EventTime
 from processors.model.intervals import ladder
 from processors.model.records import SOURCES

@@ -6,17 +6,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaException
 
 from infra.cli.checks import check
 from infra.cli.command import Command, Parser, parser_of
-from infra.cli.commands.feed import backfill, plan_subscriptions, produce, record, replay, simulate
-from infra.cli.commands.repair import dead_letter, redrive, skip
-from infra.cli.commands.running import dashboard, down, env, logs, status, up, worker
-from infra.cli.commands.topics import export, group, tail, topology
 from infra.cli.hold import hold
 from infra.kafka.reader import NOT_ALLOWED
 from infra.runtime.exit_codes import Code, code_of
@@ -25,29 +22,30 @@ from schemas.clients.kafka_logs import spare
 from schemas.errors import InfowayError
 from schemas.printable import guard_logs, printable
 
-COMMANDS: tuple[Command[Any], ...] = (
-    up.COMMAND,
-    status.COMMAND,
-    env.COMMAND,
-    logs.COMMAND,
-    down.COMMAND,
-    tail.COMMAND,
-    replay.COMMAND,
-    record.COMMAND,
-    produce.COMMAND,
-    worker.COMMAND,
-    backfill.COMMAND,
-    plan_subscriptions.COMMAND,
-    simulate.COMMAND,
-    topology.PLAN,
-    topology.APPLY,
-    dead_letter.COMMAND,
-    redrive.COMMAND,
-    skip.COMMAND,
-    export.COMMAND,
-    group.COMMAND,
-    dashboard.COMMAND,
-)
+COMMANDS = {
+    "up": "running.up:COMMAND",
+    "status": "running.status:COMMAND",
+    "env": "running.env:COMMAND",
+    "logs": "running.logs:COMMAND",
+    "down": "running.down:COMMAND",
+    "tail": "topics.tail:COMMAND",
+    "replay": "feed.replay:COMMAND",
+    "record": "feed.record:COMMAND",
+    "produce": "feed.produce:COMMAND",
+    "worker": "running.worker:COMMAND",
+    "backfill": "feed.backfill:COMMAND",
+    "plan-subscriptions": "feed.plan_subscriptions:COMMAND",
+    "simulate": "feed.simulate:COMMAND",
+    "topology plan": "topics.topology:PLAN",
+    "topology apply": "topics.topology:APPLY",
+    "dead-letter list": "repair.dead_letter:COMMAND",
+    "dead-letter redrive": "repair.redrive:COMMAND",
+    "skip": "repair.skip:COMMAND",
+    "export": "topics.export:COMMAND",
+    "group": "topics.group:COMMAND",
+    "dashboard": "running.dashboard:COMMAND",
+}
+"""Where each command is, below infra.cli.commands: only the one that is asked for is imported."""
 GROUPS = {
     "topology": "the topics and schemas of a named cluster",
     "dead-letter": "what could not be read on a named cluster",
@@ -140,16 +138,24 @@ def begin(options: argparse.Namespace) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options = argparse.Namespace()
-    _, unknown = parser().parse_known_args(arguments, options)
+    asked_for = [name for name in COMMANDS if name.split()[0] in arguments[:1]]
+    _, unknown = parser(asked_for or COMMANDS).parse_known_args(arguments, options)
     if unknown:
         # the command's own parser knows which option may have been meant
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return options
 
 
-def parser() -> Parser:
-    """Return the parser of the whole command line."""
-    return parser_of(COMMANDS, GROUPS)
+def parser(names: Iterable[str] = COMMANDS) -> Parser:
+    """Return the parser of the whole command line, or of some commands."""
+    return parser_of(map(command_named, names), GROUPS)
+
+
+def command_named(name: str) -> Command[Any]:
+    """Import a command and return it."""
+    module, _, value = COMMANDS[name].partition(":")
+    command: Command[Any] = getattr(import_module(f"infra.cli.commands.{module}"), value)
+    return command
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from confluent_kafka.admin import AdminClient
 
 from infra.topology.cluster import asking
-from processors.agents.activity.agent import ActivityBarsWrong, thresholds
-from processors.agents.vwap.state import SESSION
+from processors.agents.activity.thresholds import ActivityBarsWrong, thresholds
+from processors.agents.vwap.windows import SESSION
 from processors.model.intervals import IntervalsWrong, ladder, span_ms
 from schemas.clients.cluster import metadata_of
 from schemas.topics import RAW_TRADE, partitions_fixed

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from unit.bar_log import DAY, HOUR, MINUTE, Market, Run, T
 from unit.test_vwap import trades_of
 
-from processors.agents.activity.agent import ActivityBars, ActivityBarsWrong, thresholds
+from processors.agents.activity.agent import ActivityBars
+from processors.agents.activity.thresholds import ActivityBarsWrong, thresholds
 from processors.agents.bars.state import BarSettingsChanged
 from processors.model.event_time import EventTime, Feeds
 from processors.model.observation import BEGINNING

@@ -9,7 +9,9 @@ from importlib.metadata import version
 import pytest
 
 from infra.cli import main as cli
-from infra.cli.main import COMMANDS, parser
+from infra.cli.main import COMMANDS, command_named, parser
+
+EACH = [command_named(name) for name in COMMANDS]
 
 
 def said(capsys, *arguments):
@@ -19,7 +21,7 @@ def said(capsys, *arguments):
     return ended.value.code, printed.out, printed.err
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("command", EACH, ids=lambda command: command.name)
 def test_the_help_of_a_command_has_an_example_that_it_understands(command, capsys):
     code, out, _ = said(capsys, *command.name.split(), "--help")
     assert (code, f"\nexample: infoway-streams {command.example}\n" in out) == (0, True)
@@ -29,9 +31,24 @@ def test_the_help_of_a_command_has_an_example_that_it_understands(command, capsy
     assert {each.name for each in fields(command.options)} <= {*vars(parsed), "topology"}
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("command", EACH, ids=lambda command: command.name)
 def test_the_options_of_a_command_are_a_frozen_value(command):
     assert command.options.__dataclass_params__.frozen
+
+
+def test_a_command_has_the_name_that_it_is_found_by():
+    assert [command.name for command in EACH] == list(COMMANDS)
+
+
+def test_a_command_imports_no_other():
+    code = (
+        "import sys; from infra.cli.main import parser; parser(['tail'])\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('infra.cli.commands.')))\n"
+        "print('numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packages = "infra.cli.commands.topics infra.cli.commands.topics.tail"
+    assert done.stdout.splitlines() == [packages, "False"]
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -11,8 +11,8 @@ from typing import Any
 
 from processors.agents.vwap.general import General, forget_idle
 from processors.agents.vwap.native import Native, Shape
-from processors.agents.vwap.state import SESSION, VwapState
-from processors.agents.vwap.windows import spans_of
+from processors.agents.vwap.state import VwapState
+from processors.agents.vwap.windows import SESSION, spans_of
 from processors.kernels.columns import EncodedRows, TradeRun
 from processors.kernels.compiled import AVAILABLE
 from processors.kernels.numbered_pairs import NumberedPairs, one_by_one

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from processors.agents.vwap.figures import figures
 from processors.agents.vwap.state import (
-    SESSION,
     SESSIONS_KEPT,
     SessionSums,
     SymbolWindows,
     VwapState,
 )
+from processors.agents.vwap.windows import SESSION
 from processors.kernels.columns import EncodedRows
 from processors.model.begun_sessions import BegunSessions
 from processors.model.observation import BEGINNING

@@ -10,7 +10,8 @@ import numpy as np
 from processors.agents.vwap import native_state as stored
 from processors.agents.vwap.general import General, session_to_open
 from processors.agents.vwap.slots import SYMBOL_KEY, NoFit, Slots, symbol_key
-from processors.agents.vwap.state import SESSION, SESSIONS_KEPT
+from processors.agents.vwap.state import SESSIONS_KEPT
+from processors.agents.vwap.windows import SESSION
 from processors.kernels.columns import HEADER, Array, EncodedRows, Tables, TradeRun
 from processors.kernels.numbered_pairs import NumberedPairs
 from processors.kernels.observed import Observed

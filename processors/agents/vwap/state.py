@@ -9,6 +9,7 @@ import orjson
 
 from processors.agents.vwap.figures import Sums
 from processors.agents.vwap.rolling import Rolling
+from processors.agents.vwap.windows import SESSION
 from processors.kernels.numbered_pairs import NumberedPairs
 from processors.model.begun_sessions import BegunSessions
 from processors.model.event_time import Feeds
@@ -19,8 +20,6 @@ from schemas.errors import InfowayError
 if TYPE_CHECKING:
     from processors.agents.vwap.native import Native
 
-SESSION = "session"
-"""The window that restarts with the market's session."""
 
 SESSIONS_KEPT = 3
 """A symbol's sessions that late trades may still reach: the present one, the one before, one more

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from processors.agents.vwap.state import SESSION
 from processors.model.intervals import span_ms
 from schemas.errors import SettingsWrong
+
+SESSION = "session"
+"""The window that restarts with the market's session."""
 
 
 class WindowsWrong(SettingsWrong):
