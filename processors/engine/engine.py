@@ -20,6 +20,7 @@ from processors.engine.assigned import Agent as Agent
 from processors.engine.batch import Batch, Piece, Span, count_of, parts_of, since, span_of
 from processors.engine.dead_letters import DeadLetterCounts
 from processors.engine.failures import STOPS_AT, Failure, Stopped
+from processors.engine.held import Applied, HeldRows
 from processors.engine.outputs import Outputs
 from processors.engine.sources import SourcePartition, Sources
 from processors.engine.state import (
@@ -79,6 +80,12 @@ class Engine:
     _unsealed: dict[tuple[str, int], tuple[Agent, AssignedState]] = field(default_factory=dict)
     """What has been applied in the open transaction, whose state is not in it yet."""
     _transactions: Transactions | None = None
+    _one_commit: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Taken before `lock`, by whoever commits."""
+    _held: HeldRows | None = None
+    """Takes what is applied while a commit is under way beside the work."""
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where more may be applied."""
     # one thread: librdkafka's transactional calls are made one after the other
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, "transactions")
@@ -125,8 +132,9 @@ class Engine:
 
     @property
     def open(self) -> bool:
-        """Whether a transaction is open."""
-        return self._transactions is not None and self._transactions.member is not None
+        """Whether a transaction is open, or rows wait for one."""
+        held = self._held is not None and self._held.member is not None
+        return held or (self._transactions is not None and self._transactions.member is not None)
 
     async def assign(
         self,
@@ -245,19 +253,37 @@ class Engine:
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""
-        async with self.lock:
+        async with self._one_commit, self.lock:
             await self._commit()
             self.assigned = {}
             self.ready = None
 
     async def commit(self) -> None:
-        """Commit what is open."""
-        async with self.lock:
+        """Commit what is open; nothing is open then, and nothing is applied meanwhile."""
+        async with self._one_commit, self.lock:
             await self._commit()
+
+    async def commit_beside_work(self) -> None:
+        """Commit what is open; what is applied meanwhile goes into a transaction that begins
+        then."""
+        async with self._one_commit:
+            async with self.lock:
+                if not self.open:
+                    return
+                await self._in_thread(self._seal_all)
+                held = self._held = HeldRows()
+            await self._carry_out(self.transactions.commit)
+            async with self.lock:
+                self._held = None
+                await self._in_thread(partial(held.hand_over, self.transactions, self._not_added))
+                self._room.set()
 
     async def handle(self, agent: Agent, batch: Batch) -> None:
         """Apply a batch to one agent, in one step; a batch of another assignment is left to whoever
         has it now."""
+        while self._held is not None and self._held.full:
+            self._room.clear()
+            await self._room.wait()
         async with self.lock:
             assigned = self.assigned.get((agent.name, batch.source_partition[1]))
             if assigned is None or batch.member != self.ready:
@@ -274,6 +300,8 @@ class Engine:
                     return
                 topic, partition = batch.source_partition
                 span = span_of(part, pieces)
+                if self._held is not None:
+                    self._held.begin_batch(Applied(agent, partition, assigned, topic, span))
                 try:
                     self._apply(agent, part, assigned, pieces)
                     assigned.join(topic, span)
@@ -304,7 +332,8 @@ class Engine:
             topic: Failure.at(*span, error, assigned.failed.get(topic))
             for topic, span in spans.items()
         }
-        member = self.transactions.member
+        # where a commit is under way this waits for its end: both have the same thread
+        member = (self._held and self._held.member) or self.transactions.member
         assert member is not None
         # as the next start would: what is open, spoiled too, is aborted. The offsets are there to
         # be fenced as any transaction's
@@ -341,21 +370,29 @@ class Engine:
             )
 
     def _begin(self, member: Member) -> bool:
-        open_for = self.transactions.member
+        open_for = self._open.member
         if open_for is not None:
             return open_for == member
         if self.membership() != member:
             return (
                 False  # out of the group: a new assignment follows and reads again from `applied`
             )
-        self.transactions.begin(member)
+        if self._held is not None:
+            self._held.member = member
+        else:
+            self.transactions.begin(member)
         return True
+
+    @property
+    def _open(self) -> Transactions | HeldRows:
+        """What takes records now."""
+        return self.transactions if self._held is None else self._held
 
     def _apply(
         self, agent: Agent, batch: Batch, assigned: AssignedState, pieces: Sequence[Piece]
     ) -> None:
         topic, partition = batch.source_partition
-        transactions, outputs = self.transactions, self.outputs
+        transactions, outputs = self._open, self.outputs
         # one that takes runs returns encoded rows, too
         apply: Callable[..., Sequence[Row | EncodedRows]] = agent.computation.apply
         rows = apply(assigned.state, pieces) if pieces else []
@@ -392,7 +429,7 @@ class Engine:
         """Add to the open transaction the state of an agent, and the offsets that it belongs to."""
 
         def put(key: bytes, value: bytes | None) -> None:
-            self.transactions.produce(agent.state_topic, partition, key, value)
+            self._open.produce(agent.state_topic, partition, key, value)
 
         for key, value in assigned.journal.written(agent.changes(assigned.state)):
             put(key, value)
@@ -415,14 +452,21 @@ class Engine:
             if topic in agent.sources
         )
 
+    def _not_added(self, applied: Applied, error: Exception) -> NoReturn:
+        log.exception("agent %s", applied.agent.name)
+        spans = {applied.topic: applied.span}
+        self._failed(applied.agent, applied.partition, applied.assigned, spans, error)
+
     async def _commit(self) -> None:
-        if self._transactions is None:
-            return
+        if self._transactions is not None:
+            await self._carry_out(self._seal_and_commit)
+
+    async def _carry_out(self, commit: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        naming = loop.call_later(WAITING, self._name_commit, self._transactions)
-        ending = loop.call_later(OVERDUE, self._end_commit, self._transactions)
+        naming = loop.call_later(WAITING, self._name_commit, self.transactions)
+        ending = loop.call_later(OVERDUE, self._end_commit, self.transactions)
         try:
-            await self._in_thread(self._seal_and_commit)
+            await self._in_thread(commit)
         finally:
             naming.cancel()
             ending.cancel()

@@ -175,7 +175,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 least_s, work = LOADED_COMMIT_INTERVAL_S, LOADED_WORK_PER_COMMIT
             await asyncio.sleep(max(least_s, min(work * took_s, LONGEST_COMMIT_INTERVAL_S)))
             began = time.monotonic()
-            await self.engine.commit()
+            # to its end, also where this loop is ended: the last commit waits for it
+            await asyncio.shield(asyncio.ensure_future(self.engine.commit_beside_work()))
             took_s = time.monotonic() - began
 
     def _end_in_time(self) -> None:
