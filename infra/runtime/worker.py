@@ -99,7 +99,7 @@ class WorkerHealth:
             )
             yield Sample("infoway_older_connection_records", "counter", older, STRAYS.records)
             renewed = "producers renewed because a connection broke in a transaction"
-            yield Sample("infoway_producer_renewals", "counter", renewed, engine.renewals)
+            yield Sample("infoway_producer_renewals", "counter", renewed, engine.commits.renewals)
             yield Sample(
                 "infoway_partitions_held",
                 "gauge",

@@ -13,14 +13,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from processors.engine.assigned import JOURNALED, AssignedState, restored, stops_of
 from processors.engine.assigned import Agent as Agent
 from processors.engine.batch import Batch, Piece, Span, count_of, parts_of, since, span_of
+from processors.engine.commits import WAIT, Commits
 from processors.engine.dead_letters import DeadLetterCounts
 from processors.engine.failures import STOPS_AT, Failure, Stopped
-from processors.engine.held import Applied, HeldRows
+from processors.engine.held import Applied
 from processors.engine.outputs import Outputs
 from processors.engine.sources import SourcePartition, Sources
 from processors.engine.state import (
@@ -36,13 +37,11 @@ from processors.engine.state import (
 )
 from processors.engine.transactions.exits import Exit, leave
 from processors.engine.transactions.group import Member
-from processors.engine.transactions.transactions import OVERDUE, WAITING, Transactions
+from processors.engine.transactions.transactions import Transactions
 from processors.kernels.columns import EncodedRows
 from processors.model.records import Row, SourcesMixed, Unreadable
 
 log = logging.getLogger(__name__)
-
-_TRANSACTION = "transaction"
 
 
 @dataclass
@@ -79,22 +78,12 @@ class Engine:
     _starts: dict[SourcePartition, int] = field(default_factory=dict)
     _unsealed: dict[tuple[str, int], tuple[Agent, AssignedState]] = field(default_factory=dict)
     """What has been applied in the open transaction, whose state is not in it yet."""
-    _transactions: Transactions | None = None
-    _one_commit: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Taken before `lock`, by whoever commits."""
-    _held: HeldRows | None = None
-    """Takes what is applied while a commit is under way beside the work."""
-    _room: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set where more may be applied."""
-    # one thread: librdkafka's transactional calls are made one after the other
-    _thread: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, "transactions")
-    )
-    # another, so that neither a commit nor a revocation waits for states to be read
+    # a thread of its own, so that neither a commit nor a revocation waits for states to be read
     _loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "states"))
 
     def __post_init__(self) -> None:
         self.sources = Sources(self.source, [agent.sources for agent in self.agents])
+        self.commits = Commits(self.waits)
 
     @property
     def waiting_for(self) -> str | None:
@@ -111,30 +100,13 @@ class Engine:
 
     async def start(self) -> None:
         """Connect the transactional producer; fences what a predecessor in this slot left open."""
-        self._transactions = await self._in_thread(self.connect)
+        await self.commits.start(self.connect)
 
     def connect(self) -> Transactions:
         """Return the worker's transactions."""
         return Transactions.start(
-            self.bootstrap, self.transactional_id, partial(self.wait_for, _TRANSACTION)
+            self.bootstrap, self.transactional_id, partial(self.wait_for, WAIT)
         )
-
-    @property
-    def transactions(self) -> Transactions:
-        """The worker's transactions; only after start()."""
-        assert self._transactions is not None
-        return self._transactions
-
-    @property
-    def renewals(self) -> int:
-        """How often the producer was renewed because a connection broke in a transaction."""
-        return self._transactions.producer.renewals if self._transactions is not None else 0
-
-    @property
-    def open(self) -> bool:
-        """Whether a transaction is open, or rows wait for one."""
-        held = self._held is not None and self._held.member is not None
-        return held or (self._transactions is not None and self._transactions.member is not None)
 
     async def assign(
         self,
@@ -253,37 +225,25 @@ class Engine:
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""
-        async with self._one_commit, self.lock:
-            await self._commit()
+        async with self.commits.alone(), self.lock:
+            await self.commits.commit(self._seal_all)
             self.assigned = {}
             self.ready = None
 
     async def commit(self) -> None:
         """Commit what is open; nothing is open then, and nothing is applied meanwhile."""
-        async with self._one_commit, self.lock:
-            await self._commit()
+        async with self.commits.alone(), self.lock:
+            await self.commits.commit(self._seal_all)
 
     async def commit_beside_work(self) -> None:
         """Commit what is open; what is applied meanwhile goes into a transaction that begins
         then."""
-        async with self._one_commit:
-            async with self.lock:
-                if not self.open:
-                    return
-                await self._in_thread(self._seal_all)
-                held = self._held = HeldRows()
-            await self._carry_out(self.transactions.commit)
-            async with self.lock:
-                self._held = None
-                await self._in_thread(partial(held.hand_over, self.transactions, self._not_added))
-                self._room.set()
+        await self.commits.commit_beside_work(self.lock, self._seal_all, self._not_added)
 
     async def handle(self, agent: Agent, batch: Batch) -> None:
         """Apply a batch to one agent, in one step; a batch of another assignment is left to whoever
         has it now."""
-        while self._held is not None and self._held.full:
-            self._room.clear()
-            await self._room.wait()
+        await self.commits.room()
         async with self.lock:
             assigned = self.assigned.get((agent.name, batch.source_partition[1]))
             if assigned is None or batch.member != self.ready:
@@ -300,8 +260,7 @@ class Engine:
                     return
                 topic, partition = batch.source_partition
                 span = span_of(part, pieces)
-                if self._held is not None:
-                    self._held.begin_batch(Applied(agent, partition, assigned, topic, span))
+                self.commits.begin_batch(Applied(agent, partition, assigned, topic, span))
                 try:
                     self._apply(agent, part, assigned, pieces)
                     assigned.join(topic, span)
@@ -313,7 +272,7 @@ class Engine:
                     leave(Exit.SETUP_WRONG, f"{agent.name}: {topic}: {error}")
                 except Exception as error:
                     log.exception("agent %s", agent.name)
-                    await self._in_thread(
+                    await self.commits.in_thread(
                         partial(self._failed, agent, partition, assigned, {topic: span}, error)
                     )
             self.progress_at = time.monotonic()
@@ -333,7 +292,7 @@ class Engine:
             for topic, span in spans.items()
         }
         # where a commit is under way this waits for its end: both have the same thread
-        member = (self._held and self._held.member) or self.transactions.member
+        member = self.commits.into.member or self.commits.transactions.member
         assert member is not None
         # as the next start would: what is open, spoiled too, is aborted. The offsets are there to
         # be fenced as any transaction's
@@ -370,29 +329,21 @@ class Engine:
             )
 
     def _begin(self, member: Member) -> bool:
-        open_for = self._open.member
+        open_for = self.commits.into.member
         if open_for is not None:
             return open_for == member
         if self.membership() != member:
             return (
                 False  # out of the group: a new assignment follows and reads again from `applied`
             )
-        if self._held is not None:
-            self._held.member = member
-        else:
-            self.transactions.begin(member)
+        self.commits.begin(member)
         return True
-
-    @property
-    def _open(self) -> Transactions | HeldRows:
-        """What takes records now."""
-        return self.transactions if self._held is None else self._held
 
     def _apply(
         self, agent: Agent, batch: Batch, assigned: AssignedState, pieces: Sequence[Piece]
     ) -> None:
         topic, partition = batch.source_partition
-        transactions, outputs = self._open, self.outputs
+        transactions, outputs = self.commits.into, self.outputs
         # one that takes runs returns encoded rows, too
         apply: Callable[..., Sequence[Row | EncodedRows]] = agent.computation.apply
         rows = apply(assigned.state, pieces) if pieces else []
@@ -429,7 +380,7 @@ class Engine:
         """Add to the open transaction the state of an agent, and the offsets that it belongs to."""
 
         def put(key: bytes, value: bytes | None) -> None:
-            self._open.produce(agent.state_topic, partition, key, value)
+            self.commits.into.produce(agent.state_topic, partition, key, value)
 
         for key, value in assigned.journal.written(agent.changes(assigned.state)):
             put(key, value)
@@ -456,38 +407,3 @@ class Engine:
         log.exception("agent %s", applied.agent.name)
         spans = {applied.topic: applied.span}
         self._failed(applied.agent, applied.partition, applied.assigned, spans, error)
-
-    async def _commit(self) -> None:
-        if self._transactions is not None:
-            await self._carry_out(self._seal_and_commit)
-
-    async def _carry_out(self, commit: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        naming = loop.call_later(WAITING, self._name_commit, self.transactions)
-        ending = loop.call_later(OVERDUE, self._end_commit, self.transactions)
-        try:
-            await self._in_thread(commit)
-        finally:
-            naming.cancel()
-            ending.cancel()
-            self.wait_for(_TRANSACTION, None)
-
-    def _seal_and_commit(self) -> None:
-        self._seal_all()
-        self.transactions.commit()
-
-    def _name_commit(self, transactions: Transactions) -> None:
-        # what waits in its own loop has said more by now
-        self.waits.setdefault(
-            _TRANSACTION, f"the broker, with a transaction open: {transactions.state.value}"
-        )
-
-    def _end_commit(self, transactions: Transactions) -> None:
-        if why := transactions.overdue():
-            leave(
-                Exit.TRANSACTION_REFUSED,
-                f"{why}: the next worker begins where the last one committed",
-            )
-
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -72,7 +72,7 @@ class Slow:
                 loop.call_soon_threadsafe(self.at.set)
                 self.go_on.wait(60)
 
-        self.engine.transactions.at_step = stand_still
+        self.engine.commits.transactions.at_step = stand_still
         commit = asyncio.create_task(self.engine.commit_beside_work())
         await asyncio.wait_for(self.at.wait(), 60)
         try:
@@ -80,7 +80,7 @@ class Slow:
         finally:
             self.go_on.set()
             await commit
-            self.engine.transactions.at_step = lambda now: None
+            self.engine.commits.transactions.at_step = lambda now: None
 
     def numbers(self, isolation, agent="fast"):
         """The offsets of the rows that an agent has written, in order."""
@@ -104,13 +104,13 @@ def test_records_are_applied_during_a_commit_and_go_out_with_the_next(slow):
         await slow.handle(slow.batch())
         async with slow.committing():
             await slow.handle(slow.batch())
-            assert slow.engine.open
+            assert slow.engine.commits.open
             assert slow.numbers("read_uncommitted") == list(range(10))
         # the transaction that has begun holds them
         assert drill.wait_until(lambda: len(slow.numbers("read_uncommitted")) == 20, 30)
         assert slow.numbers("read_committed") == list(range(10))
         await slow.engine.commit()
-        assert not slow.engine.open
+        assert not slow.engine.commits.open
         assert slow.numbers("read_committed") == list(range(20))
         assert slow.numbers("read_committed", "slow") == list(range(20))
         # state and outputs agree: the next worker goes on behind both
@@ -130,11 +130,11 @@ def test_a_revocation_during_a_commit_leaves_nothing_open_and_loses_nothing(slow
             slow.go_on.set()
             await commit
             await revoked
-        assert not slow.engine.open
+        assert not slow.engine.commits.open
         assert slow.numbers("read_committed") == list(range(20))
         # what comes for the assignment that is over is left to whoever has it now
         await slow.handle(slow.batch())
-        assert not slow.engine.open
+        assert not slow.engine.commits.open
 
     asyncio.run(run())
 

@@ -9,7 +9,7 @@ import pytest
 from kafka_proxy import Api
 from small_worker import Left, Pipeline, Worker, leave_by_exception
 
-from processors.engine import engine as engine_module
+from processors.engine import commits as commits_module
 from processors.engine.engine import Engine
 from processors.engine.outputs import Outputs
 from processors.engine.transactions import producer, transactions
@@ -68,7 +68,7 @@ def test_a_record_that_kafka_does_not_take_is_its_agents_failure(pipeline, proxy
 def test_a_commit_that_waits_is_named_by_the_engine(pipeline, proxy):
     worker = Worker(pipeline, proxy, lambda step: None)
     engine = Engine(pipeline.bootstrap, "", (), Outputs({}), membership=pipeline.member)
-    engine._transactions = worker.transactions
+    engine.commits.use(worker.transactions)
     named = []
 
     async def commit():
@@ -96,11 +96,11 @@ def test_a_call_that_never_comes_back_ends_the_worker(pipeline, proxy, monkeypat
     worker = Worker(pipeline, proxy, lambda step: None)
     never, ends = threading.Event(), []
     worker.at_step = lambda step: never.wait() if step == "after send offsets" else None
-    for module in (engine_module, transactions):
+    for module in (commits_module, transactions):
         monkeypatch.setattr(module, "OVERDUE", 1.0)
-    monkeypatch.setattr(engine_module, "leave", lambda *why: ends.append(why) or never.set())
+    monkeypatch.setattr(commits_module, "leave", lambda *why: ends.append(why) or never.set())
     engine = Engine(pipeline.bootstrap, "", (), Outputs({}), membership=pipeline.member)
-    engine._transactions = worker.transactions
+    engine.commits.use(worker.transactions)
     worker.transactions.begin(pipeline.member())
     worker.transactions.offsets[pipeline.source, 0] = 1
     asyncio.run(engine.commit())

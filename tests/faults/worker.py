@@ -160,7 +160,7 @@ def _take_out(rule: str, engine: Engine) -> None:
     elif rule == "log":
         assigned._check_same_log = lambda *facts: None
     elif rule == "loader":
-        engine._loader = engine._thread
+        engine._loader = engine.commits.thread
     elif rule == "watch":
         Watch.turn = lambda self, elapsed_s: None
     elif rule == "gap":

@@ -228,7 +228,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         member = self.member()
         turning = time.monotonic() - self.engine.turned_at < QUIET_S
         joined = member.valid and self.engine.ready == member and not self.app.rebalancing
-        at_rest = not (self._buffered_partitions or self.engine.busy_since or self.engine.open)
+        at_rest = not (
+            self._buffered_partitions or self.engine.busy_since or self.engine.commits.open
+        )
         return (
             turning
             and joined
