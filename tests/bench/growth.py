@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from load import PARTITIONS, made
-from peers import ours
+from ours import trades
 
 from infra.runtime.deployment import Deployment, deployed
 from schemas.topics import Topology
@@ -54,7 +54,7 @@ def row(
     path = folder / f"job-{len(list(folder.iterdir()))}"
     path.mkdir()
     load = made(count, symbols, step_ms)
-    result = ours(path, deployment, load, windows=windows, workers=workers)
+    result = trades(path, deployment, load, windows=windows, workers=workers)
     print(
         f"{name:24} {result.cpu / count * 1e6:6.1f} us of CPU a trade "
         f"{result.wall / count * 1e6:6.1f} us in all {result.mib:6.0f} MiB",

@@ -50,10 +50,15 @@ def made(count: int, symbols: int, step_ms: int = 5) -> Load:
     return Load(values, volumes)
 
 
-def send(deployment: Deployment, values: Iterable[tuple[str, bytes]], topic: str = "") -> None:
-    """Fill a raw topic."""
-    name = topic or deployment.topology.name(RAW_TRADE)
-    header = b"\0" + deployment.schema_ids[deployment.topology.name(RAW_TRADE)].to_bytes(4, "big")
+def send(
+    deployment: Deployment,
+    values: Iterable[tuple[str, bytes]],
+    topic: str = RAW_TRADE,
+    name: str = "",
+) -> None:
+    """Fill a topic of the contract, or another one with records of its schema."""
+    name = name or deployment.topology.name(topic)
+    header = b"\0" + deployment.schema_ids[deployment.topology.name(topic)].to_bytes(4, "big")
     producer = open_producer(deployment.bootstrap)
     for key, value in values:
         while True:

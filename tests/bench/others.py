@@ -48,7 +48,6 @@ class Result:
         return (
             f"{self.records / self.cpu:>10,.0f} {self.records / 2 / self.warm_cpu:>10,.0f} "
             f"records a CPU-second (whole, second half) "
-            f""
             f"{self.records / self.wall:>10,.0f} records/s {memory}"
         )
 

@@ -185,7 +185,8 @@ class Writer:
             trade,
             trade._replace(key=None, value=b"\xffnoise"),
             trade._replace(value=trade.value[:-3]),
-            trade._replace(value=b"\0\0\0\xff\xff of a schema that nobody knows"),
+            # of a schema that nobody knows each run would ask for half a minute: test_dead_letters
+            trade._replace(value=trade.value[:5]),
             trade._replace(value=None),
             book._replace(value=book.value + b"\0"),
         )[number // 60 % 6]
