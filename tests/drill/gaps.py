@@ -107,13 +107,9 @@ def too_long(spans: dict[str, list[Span]]) -> Iterator[str]:
                 yield f"{symbol}: the gap until {span.until} begins {beyond} ms too early"
 
 
-def holes(seen: Evidence) -> Iterator[str]:
-    """Yield the numbers that a connection lacks where no gap of its feed is on record."""
-    numbers: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
-    for rows in seen.raw_rows.values():
-        for _, row in rows:
-            numbers[row["feed"], row["connection"]][row["sequence"]] = row["ts_recv"] // 1000
-    gaps = [
+def excused(seen: Evidence) -> list[tuple[str | None, int, int]]:
+    """Return feed, begin and end (ms) of the gaps that are on record."""
+    gaps: list[tuple[str | None, int, int]] = [
         (control.feed, control.ts_from, control.ts)
         for topic in RAW
         for _, control in seen.controls(topic)
@@ -126,6 +122,16 @@ def holes(seen: Evidence) -> Iterator[str]:
         for symbol, spans in unobserved(seen).items()
         for span in spans
     ]
+    return gaps
+
+
+def holes(seen: Evidence) -> Iterator[str]:
+    """Yield the numbers that a connection lacks where no gap of its feed is on record."""
+    numbers: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    for rows in seen.raw_rows.values():
+        for _, row in rows:
+            numbers[row["feed"], row["connection"]][row["sequence"]] = row["ts_recv"] // 1000
+    gaps = excused(seen)
     for (feed, connection), found in numbers.items():
         order = sorted(found)
         for before, after in zip([0, *order], order, strict=False):

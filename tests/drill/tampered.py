@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from evidence import RAW, Ended, VendorTrade
+from gaps import LATENCY_MS, excused
 from oracle import CHECKS
 
 from processors.engine import journal
@@ -88,6 +89,31 @@ def a_trade_that_counts(seen):
     return lambda message: message is wanted
 
 
+def a_trade_in_no_gap(seen):
+    """Choose a trade amid those of its connection, far from every gap of its feed."""
+    gaps = excused(seen)
+    rows = sorted(
+        (row["feed"], row["connection"], row["sequence"], row["ts_recv"] // 1000, topic, place)
+        for topic, found in seen.raw_rows.items()
+        for place, (_, row) in enumerate(found)
+    )
+    for before, (feed, connection, number, _, topic, place), after in zip(
+        rows, rows[1:], rows[2:], strict=False
+    ):
+        around = (feed, connection, number - 1), (feed, connection, number + 1)
+        if (
+            topic == RAW_TRADE
+            and (before[:3], after[:3]) == around
+            and not any(
+                name == feed and start - LATENCY_MS <= after[3] and before[3] <= end
+                for name, start, end in gaps
+            )
+        ):
+            wanted = seen.raw_rows[topic][place][0]
+            return lambda message: message is wanted
+    raise AssertionError("no trade lies in no gap")
+
+
 def a_lost_trade(seen):
     """Return a trade that the vendor made while the symbol was observed."""
     symbol, trades = next(iter(seen.accepted.items()))
@@ -99,7 +125,7 @@ TAMPERED = {
     "A": lambda seen: without(seen, "raw", RAW_TRADE, a_trade_that_counts(seen)),
     "B": lambda seen: without(seen, "committed", BARS, closed_at_revision_one_of_two(seen)),
     "C": lambda seen: without(seen, "committed", VWAP, lambda message: True),
-    "D": lambda seen: without(seen, "raw", RAW_TRADE, a_trade_that_counts(seen)),
+    "D": lambda seen: without(seen, "raw", RAW_TRADE, a_trade_in_no_gap(seen)),
     "E": lambda seen: turned(seen, "raw", RAW_TRADE),
     "F": lambda seen: replace(seen, offsets=dict.fromkeys(seen.offsets, 1)),
     "G": lambda seen: replace(seen, ledger=[*seen.ledger, a_lost_trade(seen)]),

@@ -198,11 +198,11 @@ def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 90) -> N
     everything or time is up."""
     fleet.close()
     for slot in slots:
-        fleet.start(slot, kill=0, stop=0)
+        fleet.start(slot, kill=0, stop=0, slow=0)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         for slot in fleet.tend():
-            fleet.start(slot, kill=0, stop=0)
+            fleet.start(slot, kill=0, stop=0, slow=0)
         if all(applied(fleet, place) >= total for place in (0, 1)):
             break
     fleet.close()

@@ -75,15 +75,17 @@ def test_an_agent_that_fails_three_times_at_a_record_stops_there_until_it_is_pas
 
     with pytest.raises(NotStopped, match=f"stopped at offset {BOMB_AT}"):
         skipped(fleet, BOMB_AT + 1)
-    assert "is tried again" in skipped(fleet, BOMB_AT, retry=True)
-    until(fleet, lambda: fleet.events[f"exit {Exit.AGENT_FAILED}"] == 6)
-    named = fleet.log("a").count("agent slow is stopped at")
-    until(fleet, lambda: fleet.log("a").count("agent slow is stopped at") > named)
+    retried = bomb == b"bomb"
+    if retried:
+        assert "is tried again" in skipped(fleet, BOMB_AT, retry=True)
+        until(fleet, lambda: fleet.events[f"exit {Exit.AGENT_FAILED}"] == 6)
+        named = fleet.log("a").count("agent slow is stopped at")
+        until(fleet, lambda: fleet.log("a").count("agent slow is stopped at") > named)
     assert "is a dead letter now" in skipped(fleet, BOMB_AT)
     assert "before: nothing was done" in skipped(fleet, BOMB_AT)
     until(fleet, lambda: drill.applied(fleet, 1) == total)
     # the worker ran: it ended to try the record again, and to go on behind it
-    assert fleet.events[f"exit {Exit.GAP_FOUND}"] == 2
+    assert fleet.events[f"exit {Exit.GAP_FOUND}"] == 1 + retried
 
     log = drill.read(fleet.bootstrap, fleet.pipeline.source, "read_committed")
     without = {

@@ -34,7 +34,7 @@ EVERY = [
     (*kind, seconds, moment) for kind, seconds, moment in product(KINDS, (5, 14, 45, 120), MOMENTS)
 ]
 SHORT = [
-    ("kafka", "freeze", 14, "rebalance"),
+    ("kafka", "freeze", 5, "rebalance"),
     ("kafka", "stop", 5, "commit"),
     ("registry", "stop", 5, "load"),
 ]

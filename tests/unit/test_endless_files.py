@@ -96,7 +96,7 @@ LAUGHS = "- &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         (LAUGHS, "an alias where a script has none"),
         ("- &a {at: 1, do: reset}\n- <<: [*a, *a]\n", "an alias"),
-        ("[" * 5_000, "nested too deep"),
+        ("[" * 100_000, "nested too deep"),
         ("- {at: " + "9" * 5000 + ", do: reset}", "no YAML"),
         ("- {at: 2001-99-99, do: reset}", "no YAML"),
         ("- " + "x" * 1000, "is no mapping"),
