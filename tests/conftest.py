@@ -1,6 +1,7 @@
 """What every test may ask for: the embedded stack, started once a run, and the recordings where
 they are."""
 
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,17 @@ settings.load_profile("slow" if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 
 RECORDINGS = Path(
     os.environ.get("INFOWAY_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings"
 )
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let one heavy test run at a time; it waits before its own timeout begins."""
+    if item.get_closest_marker("heavy") is None:
+        yield
+        return
+    with (item.config.cache.mkdir("heavy") / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from processors.kernels.compiled import AVAILABLE
 SHORT = Path(__file__).parent / "schedules" / "short.json"
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(600)
 def test_half_a_minute_of_faults_breaks_nothing_and_each_check_would_notice(ground, tmp_path):
     schedule = Schedule.read(SHORT)

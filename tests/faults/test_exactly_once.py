@@ -13,6 +13,7 @@ TOTAL = 3000
 STORM_S, KILLS = (40, 13) if LONG else (20, 6)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(600)
 def test_workers_killed_at_random_and_at_the_steps_of_a_commit_lose_and_double_nothing(make_fleet):
     fleet = make_fleet(market, seed=31, kill=0.012, stop=0.008, session=6)

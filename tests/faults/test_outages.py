@@ -72,6 +72,7 @@ def bring_about(run, moment):
         )
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("what", "how", "seconds", "moment"), EVERY if LONG else SHORT)
 def test_an_outage_changes_no_byte_and_ends_no_worker_for_good(
@@ -95,6 +96,7 @@ def test_an_outage_changes_no_byte_and_ends_no_worker_for_good(
         compare(run, reference)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("step", "seconds"), list(product(STEPS, (5, 14, 45, 120))) if LONG else [("before flush", 5)]

@@ -104,6 +104,7 @@ def test_workers_of_a_broker_that_stood_still_are_restarted(make_fleet, stack):
     assert drill.differences(fleet) == {}
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 def test_a_broker_that_is_stopped_in_order_leaves_no_worker_that_repeats_itself(
     tmp_path, namespace

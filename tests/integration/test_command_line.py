@@ -53,6 +53,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_up_shows_every_symbol_and_ctrl_c_ends_everything(tmp_path):
     output = (tmp_path / "output").open("w+")

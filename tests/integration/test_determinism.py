@@ -407,6 +407,7 @@ def test_batches_workers_and_hash_seeds_change_no_byte(
         compare(run, reference)
 
 
+@pytest.mark.heavy
 def test_restarts_and_rebalances_in_mid_stream_change_no_byte(
     stack, namespace, tmp_path, reference
 ):

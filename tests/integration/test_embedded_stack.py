@@ -28,6 +28,7 @@ def group_members(group: int) -> list[str]:
     ).stdout.split()
 
 
+@pytest.mark.heavy
 def test_records_and_schema_ids_survive_a_restart_over_the_same_folder(tmp_path):
     with Stack(tmp_path) as stack:
         ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), NAMES)

@@ -150,6 +150,7 @@ def test_the_live_view_outlives_a_broker_that_does_not_answer(stack, deployment,
     assert not [each for each in threading.enumerate() if each.name == "board"]
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(400)
 def test_up_outlives_a_broker_that_is_frozen(tmp_path, started):
     process, said = started(

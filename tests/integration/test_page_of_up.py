@@ -67,6 +67,7 @@ def up(tmp_path):
     running.stdout.close()
 
 
+@pytest.mark.heavy
 def test_up_serves_the_page_from_its_start_to_its_end(up):
     running, lines, url = up
     assert lines[-1] == f"page {url}"

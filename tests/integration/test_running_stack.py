@@ -240,6 +240,7 @@ def test_topology_apply_is_not_repeated_at_each_command(folder):
     assert done == ""
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(500)
 def test_the_addresses_stay_over_a_restart_and_down_ends_the_run_alone(tmp_path):
     first_up = run(tmp_path, *UP, timeout=280)
@@ -272,6 +273,7 @@ def test_the_addresses_stay_over_a_restart_and_down_ends_the_run_alone(tmp_path)
     assert other_lives
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(500)
 def test_up_in_a_terminal_shows_prices_and_ctrl_c_ends_it_in_silence(tmp_path):
     """Its view at three sizes; what it says at its end is no error."""

@@ -250,6 +250,7 @@ def run(environment, *arguments):
     return done
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_every_component_does_its_work_and_none_does_anothers(settings, tmp_path):
     log = tmp_path / "log"

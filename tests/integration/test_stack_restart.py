@@ -10,6 +10,7 @@ import confluent_kafka as ck
 import drill
 import httpx
 import outages
+import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.embedded.artifacts import KAFKA_VERSION, kafka_classpath
@@ -42,6 +43,7 @@ def test_a_stack_starts_at_once_over_the_folder_of_one_that_was_killed_beside_an
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.heavy
 def test_a_server_that_was_killed_is_started_anew_at_its_address(tmp_path):
     with Stack(tmp_path) as stack:
         names = [server.name for server in stack.servers]
@@ -60,6 +62,7 @@ def test_a_server_that_was_killed_is_started_anew_at_its_address(tmp_path):
     assert not any(server.running for server in stack.servers)
 
 
+@pytest.mark.heavy
 def test_what_was_committed_as_the_broker_was_killed_is_there_whole(tmp_path):
     # so many partitions that their markers are not all written when the commit is acknowledged;
     # where the broker took them up before it was registered anew, five of six kills lost the lot

@@ -216,6 +216,7 @@ def test_node(environment, tmp_path):
     reads_the_golden_file(command, tmp_path, environment)
 
 
+@pytest.mark.heavy
 def test_go(environment, tmp_path):
     tool("go", "Go")
     [command] = commands(copy_of("go", tmp_path) / "main.go")
@@ -223,6 +224,7 @@ def test_go(environment, tmp_path):
     reads_the_golden_file(command, tmp_path, environment | {"GOFLAGS": "-gcflags=all=-N"})
 
 
+@pytest.mark.heavy
 def test_java(environment, java):
     reads_the_golden_file(commands(java / "Consume.java")[-1], java, environment)
 

@@ -62,6 +62,7 @@ def rows(flink, environment, query):
     return [line.split("\t") for line in printed.splitlines()]
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_the_table_of_the_page_reads_every_bar_to_the_last_digit(flink, environment):
     fields = [field["name"] for field in load_schema("bar")["fields"]]
@@ -79,6 +80,7 @@ def test_the_table_of_the_page_reads_every_bar_to_the_last_digit(flink, environm
     assert all(bar["ts_start"].startswith("20") for bar in bars)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_the_query_of_the_page_gives_one_row_a_bar(flink, environment):
     wanted = [each for each in golden() if each["topic"] == "infoway.bars.1m"]

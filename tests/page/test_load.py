@@ -6,6 +6,7 @@ import threading
 import time
 
 import psutil
+import pytest
 from page_records import MINUTE, imbalance, vwap
 
 from .conftest import evaluate, wait_until
@@ -83,6 +84,7 @@ def longest_on_main(trace):
     return max(tasks)
 
 
+@pytest.mark.heavy
 def test_two_thousand_symbols_at_two_thousand_updates_a_second_never_block(
     writer, dashboard, view, browser
 ):
