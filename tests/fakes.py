@@ -105,7 +105,7 @@ class ProducerQueue:
             self.deliver()
         return len(self.queue)
 
-    def purge(self):
+    def purge(self, blocking=True):
         taken, self.queue = self.queue, []
         for sent in taken:
             sent.message["on_delivery"](KafkaError(KafkaError._PURGE_QUEUE), sent)

@@ -176,7 +176,8 @@ class Publisher:
         if self._backlog is None:
             return 0
         self._purging = True
-        self._producer.purge()
+        # a purge that waits for the client's threads waits without an end where one is gone
+        self._producer.purge(blocking=False)
         self._flush(timeout)
         # what the queue had, from disk or not, came before all that waits there
         flights = sorted(self._undelivered, key=lambda each: each.number)

@@ -28,6 +28,9 @@ from infra.runtime.signals import stop_on_signals
 from producers.vendor.rest import LIVE_REST
 from schemas.topics import Topology
 
+END_WITHIN_S = 25.0
+"""Seconds that an end has that was asked for: a pod has 30."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProduceOptions:
@@ -55,7 +58,7 @@ def produce(options: ProduceOptions) -> int:
     endpoint = endpoint_of(key, url)
     choice = FeedChoice(options.symbols, options.symbols_file, url, options.rest_url, key, live)
     feeds = choice.feeds()
-    stop = stop_on_signals()
+    stop = stop_on_signals(END_WITHIN_S)
     source = "live" if live else "simulated"
     deployment = existing(options.topology)
     address = options.rest_url or (LIVE_REST if url is None else rest_url_of(url))
