@@ -6,7 +6,7 @@ import time
 
 from rich.console import Console
 
-from infra.cli.commands.running import up
+from infra.cli.commands.running.live_view import show_screen
 from infra.dashboard import view
 from infra.dashboard.board import Board, SymbolBoard
 from infra.embedded.running import WorkerState
@@ -78,5 +78,5 @@ class Shown:
 
 if __name__ == "__main__":
     stop: threading.Event = stop_on_signals()
-    up._show_screen(Console(), Shown(int(sys.argv[1])), stop.is_set)
+    show_screen(Console(), Shown(int(sys.argv[1])), stop.is_set)
     print("ended in order")

@@ -4,18 +4,14 @@ all ended together."""
 import argparse
 import math
 import os
-import threading
 import time
-import webbrowser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console, RenderableType
-from rich.live import Live
+from rich.console import Console
 
 from infra.cli.checks import (
     cluster_mistakes,
@@ -28,6 +24,13 @@ from infra.cli.checks import (
     worker_mistakes,
 )
 from infra.cli.command import Command
+from infra.cli.commands.running.live_view import (
+    NO_PAGE,
+    ShownRun,
+    announce_page,
+    show_lines,
+    show_screen,
+)
 from infra.cli.options import (
     HIGHEST_RATE,
     add_rest_url,
@@ -40,10 +43,7 @@ from infra.cli.options import (
     topology_of,
     whole,
 )
-from infra.dashboard import view
 from infra.dashboard.board import Board
-from infra.dashboard.keys import Keys
-from infra.dashboard.selection import Selection
 from infra.embedded.running import noted
 from infra.ingest.choice import FeedChoice
 from infra.ingest.delivered import delivered_before
@@ -53,7 +53,7 @@ from infra.ingest.producer_process import Feeding, api_key, endpoint_of
 from infra.ingest.spooling import open_backlog
 from infra.page.child import PageProcess
 from infra.page.running import DEFAULT_PORT, READY
-from infra.runtime.deployment import Deployment, deployed, settings_of_workers
+from infra.runtime.deployment import deployed, settings_of_workers
 from infra.runtime.detached import DETACH, STATUS_ONLY, detached, this_run
 from infra.runtime.exit_codes import Code
 from infra.runtime.health import serving
@@ -66,13 +66,6 @@ from producers.transport.endpoint import Endpoint
 from producers.vendor.rest import LIVE_REST
 from producers.vendor.symbols import Feed
 from schemas.topics import Topology
-
-NO_PAGE = "no live page"
-REFRESH = 0.5
-PLAIN_PERIOD = 5.0
-STATUS_PERIOD = 60.0
-KEY_PERIOD = 0.1
-"""Seconds that a key is waited for before the end is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +269,19 @@ def _run(options: UpOptions, key: str, data: Path) -> int:
             note.change(workers=supervisor.states())
             take_up()
 
-        shown = _ShownRun(board, deployment, feeding, supervisor, banner, page.url if page else "")
-        announce = partial(_announce, console, page, options.open)
-        _show(console, shown, check, stop, options, announce)
+        shown = ShownRun(board, deployment, feeding, supervisor, banner, page.url if page else "")
+        ends_at = time.monotonic() + options.seconds if options.seconds else math.inf
+
+        def ended() -> bool:
+            check()
+            return stop.is_set() or time.monotonic() >= ends_at
+
+        announce = partial(announce_page, console, page, options.open)
+        if console.is_terminal and not options.status_only:
+            announce()
+            show_screen(console, shown, ended)
+        else:
+            show_lines(console, shown, ended, stop, options.status_only, announce)
         console.print(
             f"ending: feed, processors{'' if named else ', registry, broker'}", highlight=False
         )
@@ -312,98 +315,3 @@ COMMAND = Command(
     ),
     topology=topology_over,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _ShownRun:
-    """What the live view shows."""
-
-    board: Board
-    deployment: Deployment
-    feeding: Feeding
-    supervisor: Supervisor
-    banner: str
-    page: str
-    """The live page's address, empty without one."""
-
-    def screen(self, selection: Selection, width: int, height: int) -> RenderableType:
-        """Return the view of a terminal."""
-        return view.screen(self.board, self.seen(), selection, width, height)
-
-    def lines(self) -> Iterable[str]:
-        """Return the view of a log."""
-        return (self.banner, *view.lines(self.board, self.seen()))
-
-    def status(self) -> Iterable[str]:
-        """Return the one line of a log that is to stay short."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return (f"{now} {view.status(self.board, self.seen())}",)
-
-    def seen(self) -> view.Seen:
-        """Return what there is beside the board now."""
-        return view.Seen(
-            self.deployment,
-            self.feeding.wanted_counters,
-            self.banner,
-            self.feeding.calendars_ending(datetime.now(UTC).date()),
-            self.supervisor.states(),
-            self.feeding.closed(time.time_ns() // 1_000_000),
-            self.page,
-        )
-
-
-def _announce(console: Console, page: PageProcess | None, open_it: bool) -> None:
-    """Print where the live page is, or why there is none, as the last line of the start."""
-    if page is None:
-        return
-    if why_not := page.wait_ready():
-        console.print(f"{NO_PAGE}: {why_not}", highlight=False, markup=False)
-        return
-    console.print(f"page {page.url}", highlight=False, soft_wrap=True, markup=False)
-    if open_it:
-        webbrowser.open(page.url)
-
-
-def _show(
-    console: Console,
-    shown: _ShownRun,
-    check: Callable[[], None],
-    stop: threading.Event,
-    options: UpOptions,
-    announce: Callable[[], None],
-) -> None:
-    ends_at = time.monotonic() + options.seconds if options.seconds else math.inf
-
-    def ended() -> bool:
-        check()
-        return stop.is_set() or time.monotonic() >= ends_at
-
-    if console.is_terminal and not options.status_only:
-        announce()
-        _show_screen(console, shown, ended)
-        return
-    where = f"{view.addresses(shown.seen())}   Ctrl-C ends everything"
-    console.print(where, highlight=False, soft_wrap=True, markup=False)
-    announce()
-    period = STATUS_PERIOD if options.status_only else PLAIN_PERIOD
-    next_at = time.monotonic() + period
-    while not ended():
-        stop.wait(min(REFRESH, max(0.0, next_at - time.monotonic())))
-        if time.monotonic() < next_at or stop.is_set():
-            continue
-        next_at += period
-        for line in shown.status() if options.status_only else shown.lines():
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def _show_screen(console: Console, shown: _ShownRun, ended: Callable[[], bool]) -> None:
-    selection, drawn_at = Selection(), 0.0
-    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
-        while not ended():
-            width, height = console.size
-            pressed = list(keys.wait(KEY_PERIOD))
-            for key in pressed:
-                selection.press(key, view.page_of(height))
-            if pressed or time.monotonic() - drawn_at > REFRESH:
-                live.update(shown.screen(selection, width, height), refresh=True)
-                drawn_at = time.monotonic()
