@@ -1,5 +1,5 @@
-"""What a trade costs by the number of symbols, the span of event time, the windows and the workers;
-`make bench-growth`.
+"""What a trade costs by the number of symbols, the span of event time, the windows and the workers,
+and how long states are loaded; `make bench-growth`.
 
 Microseconds of CPU a trade of the whole run, with the default outputs but where a row says
 otherwise: flat, or to be explained in docs/performance.md. Figures are of this machine and hour.
@@ -8,14 +8,22 @@ otherwise: flat, or to be explained in docs/performance.md. Figures are of this 
 import argparse
 import signal
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
 from load import PARTITIONS, made
-from ours import trades
+from ours import measured, trades
 
 from infra.runtime.deployment import Deployment, deployed
-from schemas.topics import Topology
+from processors.agents.bars.agent import Bars
+from processors.agents.vwap.agent import Vwap
+from processors.engine.assigned import Agent, restored
+from processors.engine.state import load_states, topic_ids
+from processors.kernels.compiled import AVAILABLE
+from processors.model.event_time import EventTime
+from processors.model.sessions import Calendars
+from schemas.topics import RAW_TRADE, Topology
 
 HOUR_MS = 3_600_000
 
@@ -38,6 +46,7 @@ def main() -> None:
             show(f"one window, {window}", windows=window)
         for workers in (1, 2):
             show(f"workers: {workers}", workers=workers)
+        states(deployment, Path(folder), count)
 
 
 def row(
@@ -60,6 +69,33 @@ def row(
         f"{result.wall / count * 1e6:6.1f} us in all {result.mib:6.0f} MiB",
         flush=True,
     )
+
+
+def states(deployment: Deployment, folder: Path, count: int) -> None:
+    """Print how long the states of 5,000 symbols take to be loaded after an hour of event time."""
+    path = folder / "job-states"
+    path.mkdir()
+    load = made(count, 5_000, HOUR_MS // count)
+    _, names = measured(path, deployment, RAW_TRADE, load.values)
+    calendars, source = Calendars(), names.name(RAW_TRADE)
+    agents = [
+        Agent(computation, (source,), names.name(f"infoway.state.{computation.name}"), False)
+        for computation in (
+            Vwap(names.windows, calendars, EventTime()),
+            Bars(names.intervals, calendars, EventTime(), native=AVAILABLE),
+        )
+    ]
+    ids = topic_ids(deployment.bootstrap, [source])
+    starts = {(source, partition): 0 for partition in range(PARTITIONS)}
+    began = time.monotonic()
+    wanted = [(agent.state_topic, partition) for agent in agents for partition in range(PARTITIONS)]
+    found = load_states(deployment.bootstrap, wanted)
+    for agent in agents:
+        for partition in range(PARTITIONS):
+            restored(agent, partition, found[agent.state_topic, partition], starts, ids)
+    seconds = time.monotonic() - began
+    size = sum(len(k) + len(v) for entries in found.values() for k, v in entries.items())
+    print(f"states of 5,000 symbols: {size / 2**20:.1f} MiB loaded in {seconds:.1f} s", flush=True)
 
 
 if __name__ == "__main__":
