@@ -118,7 +118,7 @@ class _Failing:
         raise ExportFailed(EVIL)
 
 
-def _failing():
+def _failing(*_):
     return _Failing()
 
 

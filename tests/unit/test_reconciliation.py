@@ -2,13 +2,15 @@
 why."""
 
 import csv
+import random
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.raw_records import bar_record, raw_kline
 from unit.test_bars_truth import ended, make, recorded, rows_of
@@ -260,8 +262,8 @@ class Log:
                 self.entries[key] = value
         self.state = self.agent.load(2, self.entries)
 
-    def begin(self, ts, connection="c1", ts_from=None):
-        control = Control("begin", "f", self.business, connection, "live", ts, ts * 1000, ts_from)
+    def begin(self, ts, connection="c1", ts_from=None, kind="begin"):
+        control = Control(kind, "f", self.business, connection, "live", ts, ts * 1000, ts_from)
         return self.take(ControlRecord(self.offset, self.symbol, control))
 
     def kline(self, minute, volume=5, interval="1m", price=10, length=MINUTE, connection="c1"):
@@ -576,16 +578,24 @@ MOVES = st.lists(
 
 
 @given(
-    MOVES, st.lists(st.integers(0, 24), min_size=1, max_size=25), st.randoms(use_true_random=False)
+    MOVES,
+    st.lists(st.integers(0, 24), min_size=1, max_size=25),
+    st.lists(st.tuples(st.integers(1, 24), st.integers(1, 9)), max_size=3),
+    st.randoms(use_true_random=False),
 )
+@example([(1, 5, "complete"), (20, 5, "complete")], [3, 20], [(4, 3)], random.Random(0))
 def test_the_last_word_on_a_bar_does_not_depend_on_how_topics_interleave_nor_on_restarts(
-    bars, klines, chance
+    bars, klines, gaps, chance
 ):
-    """Each topic keeps its order; between them any order may come, and a restart anywhere."""
+    """Each topic keeps its order; between them any order may come, and a restart anywhere. Among
+    the klines are gaps that reach back over some of them."""
     ordered = sorted(set(bars))
     closed = [("bar", minute, volume, completeness) for minute, volume, completeness in ordered]
     revisions = Counter()
-    pushed = [("kline", minute, 5, "") for minute in [0, *sorted(klines)]]
+    pushed = [("kline", minute, 5, "") for minute in [0, *klines]]
+    pushed = sorted(
+        pushed + [("lost", minute, back, "") for minute, back in gaps], key=itemgetter(1)
+    )
 
     def run(one, other, restarts):
         log, last = Log(), {}
@@ -596,6 +606,9 @@ def test_the_last_word_on_a_bar_does_not_depend_on_how_topics_interleave_nor_on_
             kind, minute, volume, completeness = source.pop(0)
             if kind == "kline":
                 rows = log.kline(minute, volume)
+            elif kind == "lost":
+                at = T + minute * MINUTE
+                rows = log.begin(at, ts_from=at - volume * MINUTE, kind="gap")
             else:
                 revisions[minute] += 1
                 rows = log.bar(

@@ -32,7 +32,7 @@ from processors.kernels.waiting.run import BarRun
 from processors.model.begun_sessions import BegunSessions, SessionFinder
 from processors.model.event_time import EventTime, Feeds
 from processors.model.intervals import DAY, MINUTE, ladder, span_ms
-from processors.model.observation import FOREVER
+from processors.model.observation import FOREVER, Interruption
 from processors.model.records import (
     BarRevision,
     ControlRecord,
@@ -103,7 +103,8 @@ class Reconciliation:
                 else:
                     self._take_bar(state, rows, record)
             elif isinstance(record, ControlRecord):
-                state.feeds.control(record)
+                for symbol, lost in state.feeds.control(record).items():
+                    self._judge_again(state, rows, symbol, lost, record.control.source)
         return rows.rows
 
     def dirty(self, state: ReconciliationState) -> Iterator[tuple[bytes, bytes | None]]:
@@ -165,6 +166,21 @@ class Reconciliation:
             )
         return start, start + length, start % length == 0
 
+    def _judge_again(
+        self, state: ReconciliationState, rows: Rows, symbol: str, lost: Interruption, source: str
+    ) -> None:
+        """Judge anew what was judged of a time that was not observed, as is only known now."""
+        for interval in self._lengths:
+            if not state.has_stream(symbol, interval):
+                continue
+            stream = state.stream(symbol, interval)
+            for start in sorted(
+                start
+                for start, pair in stream.pairs.items()
+                if pair.status is not None and lost.begin < pair.end and start < lost.end
+            ):
+                self._judge(state, rows, stream, stream.pairs[start], source)
+
     def _take_run(self, state: ReconciliationState, rows: Rows, run: BarRun) -> None:
         self._check_source(state, run.source, run.first_offset)
         waiting, index = state.waiting[run.interval], 0
@@ -220,13 +236,16 @@ class Reconciliation:
         """Judge klines whose bar can no longer come, and forget the pairs that no revision can
         change any more."""
         settled = self._settled(stream)
+        # what has no kline may be lost with a gap of the klines' that is told later
+        certain = stream.newest - self._event_time.revision_horizon_ms
         for pair in sorted(
             (pair for pair in stream.pairs.values() if pair.end <= settled),
             key=lambda pair: pair.start,
         ):
             if pair.kline is not None and pair.bar is None and pair.start < stream.newest:
                 self._judge(state, rows, stream, pair, source)
-            if pair.status is not None:
+            both = pair.bar is not None and pair.kline is not None
+            if pair.status is not None and (both or pair.end <= certain):
                 stream.expired = max(stream.expired, pair.end)
                 state.drop(stream, pair)
         waiting = BEHIND if stream.business else self._kept(stream.interval)
@@ -250,7 +269,9 @@ class Reconciliation:
     ) -> None:
         if not stream.first <= pair.start < stream.newest:
             return  # the kline is not final, or there never was one so early
-        expired = pair.end <= stream.expired
+        # one that was judged and stayed at hand since has not lost its bar
+        at_hand = pair.status is not None and pair.shown[1] != "expired"
+        expired = pair.end <= stream.expired and not at_hand
         if (
             pair.bar is None
             and pair.aligned
