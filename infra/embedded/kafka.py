@@ -73,14 +73,9 @@ class Broker:
         would be aborted by the producer's next marker.
         """
         configuration = "fencing.properties"
-        address = f"{LOOPBACK}:{self._controller_port}"
-        settings = {
+        settings = _node(self._controller_port) | {
             "process.roles": "controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@{address}",
-            "listeners": f"CONTROLLER://{address}",
-            "controller.listener.names": "CONTROLLER",
-            "log.dirs": _LOG_DIR,
+            "listeners": f"CONTROLLER://{LOOPBACK}:{self._controller_port}",
             "broker.session.timeout.ms": _SESSION_MS,
         }
         _write(self._folder / configuration, settings)
@@ -110,16 +105,22 @@ def _write(path: Path, settings: Properties) -> None:
 
 # Paths are relative to the data folder, where the servers run: whatever its name holds (spaces,
 # commas, umlauts), no syntax sees it.
-def _properties(port: int, controller_port: int) -> Properties:
+def _node(controller_port: int) -> Properties:
     return {
-        "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": _LOG_DIR,
+    }
+
+
+def _properties(port: int, controller_port: int) -> Properties:
+    return {
+        **_node(controller_port),
+        "process.roles": "broker,controller",
         "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
-        "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": _LOG_DIR,
         "auto.create.topics.enable": "false",
         "num.partitions": 6,
         "offsets.topic.replication.factor": 1,

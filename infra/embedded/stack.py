@@ -4,7 +4,7 @@ loopback."""
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,7 +63,8 @@ class Stack:
             self.bootstrap = f"{LOOPBACK}:{port}"
             self.registry_url = f"http://{LOOPBACK}:{registry_port}/apis/ccompat/v7"
             # the registry takes longer: first
-            registry = self._start("registry", _registry_command(java, home, registry_port))
+            registry = self._started("registry", _registry_command(java, home, registry_port))
+            self._servers.append(registry)
             self._broker = Broker(
                 (java, *_KAFKA_JVM, "-cp", classpath),
                 self.folder,
@@ -71,8 +72,8 @@ class Stack:
                 controller_port,
                 properties,
             )
-            self._broker.prepare((self._lock.fileno(),))
-            kafka = self._start("kafka", self._broker.command)
+            kafka = self._started("kafka", self._broker.command)
+            self._servers.append(kafka)
             kafka.wait_ready(self._kafka_answers, READY_TIMEOUT)
             with httpx.Client(
                 trust_env=False, verify=False
@@ -115,10 +116,7 @@ class Stack:
         """Start a server anew that has ended, and return it; it may not answer yet. Raises OSError
         and ServerFailed."""
         server.stop()
-        held = (self._lock.fileno(),)
-        if server.name == "kafka":
-            self._broker.prepare(held)
-        again = Server(server.name, server.command, self.folder, keeps=held)
+        again = self._started(server.name, server.command)
         self._servers[self._servers.index(server)] = again
         return again
 
@@ -130,11 +128,12 @@ class Stack:
         self._servers = []
         self._lock.close()
 
-    def _start(self, name: str, command: list[str | Path]) -> Server:
+    def _started(self, name: str, command: Sequence[str | Path]) -> Server:
         # the lock goes with the server: where we are killed, it ends with the last of them
-        server = Server(name, command, self.folder, keeps=(self._lock.fileno(),))
-        self._servers.append(server)
-        return server
+        held = (self._lock.fileno(),)
+        if name == "kafka":
+            self._broker.prepare(held)
+        return Server(name, command, self.folder, keeps=held)
 
     def _kafka_answers(self) -> bool:
         try:

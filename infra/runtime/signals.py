@@ -29,7 +29,8 @@ def stop_on_signals(within_s: float | None = None) -> threading.Event:
 def _end(stop: threading.Event, within_s: float) -> None:
     stop.wait()
     time.sleep(within_s)
-    log.error("told to end, and still here after %.0f s: ended, exit code 4", within_s)
+    code = Code.CLUSTER_AWAY
+    log.error("told to end, and still here after %.0f s: ended, exit code %d", within_s, code)
     for handler in logging.getLogger().handlers:
         handler.flush()
-    os._exit(Code.CLUSTER_AWAY)
+    os._exit(code)

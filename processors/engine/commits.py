@@ -31,7 +31,8 @@ class Commits:
         self._transactions: Transactions | None = None
         self._held: HeldRows | None = None
         """Takes what is applied while a commit is under way beside the work."""
-        self._one_at_a_time = asyncio.Lock()
+        self.alone = asyncio.Lock()
+        """Held, before the engine's lock, by whoever commits."""
         self._room = asyncio.Event()
         # one thread: librdkafka's transactional calls are made one after the other
         self.thread = ThreadPoolExecutor(1, "transactions")
@@ -84,10 +85,6 @@ class Commits:
             self._room.clear()
             await self._room.wait()
 
-    def alone(self) -> asyncio.Lock:
-        """Return what is held, before the engine's lock, by whoever commits."""
-        return self._one_at_a_time
-
     async def commit(self, seal: Callable[[], None]) -> None:
         """Seal and commit what is open; nothing is applied meanwhile."""
         if self._transactions is not None:
@@ -106,7 +103,7 @@ class Commits:
     ) -> None:
         """Seal what is open under the lock and commit it without; what is applied meanwhile begins
         the next transaction then. `failed` gets what a record that cannot be added came from."""
-        async with self._one_at_a_time:
+        async with self.alone:
             async with lock:
                 if not self.open:
                     return

@@ -225,14 +225,14 @@ class Engine:
 
     async def revoke(self) -> None:
         """Commit what is open under its own generation and forget every state."""
-        async with self.commits.alone(), self.lock:
+        async with self.commits.alone, self.lock:
             await self.commits.commit(self._seal_all)
             self.assigned = {}
             self.ready = None
 
     async def commit(self) -> None:
         """Commit what is open; nothing is open then, and nothing is applied meanwhile."""
-        async with self.commits.alone(), self.lock:
+        async with self.commits.alone, self.lock:
             await self.commits.commit(self._seal_all)
 
     async def commit_beside_work(self) -> None:

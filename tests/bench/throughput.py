@@ -6,16 +6,16 @@ time includes librdkafka's threads; `computation` alone is the pure functions wi
 """
 
 import argparse
-import random
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from load import made, send
 
 from infra.kafka.reader import Lag, read_to_end
-from infra.runtime.deployment import Deployment, deployed
+from infra.runtime.deployment import deployed
 from infra.runtime.supervisor import Supervisor
 from processors.agents.bars.agent import Bars
 from processors.agents.vwap.agent import Vwap
@@ -24,12 +24,10 @@ from processors.engine.outputs import Outputs
 from processors.model.event_time import EventTime
 from processors.model.records import Trade
 from processors.model.sessions import Calendars
-from producers.delivery.client import open_producer
 from schemas.records import RawTradeRecord
 from schemas.topics import Topology, load_schema
-from schemas.wire import compile_decoder, compile_encoder
+from schemas.wire import compile_decoder
 
-START = 1_722_902_400_000
 SYMBOLS = 50
 BATCH = 2000
 
@@ -39,40 +37,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--trades", type=int, default=300_000)
     count = options.parse_args().trades
-    values = preload(count)
+    values = made(count, SYMBOLS).values
     stages(values[:40_000])
     through_kafka(values)
-
-
-def preload(count: int) -> list[tuple[str, bytes]]:
-    """Return keys and values of raw trades: 50 coins, 200 trades a second of event time, prices on
-    a walk."""
-    drawn, encode = random.Random(7), compile_encoder(load_schema("raw_trade"), 1)
-    prices = [10_000 + 1000 * number for number in range(SYMBOLS)]
-    values: list[tuple[str, bytes]] = []
-    for number in range(count):
-        place = drawn.randrange(SYMBOLS)
-        prices[place] += drawn.randrange(-3, 4)
-        symbol, time_ms = f"C{place:02d}USDT", START + number * 5
-        price, volume = f"{prices[place] / 100:.2f}", f"{drawn.randrange(1, 99_999) / 1000:.3f}"
-        envelope = (
-            "crypto",
-            "crypto-1",
-            "crypto-1-1",
-            number + 1,
-            (time_ms + 40) * 1000,
-            "simulated",
-            None,
-        )
-        values.append(
-            (
-                symbol,
-                encode(
-                    symbol, time_ms, price, volume, None, 1 + number % 2, None, False, *envelope
-                ),
-            )
-        )
-    return values
 
 
 def stages(values: list[tuple[str, bytes]]) -> None:
@@ -157,26 +124,6 @@ def through_kafka(values: list[tuple[str, bytes]]) -> None:
         f"            {written * share / seconds:,.0f} records/s out, "
         f"{written * share / cpu_seconds:,.0f} records a CPU-second"
     )
-
-
-def send(deployment: Deployment, values: list[tuple[str, bytes]]) -> None:
-    """Fill the raw topic."""
-    schema_id = deployment.schema_ids[deployment.topology.name("infoway.raw.trade")].to_bytes(
-        4, "big"
-    )
-    producer = open_producer(deployment.bootstrap)
-    for key, value in values:
-        while True:
-            try:
-                producer.produce(
-                    deployment.topology.name("infoway.raw.trade"),
-                    b"\0" + schema_id + value[5:],
-                    key,
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-    assert producer.flush(60) == 0
 
 
 if __name__ == "__main__":

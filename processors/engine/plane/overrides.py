@@ -176,7 +176,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await asyncio.sleep(max(least_s, min(work * took_s, LONGEST_COMMIT_INTERVAL_S)))
             began = time.monotonic()
             # to its end, also where this loop is ended: the last commit waits for it
-            await asyncio.shield(asyncio.ensure_future(self.engine.commit_beside_work()))
+            await asyncio.shield(self.engine.commit_beside_work())
             took_s = time.monotonic() - began
 
     def _end_in_time(self) -> None:
