@@ -45,17 +45,17 @@ def downs(outputs):
     ]
 
 
-def test_what_came_after_the_last_time_that_all_was_read_may_be_lost():
+def test_what_came_after_the_last_time_that_all_was_read_may_be_lost_from_the_last_push_read_on():
     core = subscribed()
     core.receive(trade(t=START // 1000 + 8_000), START + 8 * SECOND)
-    # read 4 s late, out of a socket that was full: by then the vendor had closed it
-    core.receive(trade(t=START // 1000 + 8_500), START + 12 * SECOND)
-    core.disconnected(START + 12 * SECOND, "lost", START + 8 * SECOND)
-    core.connected(START + 13 * SECOND)
-    (begin,) = controls(core.receive(b'{"code":10001}', START + 13 * SECOND), "begin")[:1]
+    # read 12 s late, out of a socket that was full: by then the vendor had closed it
+    core.receive(trade(t=START // 1000 + 15_500), START + 20 * SECOND)
+    core.disconnected(START + 20 * SECOND, "lost", START + 8 * SECOND)
+    core.connected(START + 21 * SECOND)
+    (begin,) = controls(core.receive(b'{"code":10001}', START + 21 * SECOND), "begin")[:1]
     assert (begin.control.ts_from, begin.control.ts) == (
-        START // 1000 + 8_000,
-        START // 1000 + 13_000,
+        START // 1000 + 15_500,
+        START // 1000 + 21_000,
     )
 
 

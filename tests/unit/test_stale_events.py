@@ -170,7 +170,8 @@ class World:
         self.delay = self.chance.choice([20 * MS, 200 * MS, self.chance.randrange(900) * SECOND])
         self.core = protocol(symbols=("BTCUSDT", "ETHUSDT"), max_future_ms=3_600_000)
         self.last = {}
-        self.pushed = 0
+        self.pushed = self.pushed_here = 0
+        self.connected = START
 
     @property
     def clock(self):
@@ -184,6 +185,7 @@ class World:
     def live(self, made):
         jitter = self.chance.randrange(JITTER)
         self.last[made] = self.now - self.delay - jitter
+        self.pushed_here = max(self.pushed_here, self.last[made])
         self.send(made, self.last[made])
 
     def happens_unseen(self):
@@ -202,15 +204,18 @@ class World:
 
     def connect(self):
         self.core.connected(self.clock)
+        self.connected, self.pushed_here = self.now, 0
         self.wait(10 * MS, SECOND)
         return self.now, controls(ack(self.core, self.clock), "begin")
 
     def lose(self):
-        """Lose the connection; return until when its events were delivered."""
-        alive = self.now
+        """Lose the connection, of which something may have come in and was not read; return until
+        when its events were delivered and read."""
         self.core.pong(self.clock)
-        self.core.disconnected(self.clock, "lost", self.clock)
-        return alive - self.delay
+        unread = self.chance.choice([0, self.chance.randrange(20 * SECOND)])
+        drained = max(self.now - unread, self.connected)
+        self.core.disconnected(self.clock, "lost", drained - self.ahead)
+        return max(drained - self.delay, self.pushed_here)
 
 
 @pytest.mark.parametrize("seed", range(150))
