@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pipelines import Pipeline
 
 from infra.kafka.reader import COORDINATOR_COMING_UP
+from schemas.clients.cluster import metadata_of
 
 HERE = Path(__file__).parent
 COMPACTED = {"cleanup.policy": "compact"}
@@ -284,7 +285,7 @@ def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Messag
         }
     )
     try:
-        partitions = list(consumer.list_topics(topic, 10).topics[topic].partitions)
+        partitions = partitions_of(consumer, topic)
         consumer.assign(
             [ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING) for partition in partitions]
         )
@@ -302,6 +303,15 @@ def read(bootstrap: str, topic: str, isolation: str) -> dict[int, list[ck.Messag
         consumer.close()
 
 
+def partitions_of(asking: ck.Consumer, topic: str) -> list[int]:
+    """Return the partitions of a topic that exists. A broker that is only just there calls it
+    unknown: what compares nothing with nothing would find no difference."""
+    found = metadata_of(asking, topic).topics[topic]
+    assert found.error is None, found.error
+    assert found.partitions
+    return list(found.partitions)
+
+
 def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, int]:
     """Return the end of each partition's log as a consumer of this isolation sees it."""
     asking = ck.Consumer(
@@ -312,7 +322,7 @@ def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, int]:
             partition: asking.get_watermark_offsets(
                 ck.TopicPartition(topic, partition), timeout=10
             )[1]
-            for partition in asking.list_topics(topic, 10).topics[topic].partitions
+            for partition in partitions_of(asking, topic)
         }
     finally:
         asking.close()
