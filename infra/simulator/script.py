@@ -12,6 +12,7 @@ import yaml
 from infra.simulator.protocol import SUBSCRIBE, UNSUBSCRIBE
 from schemas.bounded_text import read_text
 from schemas.errors import SettingsWrong
+from schemas.plain_yaml import plain_yaml
 
 KINDS: Mapping[str, frozenset[str]] = {
     "error": frozenset(("code",)),
@@ -71,23 +72,6 @@ class BadScript(SettingsWrong):
     """A script that cannot be followed; the message lists every mistake."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data without aliases: a few lines of them stand for gigabytes to whoever looks at what
-    they mean. Nor is it nested deep: that takes the parser the square of the depth."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(problem="an alias where a script has none")
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise yaml.composer.ComposerError(problem="nested too deep: a line is `{at: 5, do: …}`")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One line of a script: times in seconds."""
@@ -107,7 +91,7 @@ def read_script(path: Path) -> list[Fault]:
     """Return the faults in the order of their times: a YAML list of `{at: 5, do: stall, seconds:
     10}`. Raises BadScript."""
     try:
-        lines = yaml.load(read_text(path, MAX_SCRIPT), _Loader)
+        lines = plain_yaml(read_text(path, MAX_SCRIPT), _DEEPEST)
     except OSError as error:
         raise BadScript(f"{path}: {error.strerror}: name a YAML file by --script") from error
     except (ValueError, yaml.YAMLError) as error:

@@ -19,6 +19,7 @@ from processors.model.session_rules import (
     shown,
     wrong_override,
 )
+from schemas.plain_yaml import plain_yaml
 
 VARIABLE = "INFOWAY_SESSIONS"
 _MOST_BYTES = 256 * 1024
@@ -134,38 +135,6 @@ def _date_of(text: Any) -> Any:
     return text
 
 
-class _PlainLoader(yaml.BaseLoader):
-    """YAML of texts, lists and mappings: no aliases (a few lines of them grow without end), no deep
-    nesting, no key twice."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
-            raise _wrong_at(event, "an alias (*name) is not allowed: write the row out")
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise _wrong_at(event, f"nested deeper than {_DEEPEST} levels")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _wrong_at(key, "a key is no plain text")
-            if key.value in keys:
-                raise _wrong_at(key, f"the key {shown(key.value)} comes twice")
-            keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _wrong_at(event: Any, reason: str) -> yaml.YAMLError:
-    return yaml.YAMLError(f"line {event.start_mark.line + 1}: {reason}")
-
-
 def _plain_yaml(path: Path, named: str) -> Any:
     try:
         if not path.is_file():  # a pipe or a device could keep the start waiting
@@ -177,10 +146,10 @@ def _plain_yaml(path: Path, named: str) -> Any:
     if len(content) > _MOST_BYTES:
         raise BadSessions([f"larger than {_MOST_BYTES} bytes"], named)
     try:
-        return yaml.load(content.decode("utf-8"), _PlainLoader)
+        return plain_yaml(content.decode("utf-8"), _DEEPEST, texts=True)
     except UnicodeDecodeError:
         raise BadSessions(["not UTF-8 text"], named) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise BadSessions(
             [f"not the YAML that is expected: {' '.join(str(error).split())[:300]}"], named
         ) from None

@@ -183,9 +183,10 @@ def test_every_mistake_of_the_file_is_reported_at_once_with_row_and_reason(calen
         ("sessions: " + "[" * 100_000, "nested deeper than 8 levels"),
         ("sessions: " + "- " * 100_000, "not the YAML that is expected"),
         ("sessions: []\n" + "#" * (256 * 1024), "larger than 262144 bytes"),
-        ("sessions: !!python/object/apply:os.system [exit]", "row 1 ('exit'): expected the keys"),
+        ("sessions: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
+        ("sessions: []\nannounced: {CN: 2028-01-01, US: 1}", "US: '1' is no date"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused_in_one_line(calendars_with, text, reason):
     with pytest.raises(BadSessions) as error:
