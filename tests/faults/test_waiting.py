@@ -73,6 +73,16 @@ def test_a_worker_whose_broker_stopped_while_the_group_waited_goes_on(stack, mak
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("rule", whole_and_without("offsets"))
+def test_a_worker_waits_for_no_committed_offsets(make_fleet, rule):
+    # the question of a rebalance that another overtakes is never answered
+    fleet = make_fleet(patience=60, slow=0, offsets_unanswered=1, **{"break": rule})
+    loaded(fleet)
+    fleet.start("a")
+    verdict(fleet, rule)
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("rule", whole_and_without("watch"))
 def test_a_stuck_agent_ends_its_worker_restartably_and_another_takes_its_place(make_fleet, rule):
     fleet = make_fleet(patience=9, batch=50, slow=0.01, **{"break": rule})

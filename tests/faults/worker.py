@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import aiokafka
 import confluent_kafka as ck
 import faust
 import pipelines
+from faust.transport.drivers import aiokafka as driver
 
 from processors.engine import assigned, state
 from processors.engine.batch import Batch
@@ -43,6 +45,8 @@ def main() -> None:
     overrides.SKIPS_EVERY_S = 1
     overrides.PATIENCE_S = float(os.environ.get("DRILL_PATIENCE", overrides.PATIENCE_S))
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    if os.environ.get("DRILL_OFFSETS_UNANSWERED"):
+        aiokafka.AIOKafkaConsumer.committed = _never
     pipeline = getattr(pipelines, os.environ["DRILL_PIPELINE"])(group)
     engine = DrilledEngine(
         bootstrap,
@@ -133,6 +137,11 @@ class Faults:
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
+async def _never(*_: object) -> None:
+    print("ASKED for committed offsets", flush=True)
+    await asyncio.Event().wait()
+
+
 def _take_out(rule: str, engine: Engine) -> None:
     if rule == "applied":
         engine.cut = lambda batch, applied: batch.pieces
@@ -163,6 +172,8 @@ def _take_out(rule: str, engine: Engine) -> None:
         engine._loader = engine.commits.thread
     elif rule == "watch":
         Watch.turn = lambda self, elapsed_s: None
+    elif rule == "offsets":
+        overrides.Consumer.perform_seek = driver.Consumer.perform_seek
     elif rule == "gap":
         engine.check_no_gap = lambda agent, batch, applied: None
     elif rule:

@@ -24,6 +24,7 @@ REVIEWED = {
     "faust.transport.drivers.aiokafka.Consumer._drain_messages": "44a2500309e83c63",
     "faust.transport.drivers.aiokafka.Consumer.on_buffer_drop": "4b57e8a418d5ad9c",
     "faust.transport.drivers.aiokafka.Consumer.verify_event_path": "a17e8f0610e1abcb",
+    "faust.transport.drivers.aiokafka.Consumer.perform_seek": "0e8c130ff4b0afd8",
     "faust.transport.drivers.aiokafka.Consumer._new_consumer_thread": "0870ec53dea75083",
     "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread.on_start": "38b4e8bd1e10723a",
     "faust.transport.drivers.aiokafka.Producer.on_start": "219c9a7a785d77b2",

@@ -63,6 +63,7 @@ OVERRIDDEN = (
             "_drain_messages",
             "on_buffer_drop",
             "verify_event_path",
+            "perform_seek",
         ),
     ),
     (driver.AIOKafkaConsumerThread, ("on_start",)),
@@ -259,6 +260,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do not look for stuck fetches of aiokafka: its partitions are paused for good."""
+
+    async def perform_seek(self) -> None:
+        """Ask for no committed offsets, which Faust waits for before it reads: the states say where
+        each partition goes on. aiokafka forgets the question where a rebalance overtakes it."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Commit under the generation that ends, before the rejoin."""
