@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 from unit.encoded_rows import plain
 
+from processors.agents.activity.agent import ActivityBars
 from processors.agents.bars.agent import Bars
 from processors.model.event_time import EventTime
 from processors.model.records import ControlRecord, Trade
@@ -68,7 +69,8 @@ class Run:
         native=None,
         **event_time,
     ):
-        more = {"native": Path.native if native is None else native} if computation is Bars else {}
+        has_paths = computation in (Bars, ActivityBars)
+        more = {"native": Path.native if native is None else native} if has_paths else {}
         self.bars = computation(names, Market(), EventTime(**event_time), update_ms, **more)
         self.schema = schema
         self.state = self.bars.load(3, {})

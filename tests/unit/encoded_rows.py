@@ -8,15 +8,23 @@ from schemas.topics import load_schema
 from schemas.wire import DecimalOverflow, compile_decoder, compile_encoder
 
 SCHEMAS = {"infoway.progress": "progress", "infoway.late": "late_trade"}
+RECORDS = {
+    "progress": records.ProgressRecord,
+    "late_trade": records.LateTradeRecord,
+    "activity_bar": records.ActivityBarRecord,
+    "bar": records.BarRecord,
+}
+
+
+def schema_of(topic):
+    is_activity = any(kind in topic for kind in ("tick-", "volume-", "turnover-"))
+    return SCHEMAS.get(topic, "activity_bar" if is_activity else "bar")
 
 
 @cache
 def decoder_of(topic):
-    if topic == "infoway.progress":
-        return compile_decoder(load_schema("progress"), records.ProgressRecord)
-    if any(kind in topic for kind in ("tick-", "volume-", "turnover-")):
-        return compile_decoder(load_schema("activity_bar"), records.ActivityBarRecord)
-    return compile_decoder(load_schema("bar"), records.BarRecord)
+    schema = schema_of(topic)
+    return compile_decoder(load_schema(schema), RECORDS[schema])
 
 
 def plain(rows):
@@ -33,7 +41,7 @@ def plain(rows):
 
 @cache
 def encoder_of(topic):
-    return compile_encoder(load_schema(SCHEMAS.get(topic, "bar")), 1)
+    return compile_encoder(load_schema(schema_of(topic)), 1)
 
 
 def bodies(rows):

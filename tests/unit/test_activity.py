@@ -8,7 +8,8 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.bar_log import DAY, HOUR, MINUTE, Market, Run, T
+from unit.bar_log import DAY, HOUR, MINUTE, Market, Path, Run, T, path  # noqa: F401
+from unit.encoded_rows import plain
 from unit.test_vwap import trades_of
 
 from processors.agents.activity.agent import ActivityBars
@@ -416,7 +417,7 @@ def test_a_date_lives_until_its_corrected_session_is_over():
         def session_of(self, business, symbol, ts):
             return Session(T // DAY, T + OPEN, T + CLOSE + HOUR)
 
-    run.bars._calendars = Longer()
+    run.bars._general._calendars = Longer()
     run.restart()
     run.trade(CLOSE + 1)
     run.trade(CLOSE + 1)
@@ -434,7 +435,7 @@ def test_sessions_are_asked_for_only_outside_of_the_one_at_hand():
 
     calendars = Counting()
     run = start("tick-2")
-    run.bars._calendars = calendars
+    run.bars._general._calendars = calendars
     run.restart()
     trades(run, *[(10,)] * 50)
     assert calendars.asked == 1
@@ -453,7 +454,7 @@ def test_a_symbol_that_comes_by_another_business_has_its_sessions(restarts):
                 else Session(T // DAY + 1, T, T + DAY)
             )
 
-    agent = ActivityBars(["tick-1"], ByBusiness(), EventTime())
+    agent = ActivityBars(["tick-1"], ByBusiness(), EventTime(), native=Path.native)
     log = [
         Trade(
             offset,
@@ -519,7 +520,7 @@ def test_state_built_with_other_names_is_refused_and_their_order_is_nothing():
     for names in (("tick-2",), ("tick-2", "volume-3", "volume-4"), ("tick-2", "volume-3.0")):
         with pytest.raises(BarSettingsChanged, match="fresh prefix"):
             ActivityBars(names, Market(), EventTime()).load(3, run.entries)
-    run.bars = ActivityBars(("volume-3", "tick-2"), Market(), EventTime())
+    run.bars = ActivityBars(("volume-3", "tick-2"), Market(), EventTime(), native=Path.native)
     assert [topic for topic, _ in run.restart().trade(OPEN, 10, 2)] == [
         "bars.tick-2",
         "bars.volume-3",
@@ -606,7 +607,7 @@ def rows_of(agent, log, size, restarts):
     for begin in range(0, len(log), size):
         if restarts or state is None:
             state = agent.load(0, entries)
-        rows += agent.apply(state, log[begin : begin + size])
+        rows += plain(agent.apply(state, log[begin : begin + size]))
         for key, value in agent.dirty(state):
             entries.pop(key, None)
             if value is not None:
@@ -707,7 +708,9 @@ def in_order(rows):
 @given(logs(), st.sampled_from((None, None, 60_000)))
 def test_any_log_gives_the_rows_of_the_slow_definition(log, update_ms):
     rows = by_name(
-        rows_of(ActivityBars(list(RULES), Shifts(), TIME, update_ms), log, len(log), False)
+        rows_of(
+            ActivityBars(list(RULES), Shifts(), TIME, update_ms, Path.native), log, len(log), False
+        )
     )
     assert in_order(rows) == in_order(slow_rows(log, update_ms))
 
@@ -715,7 +718,7 @@ def test_any_log_gives_the_rows_of_the_slow_definition(log, update_ms):
 @settings(max_examples=60, deadline=None)
 @given(logs(), st.sampled_from((None, 60_000)))
 def test_batches_of_any_size_and_restarts_between_them_change_no_row(log, update_ms):
-    agent = ActivityBars(list(RULES), Shifts(), TIME, update_ms)
+    agent = ActivityBars(list(RULES), Shifts(), TIME, update_ms, Path.native)
     whole = rows_of(agent, log, len(log), False)
     for size in (1, 3, 7):
         assert rows_of(agent, log, size, False) == whole
@@ -732,7 +735,9 @@ def test_bars_hold_each_accepted_trade_of_a_session_once_and_are_as_long_as_they
         )
         for place, feed in enumerate("fg")
     ]
-    rows = by_name(rows_of(ActivityBars(list(RULES), Shifts(), TIME), log, len(log), False))
+    rows = by_name(
+        rows_of(ActivityBars(list(RULES), Shifts(), TIME, native=Path.native), log, len(log), False)
+    )
     feeds, accepted = Feeds(TIME, 0, DAY, {}), defaultdict(list)
     for record in log:
         if isinstance(record, ControlRecord):
@@ -789,7 +794,12 @@ def test_recordings_give_the_bars_of_the_reference(recordings, recording, busine
         len(log), None, Control("mark", "f", business, "c", "replay", later, later * 1000)
     )
     rows = by_name(
-        rows_of(ActivityBars(list(rules), Calendars(), EventTime()), [*log, mark], 997, True)
+        rows_of(
+            ActivityBars(list(rules), Calendars(), EventTime(), native=Path.native),
+            [*log, mark],
+            997,
+            True,
+        )
     )
     for name, threshold in rules.items():
         expected = reference.activity_bars(log, name.partition("-")[0], Fraction(threshold))

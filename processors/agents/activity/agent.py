@@ -1,23 +1,21 @@
 """The activity agent: bars of so many trades, so much volume or turnover, in log order; no time
 bars, no late topic.
 
-A trade belongs wholly to the bar that is open for its trade date when it comes, also where it
-overshoots the threshold; so a bar that is closed is never revised. A bar that is not full closes
-when no trade of its date can be accepted any more.
+Runs of plain trades go through the kernel, all else through the general path.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from heapq import heappop, heappush
+from typing import Any
 
-from processors.agents.activity.state import ActivityBar, ActivityState, DayTimers, OpenDay
-from processors.agents.activity.thresholds import thresholds
-from processors.model.begun_sessions import BegunSessions, SessionFinder
-from processors.model.event_time import EventTime, Feeds
-from processors.model.observation import BEGINNING, FOREVER
-from processors.model.records import ControlRecord, Row, Rows, SourceRecord, Trade
-from processors.model.trading_days import LONGEST_SESSION_MS
-from schemas.decimals import UNIT, divide_half_even
-from schemas.records import ActivityBarRecord
+from processors.agents.activity.general import GeneralActivityBars
+from processors.agents.activity.native import NativePath
+from processors.agents.activity.state import ActivityState
+from processors.kernels.activity.arrays import MOST_LEVELS
+from processors.kernels.columns import TradeRun
+from processors.kernels.compiled import AVAILABLE
+from processors.model.begun_sessions import SessionFinder
+from processors.model.event_time import EventTime
+from processors.model.records import ControlRecord, Rows, SourceRecord, Trade
 
 
 class ActivityBars:
@@ -32,193 +30,41 @@ class ActivityBars:
         calendars: SessionFinder,
         event_time: EventTime,
         update_ms: int | None = None,
+        native: bool = AVAILABLE,
     ) -> None:
         """Raise ValueError, for names ActivityBarsWrong.
 
         With `update_ms` open bars that changed are published whenever the feed's event time reaches
-        a multiple of it.
+        a multiple of it. `native`: runs go through the kernel.
         """
-        if update_ms is not None and update_ms <= 0:
-            raise ValueError(
-                f"update_ms={update_ms}: expected milliseconds above 0, or None for no updates"
-            )
-        self._thresholds = thresholds(bars)
-        self._calendars = calendars
-        self._event_time = event_time
-        self._tolerance = event_time.watermark_delay_ms + event_time.revision_horizon_ms
-        self._update_ms = update_ms
+        self._general = GeneralActivityBars(bars, calendars, event_time, update_ms)
+        self.takes_runs = native and len(self._general.thresholds) <= MOST_LEVELS
+        """Whether `apply` takes runs of trades beside single records."""
 
     def load(self, partition: int, entries: Mapping[bytes, bytes]) -> ActivityState:
         """Return the state that `dirty` yielded; raises BarSettingsChanged."""
-        feeds = Feeds(self._event_time, partition, LONGEST_SESSION_MS, entries)
-        sessions = BegunSessions(self._calendars, self.name, partition, entries)
-        state = ActivityState(
-            partition, feeds, sessions, [threshold.name for threshold in self._thresholds], entries
-        )
-        for known in state.symbols.values():
-            for day in known.days.values():
-                self._schedule(known.timers, day)
-        for timers in state.timers_by_feed.values():
-            self._set_due(timers)
+        state = self._general.load(partition, entries)
+        if self.takes_runs:
+            state.native = NativePath(self._general, state)
         return state
 
-    def apply(self, state: ActivityState, records: Sequence[SourceRecord]) -> list[Row]:
-        """Fold records of the partition in log order; return the bars to publish, in order. Raises
-        SourcesMixed."""
-        rows = Rows()
+    def apply(self, state: ActivityState, records: Sequence[SourceRecord | TradeRun]) -> list[Any]:
+        """Fold records of the partition in log order; return the bars to publish, in order: rows,
+        and EncodedRows. Raises SourcesMixed."""
+        rows: list[Any] = []
+        native, general = state.native, Rows(rows)
         for record in records:
-            if isinstance(record, Trade):
-                rows.offset, rows.ts_recv = record.offset, record.ts_recv
-                self._trade(state, rows, record)
+            if native is None:
+                for each in record.all_trades() if isinstance(record, TradeRun) else (record,):
+                    self._general.take(state, general, each)
+            elif isinstance(record, TradeRun):
+                native.fold_run(rows, record)
+            elif isinstance(record, Trade):
+                native.fold_trade(rows, record)
             elif isinstance(record, ControlRecord):
-                rows.offset, rows.ts_recv = record.offset, record.control.ts_recv
-                self._control(state, rows, record)
-        return rows.rows
+                native.control(rows, record)
+        return rows
 
     def dirty(self, state: ActivityState) -> Iterator[tuple[bytes, bytes | None]]:
         """Yield what changed since the last call, and forget it."""
-        return state.dirty()
-
-    def _trade(self, state: ActivityState, rows: Rows, trade: Trade) -> None:
-        if not state.feeds.accept(trade):
-            return
-        known = state.symbols.get(trade.symbol)
-        if (
-            known is not None
-            and known.start <= trade.ts_event < known.end
-            and trade.business == known.business
-        ):
-            day = known.today
-        else:
-            day = self._day_of(state, trade)
-        if day is not None:
-            self._fold(state, rows, day, trade)
-        timers = state.timers_by_feed.get(trade.feed)
-        if timers is None:
-            timers = state.timers(state.feeds.feed(trade.feed))
-        if timers.feed.latest_event_ms >= timers.due:
-            self._advance(state, rows, timers)
-
-    def _day_of(self, state: ActivityState, trade: Trade) -> OpenDay | None:
-        session = state.sessions.session_of(trade.business, trade.symbol, trade.ts_event)
-        if session is None:
-            return None
-        day = state.day(trade.symbol, session.trade_date)
-        known = state.symbols[trade.symbol]
-        known.business, known.start, known.end, known.today = (
-            trade.business,
-            session.start,
-            session.end,
-            day,
-        )
-        if session.end > day.end:  # a new day
-            day.end = session.end
-            self._schedule(known.timers, day)
-        return day
-
-    def _fold(self, state: ActivityState, rows: Rows, day: OpenDay, trade: Trade) -> None:
-        turnover = trade.price * trade.volume
-        for index, threshold in enumerate(self._thresholds):
-            bar = day.bars[index]
-            bar.add(trade, turnover)
-            if threshold.total(bar) >= threshold.limit:
-                self._publish(state, rows, day, index, "close")
-                day.bars[index] = ActivityBar(bar.index + 1)
-        if not day.dirty:
-            state.touch(day)
-
-    def _control(self, state: ActivityState, rows: Rows, record: ControlRecord) -> None:
-        feeds = state.feeds
-        for symbol in feeds.control(record):
-            known = state.symbols.get(symbol)
-            if known is None:
-                continue
-            timers = state.timers(feeds.feed_of(symbol))
-            if timers is not known.timers:
-                known.timers = timers
-                for day in known.days.values():
-                    self._schedule(timers, day)
-            if record.control.kind == "end":
-                for trade_date in sorted(known.days):
-                    self._update(state, rows, known.days[trade_date])
-        timers = state.timers(feeds.feed(record.control.feed))
-        # without a time of its own yet a feed moves nothing, though a symbol may have come to it
-        # with open bars
-        if timers.feed.latest_event_ms != BEGINNING and timers.feed.latest_event_ms >= timers.due:
-            self._advance(state, rows, timers)
-
-    def _advance(self, state: ActivityState, rows: Rows, timers: DayTimers) -> None:
-        event = timers.feed.latest_event_ms
-        while timers.days and timers.days[0][0] <= event - self._tolerance:
-            day = state.waiting(timers, heappop(timers.days))
-            if day is not None:
-                self._end(state, rows, day)
-        if self._update_ms is not None and event >= timers.tick:
-            for entry in sorted(set(timers.days)):
-                day = state.waiting(timers, entry)
-                if day is not None:
-                    self._update(state, rows, day)
-        self._set_due(timers)
-
-    def _set_due(self, timers: DayTimers) -> None:
-        timers.tick = (
-            FOREVER
-            if self._update_ms is None
-            else (timers.feed.latest_event_ms // self._update_ms + 1) * self._update_ms
-        )
-        timers.due = min(
-            timers.tick, timers.days[0][0] + self._tolerance if timers.days else FOREVER
-        )
-
-    def _schedule(self, timers: DayTimers, day: OpenDay) -> None:
-        heappush(timers.days, (day.end, day.symbol, day.trade_date))
-        timers.due = min(timers.due, day.end + self._tolerance)
-
-    def _end(self, state: ActivityState, rows: Rows, day: OpenDay) -> None:
-        for index, bar in enumerate(day.bars):
-            if bar.count:
-                self._publish(state, rows, day, index, "session_end")
-        state.drop(day)
-
-    def _update(self, state: ActivityState, rows: Rows, day: OpenDay) -> None:
-        for index, bar in enumerate(day.bars):
-            if bar.count != bar.published:
-                self._publish(state, rows, day, index, "update")
-                state.touch(day)
-
-    def _publish(
-        self, state: ActivityState, rows: Rows, day: OpenDay, index: int, cause: str
-    ) -> None:
-        bar, threshold = day.bars[index], self._thresholds[index]
-        bar.revision += 1
-        bar.published = bar.count
-        source = state.feeds.source
-        assert source is not None  # a bar has had a record
-        record = ActivityBarRecord(
-            day.symbol,
-            threshold.kind,
-            threshold.value,
-            day.trade_date,
-            bar.index,
-            bar.open,
-            bar.high,
-            bar.low,
-            bar.close,
-            bar.volume,
-            divide_half_even(bar.turnover, UNIT),
-            divide_half_even(bar.turnover, bar.volume) if bar.volume else None,
-            bar.buy,
-            bar.sell,
-            bar.count,
-            bar.ts_first,
-            bar.ts_last,
-            bar.revision,
-            cause != "update",
-            cause,
-            state.feeds.completeness(day.symbol, bar.ts_first, bar.ts_last + 1),
-            source,
-            max(bar.ts_recv, rows.ts_recv),
-            state.partition,
-            rows.offset,
-        )
-        rows.append(f"infoway.bars.{threshold.name}", day.symbol, record)
+        return state.dirty() if state.native is None else state.native.dirty()

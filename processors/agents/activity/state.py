@@ -1,8 +1,9 @@
 """What the activity agent keeps of a partition: the open bars by trade date, what waits for each
 feed's event time, their stored form."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -11,6 +12,9 @@ from processors.model.begun_sessions import BegunSessions
 from processors.model.event_time import Feeds
 from processors.model.observation import BEGINNING, FeedState
 from processors.model.records import Trade
+
+if TYPE_CHECKING:
+    from processors.agents.activity.native import NativePath
 
 _SETTINGS_KEY = b"\0activity"
 _BAR_KEY = b"bar:"
@@ -21,7 +25,7 @@ class ActivityBar:
     """One bar: times in ms, prices and volumes in units of 10^-18, turnover exact in units of
     10^-36; open and close by the log.
 
-    The fields stand in the order in which `dump` writes them.
+    The fields stand in the order in which `dump` writes them, and the kernel's BAR has them.
     """
 
     index: int
@@ -127,6 +131,11 @@ class ActivityState:
         self.symbols: dict[str, SymbolDays] = {}
         self.timers_by_feed: dict[str, DayTimers] = {}
         self.changed: dict[tuple[str, int], OpenDay | None] = {}
+        self.native: NativePath | None = None
+        """What the kernel has; None where the general path serves alone."""
+        self.lend: Callable[[str], None] = lambda symbol: None
+        """Takes the bars of a symbol out of the kernel's arrays, if they are there, into its
+        OpenDay."""
         self._names = list(names)
         self._settings_written = _SETTINGS_KEY in entries
         if self._settings_written and orjson.loads(entries[_SETTINGS_KEY]) != self._names:
@@ -164,7 +173,10 @@ class ActivityState:
         end, symbol, trade_date = entry
         known = self.symbols.get(symbol)
         day = known.days.get(trade_date) if known is not None and known.timers is timers else None
-        return day if day is not None and day.end == end else None
+        if day is None or day.end != end:
+            return None
+        self.lend(symbol)
+        return day
 
     def touch(self, day: OpenDay) -> None:
         """Have the day written with the batch."""

@@ -88,3 +88,9 @@ def put_decimal(buffer: Array, at: int, high: np.uint64, low: np.uint64, negativ
         at += 1
         index -= 1
     return at
+
+
+@part
+def put_signed(buffer: Array, at: int, high: np.uint64, low: np.uint64, negative: bool) -> int:
+    """Write a decimal by its absolute value; one that was rounded to 0 has no sign."""
+    return put_decimal(buffer, at, high, low, negative and (high != _ZERO or low != _ZERO))

@@ -5,7 +5,7 @@ Only bars made of trades alone: those with a kline are published by the general 
 
 import numpy as np
 
-from processors.kernels.avro.write import put_decimal, put_long
+from processors.kernels.avro.write import put_decimal, put_long, put_signed
 from processors.kernels.bars.arrays import (
     COMPLETE,
     FIXED,
@@ -209,12 +209,10 @@ def _put_turnover(arrays: BarArrays, at: int, index: int) -> int:
         surplus = places - SCALE
         half = surplus // 2
         low, high = round_off(t0, t1, t2, TENS[half], TENS[surplus - half])
-    at = put_decimal(out, at, high, low, negative and (low != _ZERO or high != _ZERO))
+    at = put_signed(out, at, high, low, negative)
     if bar["volume_0"] == _ZERO and bar["volume_1"] == _ZERO:
         out[at] = np.uint8(0)
         return at + 1
     n0, n1, n2, n3 = times3(t0, t1, t2, TENS[SCALE - slot["price_scale"]])
     low, high = divide(n0, n1, n2, n3, bar["volume_0"], bar["volume_1"])
-    return put_decimal(
-        out, _put_branch(out, at), high, low, negative and (low != _ZERO or high != _ZERO)
-    )
+    return put_signed(out, _put_branch(out, at), high, low, negative)

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from processors.kernels.avro.write import put_bytes, put_decimal, put_long
+from processors.kernels.avro.write import put_bytes, put_decimal, put_long, put_signed
 from processors.kernels.columns import HEADER, Array
 from processors.kernels.compiled import part
-from processors.kernels.numbers.limbs import ZERO, Word, negate, scaled, stdev, vwap
+from processors.kernels.numbers.limbs import ZERO, negate, scaled, stdev, vwap
 from processors.kernels.vwap.arrays import COMPLETE, FIRST_WINDOW, SOURCE, Record
 
 
@@ -95,12 +95,6 @@ def put_figures(values: Array, at: int, sums: Record, own: Record, scratch: Arra
     )
     values[at] = np.uint8(2)
     return put_decimal(values, at + 1, high, low, False)
-
-
-@part
-def put_signed(values: Array, at: int, high: Word, low: Word, negative: bool) -> int:
-    """Write a decimal by its absolute value; one that was rounded to 0 has no sign."""
-    return put_decimal(values, at, high, low, negative and (high != ZERO or low != ZERO))
 
 
 @part
