@@ -112,6 +112,15 @@ def mark(offset, ts):
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 1 << 40), length=st.integers(2, 300))
+def test_so_do_symbols_that_do_nothing_but_trade(kind, seed, length):
+    """Nearly all of it is the kernel's."""
+    log = crowd("ABC", length, seed)
+    compare(kind, list(mean(log, seed)) if seed % 2 else log, seed, EventTime())
+
+
 class Counting:
     """Runs the kernel, and counts why it stops."""
 
@@ -134,11 +143,10 @@ def counted(monkeypatch):
     return counting.reasons
 
 
-def crowd(symbols, trades, seed=1):
-    """A log in which many symbols trade at once, some of it late or in one millisecond; a mark ends
+def crowd(names, trades, seed=1):
+    """A log in which symbols trade at once, some of it late or in one millisecond; a mark ends
     their trade date."""
-    chance = Random(seed)
-    names = [f"S{number}-{chance.choice('aäZ0')}" for number in range(symbols)]
+    chance, symbols = Random(seed), len(names)
     log = [trade(offset, HOUR, symbol=name) for offset, name in enumerate(names)]
     for offset in range(symbols, symbols + trades):
         ts = 2 * HOUR + offset * 3 * MINUTE // trades
@@ -153,7 +161,7 @@ def crowd(symbols, trades, seed=1):
 def test_a_crowd_of_symbols_gives_the_same_in_batches_of_any_size(batch, counted):
     size = 600 if PLAIN_PYTHON else 6_000
     symbols = size // 100
-    log = crowd(symbols, size)
+    log = crowd([f"S{number}-ä" for number in range(symbols)], size)
     general, kernels = pair(("tick-4", "volume-3", "turnover-7"), event_time=EventTime())
     one = general.load(3, {})
     expected = bodies(general.apply(one, log))
@@ -173,7 +181,7 @@ def test_an_output_that_is_full_is_emptied_or_grows(rows, monkeypatch, counted):
     """Up to six bars close on one trade."""
     monkeypatch.setattr(native, "_ROWS", rows)
     names = ("tick-1", "tick-2", "tick-3", "volume-0.001", "volume-0.002", "turnover-0.001")
-    log = crowd(20, 400)
+    log = crowd("ABCDEFGHIJKLMNOPQRST", 400)
     general, kernels = pair(names, event_time=EventTime())
     found = kernels.apply(kernels.load(3, {}), runs_of(log, Tables()))
     assert bodies(found) == bodies(general.apply(general.load(3, {}), log))
@@ -225,7 +233,7 @@ def test_more_thresholds_than_a_topics_number_holds_are_the_general_paths():
 
 
 def test_one_that_takes_no_runs_takes_them_one_by_one():
-    log = crowd(3, 50)
+    log = crowd("ABC", 50)
     general, _ = pair(("tick-2",))
     expected = general.apply(general.load(3, {}), log)
     assert general.apply(general.load(3, {}), runs_of(log, Tables())) == expected

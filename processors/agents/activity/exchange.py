@@ -10,8 +10,6 @@ from processors.kernels.activity.arrays import FIXED, THRESHOLD
 from processors.kernels.activity.figures import MOST_TURNOVER, MOST_VOLUME
 from processors.kernels.columns import Array
 
-_PLAIN = 7
-"""How many fields of a bar come before those that have limbs."""
 _LIMBS = (2, 2, 2, 2, 2, 3, 2, 2)
 """Of open, high, low, close, volume, turnover, buy and sell."""
 _LIMB = (1 << 64) - 1
@@ -36,12 +34,28 @@ def record_of(bar: ActivityBar) -> tuple[int, ...]:
 
 def bar_of(record: Sequence[int]) -> ActivityBar:
     """Return the bar of a record of BAR."""
-    at = _PLAIN
-    exact = []
-    for count in _LIMBS:
-        exact.append(_number(record[at : at + count]))
-        at += count
-    return ActivityBar(*record[:_PLAIN], *exact)
+    (
+        index, revision, published, count, ts_recv, ts_first, ts_last,
+        open_0, open_1, high_0, high_1, low_0, low_1, close_0, close_1,
+        volume_0, volume_1, turnover_0, turnover_1, turnover_2, buy_0, buy_1, sell_0, sell_1,
+    ) = record  # fmt: skip
+    return ActivityBar(
+        index,
+        revision,
+        published,
+        count,
+        ts_recv,
+        ts_first,
+        ts_last,
+        _signed(open_0, open_1),
+        _signed(high_0, high_1),
+        _signed(low_0, low_1),
+        _signed(close_0, close_1),
+        volume_0 | volume_1 << 64,
+        turnover_0 | _signed(turnover_1, turnover_2) << 64,
+        buy_0 | buy_1 << 64,
+        sell_0 | sell_1 << 64,
+    )
 
 
 def records_of(thresholds: Sequence[Threshold]) -> Array:
@@ -59,6 +73,6 @@ def _limbs(number: int, count: int) -> list[int]:
     return [number >> 64 * limb & _LIMB for limb in range(count)]
 
 
-def _number(limbs: Sequence[int]) -> int:
-    number = sum(limb << 64 * place for place, limb in enumerate(limbs))
-    return number - (1 << 64 * len(limbs)) if limbs[-1] >> 63 else number
+def _signed(low: int, high: int) -> int:
+    """Return a two's complement of two limbs."""
+    return low | (high - (1 << 64) if high >> 63 else high) << 64
