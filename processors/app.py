@@ -82,7 +82,9 @@ def build(settings: Settings, trades: TradeReader) -> EngineApp:
     if topology.activity:
         computations.append(
             (
-                ActivityBars(topology.activity, calendars, event_time, settings.update_ms),
+                ActivityBars(
+                    topology.activity, calendars, event_time, settings.update_ms, native=AVAILABLE
+                ),
                 (RAW_TRADE,),
             )
         )

@@ -123,7 +123,11 @@ def run_agents(logs, grid_ms, batch_size=BATCH, native=AVAILABLE):
             False,
         ),
         (Imbalance(event_time, native=native), (DEPTH,), True),
-        (ActivityBars(NAMES.activity, calendars, event_time, grid_ms), (TRADE,), False),
+        (
+            ActivityBars(NAMES.activity, calendars, event_time, grid_ms, native=native),
+            (TRADE,),
+            False,
+        ),
         (
             Reconciliation(NAMES.intervals, calendars, event_time, native),
             (KLINE, *bar_topics),

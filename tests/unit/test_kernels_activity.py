@@ -176,16 +176,17 @@ def test_a_crowd_of_symbols_gives_the_same_in_batches_of_any_size(batch, counted
     assert counted[arrays.GENERAL] == 0
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5])
-def test_an_output_that_is_full_is_emptied_or_grows(rows, monkeypatch, counted):
+@pytest.mark.parametrize(("rows", "row_bytes"), [(1, 320), (2, 320), (5, 320), (50, 12)])
+def test_an_output_that_is_full_is_emptied_or_grows(rows, row_bytes, monkeypatch, counted):
     """Up to six bars close on one trade."""
     monkeypatch.setattr(native, "_ROWS", rows)
+    monkeypatch.setattr(native, "_ROW_BYTES", row_bytes)
     names = ("tick-1", "tick-2", "tick-3", "volume-0.001", "volume-0.002", "turnover-0.001")
     log = crowd("ABCDEFGHIJKLMNOPQRST", 400)
     general, kernels = pair(names, event_time=EventTime())
     found = kernels.apply(kernels.load(3, {}), runs_of(log, Tables()))
     assert bodies(found) == bodies(general.apply(general.load(3, {}), log))
-    assert counted[arrays.FULL] > 10
+    assert counted[arrays.FULL] > 3
 
 
 def test_a_symbol_whose_numbers_do_not_fit_returns_with_the_next_bar(counted):
@@ -204,6 +205,22 @@ def test_a_symbol_whose_numbers_do_not_fit_returns_with_the_next_bar(counted):
     assert stops == [0] * 11 + [1] + [0] * 4
 
 
+@pytest.mark.parametrize(
+    ("price", "volume"),
+    [(1, (10**18 - 1) * UNIT), (10**9 * UNIT, 10**9 * UNIT), (-(10**9) * UNIT, 10**9 * UNIT)],
+)
+def test_sums_that_outgrow_the_kernel_are_the_general_paths(price, volume, counted):
+    """Each trade fits, and together their volume or their turnover does not."""
+    general, kernels = pair(("tick-5", "tick-150", "tick-1000"))
+    one, other, tables = general.load(3, {}), kernels.load(3, {}), Tables()
+    for offset in range(0, 400, 10):
+        log = [trade(at, at, price, volume, business="common") for at in range(offset, offset + 10)]
+        found = kernels.apply(other, runs_of(log, tables))
+        assert bodies(found) == bodies(general.apply(one, log))
+    assert written({}, kernels.dirty(other)) == written({}, general.dirty(one))
+    assert 40 < counted[arrays.GENERAL] < 390
+
+
 def test_a_bar_whose_beginning_was_not_observed_is_the_general_paths_and_no_other():
     _, kernels = pair(("tick-2",))
     state, tables = kernels.load(3, {}), Tables()
@@ -212,6 +229,22 @@ def test_a_bar_whose_beginning_was_not_observed_is_the_general_paths_and_no_othe
     rows = kernels.apply(state, runs_of(log, tables))
     assert [isinstance(row, EncodedRows) for row in rows] == [False, True]
     assert rows[0][2].completeness == "gap"
+
+
+def test_trades_between_sessions_are_looked_up_once_a_minute(counted):
+    """So after hours do not cost more than the general path's trades."""
+    general, kernels = pair(("tick-2",), Market())
+    one, other, tables = general.load(3, {}), kernels.load(3, {}), Tables()
+    # a session of this market has 15 of 20 minutes
+    log = [trade(at, at * 6 * SECOND, business="stock") for at in range(400)]
+    for start in range(0, 400, 30):
+        part = log[start : start + 30]
+        assert bodies(kernels.apply(other, runs_of(part, tables))) == bodies(
+            general.apply(one, part)
+        )
+    assert written({}, kernels.dirty(other)) == written({}, general.dirty(one))
+    # 40 minutes: two sessions, and five minutes after each
+    assert (counted[arrays.LOOK], counted[arrays.GENERAL]) == (1, 1 + 2 * 5)
 
 
 def test_each_reason_to_stop_comes_about(counted):
@@ -228,8 +261,7 @@ def test_each_reason_to_stop_comes_about(counted):
 
 def test_more_thresholds_than_a_topics_number_holds_are_the_general_paths():
     names = [f"tick-{count}" for count in range(1, arrays.MOST_LEVELS + 2)]
-    assert ActivityBars(names[:-1], CALENDARS, TIME).takes_runs
-    assert not ActivityBars(names, CALENDARS, TIME).takes_runs
+    assert [pair(names[:count])[1].takes_runs for count in (127, 128)] == [True, False]
 
 
 def test_one_that_takes_no_runs_takes_them_one_by_one():

@@ -12,7 +12,6 @@ from processors.agents.activity.native import NativePath
 from processors.agents.activity.state import ActivityState
 from processors.kernels.activity.arrays import MOST_LEVELS
 from processors.kernels.columns import TradeRun
-from processors.kernels.compiled import AVAILABLE
 from processors.model.begun_sessions import SessionFinder
 from processors.model.event_time import EventTime
 from processors.model.records import ControlRecord, Rows, SourceRecord, Trade
@@ -30,7 +29,7 @@ class ActivityBars:
         calendars: SessionFinder,
         event_time: EventTime,
         update_ms: int | None = None,
-        native: bool = AVAILABLE,
+        native: bool = False,
     ) -> None:
         """Raise ValueError, for names ActivityBarsWrong.
 

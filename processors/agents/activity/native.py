@@ -29,6 +29,7 @@ from processors.kernels.activity.fold import fold_trades
 from processors.kernels.columns import Array, EncodedRows, Tables, TradeRun
 from processors.kernels.names import Names, with_room
 from processors.kernels.observed import Observed, grown
+from processors.model.intervals import MINUTE
 from processors.model.records import ControlRecord, Rows, Trade
 
 _ROWS, _ROW_BYTES = 1024, 320
@@ -85,9 +86,12 @@ class NativePath:
                     self._state.timers_by_feed[trade.feed],
                 )
                 continue
-            self._take_generally(rows, run.trade(at))
+            trade = run.trade(at)
+            self._take_generally(rows, trade)
             if reason == LOOK:
                 self._observed.refresh_lanes()
+            else:
+                self._note_outside(trade)
             position["next"] += 1
         self._flush(rows)
 
@@ -132,6 +136,21 @@ class NativePath:
         self._lend(trade.symbol)
         self._general.take(self._state, Rows(rows), trade)
         self._visitors[trade.symbol] = None
+        if self._state.feeds.knows(trade.symbol):  # not of a repeat alone
+            self._slot(trade.symbol)
+
+    def _note_outside(self, trade: Trade) -> None:
+        """Have the kernel pass over what follows in the minute of an accepted trade that belongs to
+        no session: sessions begin and end on whole minutes."""
+        known = self._state.symbols.get(trade.symbol)
+        if (
+            known is None
+            or not known.start <= trade.ts_event < known.end
+            or known.business != trade.business
+        ):
+            slot = self._slots[self._slot(trade.symbol)]
+            slot["outside_end"] = (trade.ts_event // MINUTE + 1) * MINUTE
+            slot["outside_business"] = self._business(trade.business)
 
     def _lend(self, symbol: str) -> None:
         """Take the bars of a symbol out of the arrays, if they are there."""
@@ -160,14 +179,23 @@ class NativePath:
         self._visitors.clear()
 
     def _place(self, symbol: str, known: SymbolDays, day: OpenDay) -> None:
-        slot = self._observed.slot(symbol)
-        self._slots = with_room(self._slots, slot + 1)
-        self._bars = with_room(self._bars, slot + 1)
-        business = self._businesses.setdefault(known.business, len(self._businesses))
-        self._slots[slot] = (known.start, known.end, day.trade_date, business, 1, 0)
+        slot = self._slot(symbol)
+        row = self._slots[slot]
+        row["session_start"], row["session_end"] = known.start, known.end
+        row["trade_date"], row["business"] = day.trade_date, self._business(known.business)
+        row["is_native"], row["dirty"] = 1, 0
         for level, bar in enumerate(day.bars):
             self._bars[slot, level] = record_of(bar)
         self._days[slot] = day
+
+    def _slot(self, symbol: str) -> int:
+        slot = self._observed.slot(symbol)
+        self._slots = with_room(self._slots, slot + 1)
+        self._bars = with_room(self._bars, slot + 1)
+        return slot
+
+    def _business(self, name: str) -> int:
+        return self._businesses.setdefault(name, len(self._businesses))
 
     def _follow(self, tables: Tables) -> None:
         """Let the indices of the tables be known, those that are new since the last run too."""
@@ -181,7 +209,7 @@ class NativePath:
                 self._sources[lane.source] = len(self._texts)
                 self._texts.add((lane.source.encode(),))
             self._lanes[self._known_lanes] = (
-                self._businesses.setdefault(lane.business, len(self._businesses)),
+                self._business(lane.business),
                 self._sources[lane.source],
             )
             self._known_lanes += 1

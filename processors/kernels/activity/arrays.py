@@ -47,15 +47,18 @@ SLOT = np.dtype(
     [
         ("session_start", np.int64),
         ("session_end", np.int64),
+        ("outside_end", np.int64),
         ("trade_date", np.int32),
         ("business", np.int32),
+        ("outside_business", np.int32),
         ("is_native", np.int8),
         ("dirty", np.int8),
     ],
     align=True,
 )
-"""A symbol: the session and the business of its last trade. `is_native`: the bars of that date are
-here. `dirty`: the kernel has changed them since the state was last written."""
+"""A symbol: the session and the business of its last trade in one; the end of a minute whose trades
+of a business belong to no session. `is_native`: the bars of that session's date are here. `dirty`:
+the kernel has changed them since the state was last written."""
 
 LANE = np.dtype([("business", np.int32), ("source", np.int32)])
 """What a lane means for its trades: the number of its business, the text of its source."""

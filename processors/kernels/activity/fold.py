@@ -33,6 +33,8 @@ from processors.kernels.columns import TRADE, Array, Record
 from processors.kernels.compiled import INT, array, kernel, part
 from processors.kernels.observed import ACCEPTED, NEW_LANE, NEW_SYMBOL, judge, take
 
+_MINUTE = np.int64(60_000)
+
 
 @kernel(array(TRADE), INT, TAKES)
 def fold_trades(trades: Array, partition: int, arrays: ActivityArrays) -> int:
@@ -61,13 +63,16 @@ def fold_trades(trades: Array, partition: int, arrays: ActivityArrays) -> int:
 def _fold(arrays: ActivityArrays, trade: Record, partition: int) -> int:
     slot = arrays.slot_of[trade["symbol"]]
     known = arrays.slots[slot]
-    event = trade["ts_event"]
+    event, business = trade["ts_event"], arrays.lanes[trade["lane"]]["business"]
     if (
-        known["is_native"] == 0
-        or event < known["session_start"]
+        event < known["session_start"]
         or event >= known["session_end"]
-        or arrays.lanes[trade["lane"]]["business"] != known["business"]
+        or business != known["business"]
     ):
+        end = known["outside_end"]
+        is_outside = end - _MINUTE <= event < end and business == known["outside_business"]
+        return DONE if is_outside else GENERAL
+    if known["is_native"] == 0:
         return GENERAL
     t0, t1, t2, is_small = turnover_of(trade)
     if not is_small:
