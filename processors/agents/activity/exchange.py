@@ -10,8 +10,6 @@ from processors.kernels.activity.arrays import FIXED, THRESHOLD
 from processors.kernels.activity.figures import MOST_TURNOVER, MOST_VOLUME
 from processors.kernels.columns import Array
 
-_LIMBS = (2, 2, 2, 2, 2, 3, 2, 2)
-"""Of open, high, low, close, volume, turnover, buy and sell."""
 _LIMB = (1 << 64) - 1
 
 
@@ -21,14 +19,16 @@ def fits(bar: ActivityBar) -> bool:
 
 
 def record_of(bar: ActivityBar) -> tuple[int, ...]:
-    """Return a bar that fits as BAR has it."""
-    exact = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.turnover, bar.buy, bar.sell)
-    limbs = (
-        limb for number, count in zip(exact, _LIMBS, strict=True) for limb in _limbs(number, count)
-    )
+    """Return a bar that fits as BAR has it: limbs of two's complements."""
     return (
         bar.index, bar.revision, bar.published, bar.count, bar.ts_recv, bar.ts_first, bar.ts_last,
-        *limbs,
+        bar.open & _LIMB, bar.open >> 64 & _LIMB,
+        bar.high & _LIMB, bar.high >> 64 & _LIMB,
+        bar.low & _LIMB, bar.low >> 64 & _LIMB,
+        bar.close & _LIMB, bar.close >> 64 & _LIMB,
+        bar.volume & _LIMB, bar.volume >> 64,
+        bar.turnover & _LIMB, bar.turnover >> 64 & _LIMB, bar.turnover >> 128 & _LIMB,
+        bar.buy & _LIMB, bar.buy >> 64, bar.sell & _LIMB, bar.sell >> 64,
     )  # fmt: skip
 
 
@@ -63,14 +63,10 @@ def records_of(thresholds: Sequence[Threshold]) -> Array:
     found: Array = np.zeros(len(thresholds), THRESHOLD)
     for record, threshold in zip(found, thresholds, strict=True):
         record["kind"] = FIXED.index(threshold.kind)
-        record["limit_0"], record["limit_1"], record["limit_2"] = _limbs(threshold.limit, 3)
-        record["value_0"], record["value_1"] = _limbs(threshold.value, 2)
+        for limb in range(3):
+            record[f"limit_{limb}"] = threshold.limit >> 64 * limb & _LIMB
+        record["value_0"], record["value_1"] = threshold.value & _LIMB, threshold.value >> 64
     return found
-
-
-def _limbs(number: int, count: int) -> list[int]:
-    """Return the limbs of a two's complement."""
-    return [number >> 64 * limb & _LIMB for limb in range(count)]
 
 
 def _signed(low: int, high: int) -> int:

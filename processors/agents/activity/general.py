@@ -134,7 +134,6 @@ class GeneralActivityBars:
                 for day in known.days.values():
                     self._schedule(timers, day)
             if record.control.kind == "end":
-                state.lend(symbol)
                 for trade_date in sorted(known.days):
                     self._update(state, rows, known.days[trade_date])
         timers = state.timers(feeds.feed(record.control.feed))
@@ -174,12 +173,14 @@ class GeneralActivityBars:
         timers.due = min(timers.due, day.end + self._tolerance)
 
     def _end(self, state: ActivityState, rows: Rows, day: OpenDay) -> None:
+        state.lend(day.symbol, False)
         for index, bar in enumerate(day.bars):
             if bar.count:
                 self._publish(state, rows, day, index, "session_end")
         state.drop(day)
 
     def _update(self, state: ActivityState, rows: Rows, day: OpenDay) -> None:
+        state.lend(day.symbol, True)
         for index, bar in enumerate(day.bars):
             if bar.count != bar.published:
                 self._publish(state, rows, day, index, "update")

@@ -133,7 +133,7 @@ class NativePath:
         return reason
 
     def _take_generally(self, rows: list[Any], trade: Trade) -> None:
-        self._lend(trade.symbol)
+        self._lend(trade.symbol, False)
         self._general.take(self._state, Rows(rows), trade)
         self._visitors[trade.symbol] = None
         if self._state.feeds.knows(trade.symbol):  # not of a repeat alone
@@ -152,14 +152,17 @@ class NativePath:
             slot["outside_end"] = (trade.ts_event // MINUTE + 1) * MINUTE
             slot["outside_business"] = self._business(trade.business)
 
-    def _lend(self, symbol: str) -> None:
-        """Take the bars of a symbol out of the arrays, if they are there."""
+    def _lend(self, symbol: str, for_update: bool) -> None:
+        """Take the bars of a symbol out of the arrays, if they are there; for an update only if
+        there may be something to publish."""
         slot = self._observed.slots.get(symbol, -1)
-        day = self._days.pop(slot, None)
-        if day is not None:
-            self._copy_out(slot, day)
-            self._slots[slot]["is_native"] = 0
-            self._visitors[symbol] = None
+        day = self._days.get(slot)
+        if day is None or (for_update and not self._slots[slot]["unpublished"]):
+            return
+        self._copy_out(slot, day)
+        self._slots[slot]["is_native"] = 0
+        self._visitors[symbol] = None
+        del self._days[slot]
 
     def _copy_out(self, slot: int, day: OpenDay) -> None:
         known = self._slots[slot]
@@ -183,12 +186,16 @@ class NativePath:
         row = self._slots[slot]
         row["session_start"], row["session_end"] = known.start, known.end
         row["trade_date"], row["business"] = day.trade_date, self._business(known.business)
-        row["is_native"], row["dirty"] = 1, 0
+        row["is_native"] = 1
+        row["unpublished"] = any(bar.count != bar.published for bar in day.bars)
         for level, bar in enumerate(day.bars):
             self._bars[slot, level] = record_of(bar)
         self._days[slot] = day
 
     def _slot(self, symbol: str) -> int:
+        slot = self._observed.slots.get(symbol)
+        if slot is not None:
+            return slot
         slot = self._observed.slot(symbol)
         self._slots = with_room(self._slots, slot + 1)
         self._bars = with_room(self._bars, slot + 1)

@@ -133,9 +133,9 @@ class ActivityState:
         self.changed: dict[tuple[str, int], OpenDay | None] = {}
         self.native: NativePath | None = None
         """What the kernel has; None where the general path serves alone."""
-        self.lend: Callable[[str], None] = lambda symbol: None
+        self.lend: Callable[[str, bool], None] = lambda symbol, for_update: None
         """Takes the bars of a symbol out of the kernel's arrays, if they are there, into its
-        OpenDay."""
+        OpenDay; for an update only if there may be something to publish."""
         self._names = list(names)
         self._settings_written = _SETTINGS_KEY in entries
         if self._settings_written and orjson.loads(entries[_SETTINGS_KEY]) != self._names:
@@ -173,10 +173,7 @@ class ActivityState:
         end, symbol, trade_date = entry
         known = self.symbols.get(symbol)
         day = known.days.get(trade_date) if known is not None and known.timers is timers else None
-        if day is None or day.end != end:
-            return None
-        self.lend(symbol)
-        return day
+        return day if day is not None and day.end == end else None
 
     def touch(self, day: OpenDay) -> None:
         """Have the day written with the batch."""

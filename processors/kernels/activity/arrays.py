@@ -53,12 +53,14 @@ SLOT = np.dtype(
         ("outside_business", np.int32),
         ("is_native", np.int8),
         ("dirty", np.int8),
+        ("unpublished", np.int8),
     ],
     align=True,
 )
 """A symbol: the session and the business of its last trade in one; the end of a minute whose trades
 of a business belong to no session. `is_native`: the bars of that session's date are here. `dirty`:
-the kernel has changed them since the state was last written."""
+the kernel has changed them since the state was last written; `unpublished`: one of them may have
+trades that no record of it has."""
 
 LANE = np.dtype([("business", np.int32), ("source", np.int32)])
 """What a lane means for its trades: the number of its business, the text of its source."""

@@ -101,7 +101,7 @@ def _fold(arrays: ActivityArrays, trade: Record, partition: int) -> int:
         if closes:
             put_row(arrays, bar, level, known["trade_date"], trade, partition)
             begin_next(bar)
-    known["dirty"] = np.int8(1)
+    known["dirty"] = known["unpublished"] = np.int8(1)
     return DONE
 
 
