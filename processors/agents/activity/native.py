@@ -174,11 +174,9 @@ class NativePath:
     def _return_visitors(self) -> None:
         for symbol in self._visitors:
             known = self._state.symbols.get(symbol)
-            day = known.today if known is not None else None
-            if known is None or day is None or known.days.get(day.trade_date) is not day:
-                continue  # its date is over, or it has had no trade since a load
-            if all(map(fits, day.bars)):
-                self._place(symbol, known, day)
+            # after a load no date is at hand before the first trade
+            if known is not None and known.today is not None and all(map(fits, known.today.bars)):
+                self._place(symbol, known, known.today)
         self._visitors.clear()
 
     def _place(self, symbol: str, known: SymbolDays, day: OpenDay) -> None:
