@@ -62,7 +62,8 @@ def unobserved(seen: Evidence) -> dict[str, list[Span]]:
     for partition, log in seen.raw[RAW[0]].items():
         observed = Observed()
         carried: dict[str, tuple[str, str]] = {}
-        ended: dict[str, int] = {}
+        ended: dict[str, tuple[int, int]] = {}
+        """Until when a symbol was observed, by its end and by the log before it."""
         for message in log:
             control = controls.get((partition, message.offset()))
             if control is None:
@@ -78,8 +79,11 @@ def unobserved(seen: Evidence) -> dict[str, list[Span]]:
                 before = observed.until(carried[symbol]) if symbol in carried else 0
                 alive = observed.alive(carried[symbol]) if symbol in carried else 0
                 since = before if control.ts_from is None else control.ts_from
-                known = since if symbol in ended or symbol not in carried else before
-                since = min(since, ended.pop(symbol, since)) if symbol in carried else 0
+                known = before if symbol in carried else since
+                if symbol in ended:
+                    since_end, known = ended.pop(symbol)
+                    since = min(since, since_end)
+                since = since if symbol in carried else 0
                 carried[symbol] = connection
                 spans[symbol].append(Span(since, control.ts, alive, min(known, control.ts)))
             elif control.kind == "gap":
@@ -90,10 +94,11 @@ def unobserved(seen: Evidence) -> dict[str, list[Span]]:
                         since = before if control.ts_from is None else control.ts_from
                         spans[name].append(Span(since, control.ts, alive, since))
             elif control.kind == "end":
-                ended[symbol] = control.ts
+                # what comes after it was not wanted any more: nothing is owed from there on
+                ended[symbol] = control.ts, observed.until(connection)
             if control.kind in ("begin", "end", "mark"):
                 observed.sign(connection, control.ts_recv // 1000)
-        for symbol, since in ended.items():
+        for symbol, (since, _) in ended.items():
             spans[symbol].append(Span(since, 1 << 62, since, since))
     return spans
 
