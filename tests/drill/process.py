@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 EVERY = 400
 """A record in so many is struck."""
 
@@ -164,7 +166,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
 def _struck_outputs(
     produce: Callable[[Callable[..., None], bool, tuple[Any, ...]], None],
 ) -> None:
-    from processors.engine.transactions.transactions import Transactions
+    from processors.engine.transactions.transactions import PackedRecords, Transactions
 
     send, count = Transactions.produce, 0
 
@@ -176,16 +178,33 @@ def _struck_outputs(
         count += 1
         produce(lambda *record: send(self, *record), count % EVERY == 0, (topic, *rest))
 
+    def one_by_one(self: Any, partition: int, records: PackedRecords) -> None:
+        start = 0
+        for topic, key, end in zip(records.topic_of, records.key_of, records.ends, strict=True):
+            value = records.values[start:end]
+            struck(self, records.topics[topic], partition, records.keys[key], value)
+            start = end
+
+    assert Transactions.produce_packed, "most records go this way: as above"
     Transactions.produce = struck  # type: ignore[method-assign]
+    Transactions.produce_packed = one_by_one  # type: ignore[method-assign]
 
 
 def _struck_state(unwritten: Callable[[bytes, bytes | None], bool]) -> None:
     from processors.engine.journal import Journal
+    from processors.kernels.numbered_pairs import NumberedPairs
 
     written = Journal.written
 
     def lacking(self: Any, changes: Any) -> Any:
-        return written(self, [each for each in changes if not unwritten(*each)])
+        kept: list[Any] = []
+        for change in changes:
+            if isinstance(change, NumberedPairs):
+                which = [not unwritten(*pair) for pair in change.pairs()]
+                kept.append(change.chosen(np.array(which, bool)))
+            elif not unwritten(*change):
+                kept.append(change)
+        return written(self, kept)
 
     Journal.written = lacking  # type: ignore[method-assign]
 

@@ -30,6 +30,15 @@ def test_a_schedule_that_once_found_something_finds_nothing(ground, tmp_path, na
 
 
 @pytest.mark.timeout(600)
-def test_the_oracle_finds_a_mistake_planted_in_the_worker(ground, tmp_path):
-    result = run(*ground, tmp_path, draw(1, 6, 20, ("Odd",)), "state_key_not_written")
-    assert "J" in result.violations, result.figures
+@pytest.mark.parametrize(
+    ("mutation", "check"),
+    [
+        ("lost_record", "C"),
+        ("doubled_record", "C"),
+        ("swapped_pair", "E"),
+        ("state_key_not_written", "J"),
+    ],
+)
+def test_the_oracle_finds_a_mistake_planted_in_the_worker(ground, tmp_path, mutation, check):
+    result = run(*ground, tmp_path, draw(1, 6, 20, ("Odd",)), mutation)
+    assert check in result.violations, result.figures
