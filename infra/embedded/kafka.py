@@ -2,6 +2,7 @@
 what is to be done before it starts again after it was killed."""
 
 import base64
+import re
 import subprocess
 import time
 import uuid
@@ -19,7 +20,11 @@ _CONFIGURATION = "kafka.properties"
 _LOG_DIR = "kafka"
 _FENCING_TIMEOUT = 30.0
 _SESSION_MS = 1_000
-_ACTIVE, _FENCED = "Becoming the active controller", "Fencing broker"
+_ACTIVE = "Becoming the active controller"
+_FENCED = re.compile(r"Fencing broker 1 at epoch ([0-9]+)")
+_CLEAN_END = ".kafka_cleanshutdown"
+"""Written by a broker that ends, also where it ends by itself because it could not register."""
+_END_OF_LOG = 1 << 20
 
 
 class Broker:
@@ -44,8 +49,12 @@ class Broker:
         storage = self._folder / _LOG_DIR
         if not (storage / "meta.properties").exists():
             self._format(storage)
-        elif not (storage / ".kafka_cleanshutdown").exists():
+        elif not (storage / _CLEAN_END).exists():
             self._fence(keeps)
+
+    def distrust(self) -> None:
+        """Note that the broker has not ended in order: it may still be registered as alive."""
+        (self._folder / _LOG_DIR / _CLEAN_END).unlink(missing_ok=True)
 
     def _format(self, storage: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -89,14 +98,25 @@ class Broker:
             said = controller.said()
             if active_since is None and _ACTIVE in said:
                 active_since = time.monotonic()
+            if declared := _FENCED.search(said):
+                return self._is_written(int(declared[1]))
             # none that is registered as alive: then nobody is declared dead
-            waited = active_since is not None and time.monotonic() - active_since > 3.0
-            return _FENCED in said or waited
+            return active_since is not None and time.monotonic() - active_since > 3.0
 
         try:
             controller.wait_ready(fenced, _FENCING_TIMEOUT)
         finally:
             controller.stop()
+
+    def _is_written(self, epoch: int) -> bool:
+        """Return whether the metadata log has it that the broker of this epoch is dead. A
+        controller says so before it writes it, and one that is ended in between never does: the
+        broker could not register then, at this start and at none after it."""
+        log = max((self._folder / _LOG_DIR / "__cluster_metadata-0").glob("*.log"))
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - _END_OF_LOG, 0))
+            # BrokerRegistrationChangeRecord: broker, epoch, one tagged field: fenced
+            return (1).to_bytes(4) + epoch.to_bytes(8) + b"\x01\x00\x01\x01" in file.read()
 
 
 def _write(path: Path, settings: Properties) -> None:

@@ -13,6 +13,7 @@ import outages
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from infra.embedded import process
 from infra.embedded.artifacts import KAFKA_VERSION, kafka_classpath
 from infra.embedded.stack import Stack
 
@@ -102,6 +103,26 @@ def test_what_was_committed_as_the_broker_was_killed_is_there_whole(tmp_path):
     assert [message.value() for log in found.values() for message in log] == [
         b"committed"
     ] * partitions
+
+
+@pytest.mark.heavy
+def test_a_killed_broker_comes_back_however_soon_the_controller_that_fences_it_is_ended(
+    tmp_path, monkeypatch
+):
+    # the controller says that the broker is dead some 25 ms before that is in its log
+    monkeypatch.setattr(process.time, "sleep", lambda seconds, sleep=time.sleep: sleep(0.001))
+    with Stack(tmp_path) as stack:
+        for _ in range(2):
+            with outages.stopped(stack, "kafka", kill=True):
+                pass
+        # a start that failed leaves the mark of an orderly end: without more, no later start can
+        # succeed
+        broker = next(server for server in stack.servers if server.name == "kafka")
+        os.killpg(broker.process_group, signal.SIGKILL)
+        assert drill.wait_until(lambda: not broker.running, 10)
+        (tmp_path / "kafka" / ".kafka_cleanshutdown").write_text('{"version":0,"brokerEpoch":-1}')
+        again = stack.start_again(broker)
+        again.wait_ready(stack._kafka_answers, 50)
 
 
 def test_the_broker_is_of_one_version_and_can_log():
