@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from processors.agents.activity.general import GeneralActivityBars
-from processors.agents.activity.native import NativePath
+from processors.agents.activity.native import NativeActivityBars
 from processors.agents.activity.state import ActivityState
 from processors.kernels.activity.arrays import MOST_LEVELS
 from processors.kernels.columns import TradeRun
@@ -44,7 +44,7 @@ class ActivityBars:
         """Return the state that `dirty` yielded; raises BarSettingsChanged."""
         state = self._general.load(partition, entries)
         if self.takes_runs:
-            state.native = NativePath(self._general, state)
+            state.native = NativeActivityBars(self._general, state)
         return state
 
     def apply(self, state: ActivityState, records: Sequence[SourceRecord | TradeRun]) -> list[Any]:

@@ -36,7 +36,7 @@ _ROWS, _ROW_BYTES = 1024, 320
 """Rows that are set aside at first, and the bytes of a typical one."""
 
 
-class NativePath:
+class NativeActivityBars:
     """What the kernel has of a partition, beside the general path's state."""
 
     def __init__(self, general: GeneralActivityBars, state: ActivityState) -> None:

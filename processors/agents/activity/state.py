@@ -14,7 +14,7 @@ from processors.model.observation import BEGINNING, FeedState
 from processors.model.records import Trade
 
 if TYPE_CHECKING:
-    from processors.agents.activity.native import NativePath
+    from processors.agents.activity.native import NativeActivityBars
 
 _SETTINGS_KEY = b"\0activity"
 _BAR_KEY = b"bar:"
@@ -131,7 +131,7 @@ class ActivityState:
         self.symbols: dict[str, SymbolDays] = {}
         self.timers_by_feed: dict[str, DayTimers] = {}
         self.changed: dict[tuple[str, int], OpenDay | None] = {}
-        self.native: NativePath | None = None
+        self.native: NativeActivityBars | None = None
         """What the kernel has; None where the general path serves alone."""
         self.lend: Callable[[str, bool], None] = lambda symbol, for_update: None
         """Takes the bars of a symbol out of the kernel's arrays, if they are there, into its
