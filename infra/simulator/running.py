@@ -27,7 +27,7 @@ def running_simulator(files: Sequence[Path] = (), **options: Any) -> Iterator[Si
         try:
             yield simulator
         finally:
-            asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

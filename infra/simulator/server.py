@@ -178,7 +178,7 @@ class Simulator:
                 with suppress(ConnectionClosed):
                     await connection.send(text)
 
-        asyncio.run_coroutine_threadsafe(send(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(send(), self._loop).result(60)
 
     async def _converse(self, connection: ServerConnection) -> None:
         assert connection.request is not None
