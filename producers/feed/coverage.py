@@ -3,6 +3,7 @@
 Times are microseconds of the producer's clock unless their name says otherwise.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 
 from producers.feed.marks import MarkedPartition, Marks
@@ -64,8 +65,8 @@ class FeedCoverage:
         self._connected_at_us = 0
         self._newest_event_ms = 0
         """The greatest event time of the feed."""
-        self._newest_here_us = _NEVER
-        """That of the connection, of fresh events alone."""
+        self._last_read: deque[int] = deque(maxlen=3)
+        """Event times of what was last read of the connection, microseconds."""
         self._feed, self._business, self._source = feed.name, feed.business, source
         self._partitions = partitions
         self._mark_period_us = mark_period_ms * 1000
@@ -81,7 +82,8 @@ class FeedCoverage:
         self.connection, self.last_alive_us, self._connected_at_us = connection, now_us, now_us
         self.observed, self.removed, self.first_begin_us = {}, set(), 0
         self._begun_at_us, self._first_event_us, self._fresh = {}, {}, False
-        self._greatest_offset_us = self._newest_here_us = _NEVER
+        self._greatest_offset_us = _NEVER
+        self._last_read.clear()
         self.marks = Marks(self._mark_period_us)
 
     def event(self, key: tuple[Channel, str], ts_event: int, now_us: int) -> None:
@@ -99,8 +101,7 @@ class FeedCoverage:
             event - self._clock_offset_us > self._begun_at_us.get(key, now_us) - SNAPSHOT_US
             or now_us - first > SNAPSHOT_US
         )
-        if fresh:
-            self._newest_here_us = event
+        self._last_read.append(event)
         if ts_event > self._newest_event_ms:
             self._newest_event_ms = ts_event
         if ahead > self._greatest_offset_us or (fresh and not self._fresh):
@@ -121,14 +122,16 @@ class FeedCoverage:
 
         `drained_at_us` is when the socket was last read empty, if known. It may be earlier than
         `last_alive_us`: frames that arrived later may wait unread. What was read of them all the
-        same, after a freeze of this process for one, was observed.
+        same, after a freeze of this process for one, was observed: by the middle one of the last
+        three events, as one of them may bear a wrong time.
         """
         alive = self.last_alive_us + min(self._clock_offset_us, 0)
         if drained_at_us is None:
             return alive
-        drained = drained_at_us + min(self._clock_offset_us, 0)
-        read = self._newest_here_us - max(self._clock_offset_us, 0)
-        return min(alive, max(drained, read))
+        observed = drained_at_us + min(self._clock_offset_us, 0)
+        if len(self._last_read) == 3:
+            observed = max(observed, sorted(self._last_read)[1] - max(self._clock_offset_us, 0))
+        return min(alive, observed)
 
     def lose(self, drained_at_us: int | None) -> None:
         """Keep until when the lost connection observed each symbol: until the last push, as a pong
