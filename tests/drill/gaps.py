@@ -142,7 +142,8 @@ def holes(seen: Evidence) -> Iterator[str]:
         for before, after in zip([0, *order], order, strict=False):
             if after == before + 1:
                 continue
-            since = found.get(before, found[after])
+            # where a connection's first records are missing, its gap ends before the first one
+            since = found.get(before, found[after] - LATENCY_MS)
             until = found[after]
             if not any(
                 name == feed and start - LATENCY_MS <= until and since <= end
