@@ -8,7 +8,7 @@ import yaml
 
 class _Values(yaml.SafeLoader):
     """No aliases (a few lines of them stand for gigabytes), no deep nesting (the parser takes the
-    square of its depth), no key twice."""
+    square of its depth), no tags (`!!bool x` is a KeyError of PyYAML's), no key twice."""
 
     deepest = 0
     depth = 0
@@ -17,6 +17,8 @@ class _Values(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _wrong_at(event, "an alias (*name) is not allowed: write out what it stands for")
+        if event.tag is not None:
+            raise _wrong_at(event, "a tag (!name) is not allowed: write the plain value")
         self.depth += 1
         if self.depth > self.deepest:
             raise _wrong_at(event, f"nested deeper than {self.deepest} levels")

@@ -97,13 +97,14 @@ LAUGHS = "- &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (LAUGHS, "an alias \\(\\*name\\) is not allowed"),
         ("- &a {at: 1, do: reset}\n- <<: [*a, *a]\n", "an alias"),
         ("[" * 100_000, "nested deeper than 4 levels"),
+        ("- {at: !!bool x, do: reset}", "line 1: a tag"),
         ("- {at: 1, at: 2, do: reset}", "line 1: the key 'at' comes twice"),
         ("- {at: " + "9" * 5000 + ", do: reset}", "no YAML"),
         ("- {at: 2001-99-99, do: reset}", "no YAML"),
         ("- " + "x" * 1000, "is no mapping"),
         ("x" * (MAX_SCRIPT + 1), f"more than {MAX_SCRIPT} bytes"),
     ],
-    ids=["laughs", "merge", "deep", "twice", "digits", "date", "words", "long"],
+    ids=["laughs", "merge", "deep", "tag", "twice", "digits", "date", "words", "long"],
 )
 def test_script_that_stands_for_more_than_it_says_is_refused(text, said, tmp_path):
     path = tmp_path / "script.yaml"

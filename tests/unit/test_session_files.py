@@ -183,10 +183,12 @@ def test_every_mistake_of_the_file_is_reported_at_once_with_row_and_reason(calen
         ("sessions: " + "[" * 100_000, "nested deeper than 8 levels"),
         ("sessions: " + "- " * 100_000, "not the YAML that is expected"),
         ("sessions: []\n" + "#" * (256 * 1024), "larger than 262144 bytes"),
-        ("sessions: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
+        ("sessions: !!python/object/apply:os.system [exit]", "line 1: a tag (!name) is not"),
+        ("sessions: !!int x", "line 1: a tag (!name) is not allowed"),
+        ("sessions: !!map [x]", "line 1: a tag (!name) is not allowed"),
         ("sessions: []\nannounced: {CN: 2028-01-01, US: 1}", "US: '1' is no date"),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused_in_one_line(calendars_with, text, reason):
     with pytest.raises(BadSessions) as error:
