@@ -227,7 +227,12 @@ def test_a_worker_finds_the_stack_and_leaves_its_worker_alone(folder, tmp_path):
         beside.kill()
         beside.wait()
     assert drill.wait_until(lambda: members() == 1, 60)
-    assert json.loads(said(folder, "status", "--json"))["stack"]["workers"] == RUNNING
+
+    def workers():
+        return json.loads(said(folder, "status", "--json"))["stack"]["workers"]
+
+    # the partitions come back to it, and it loads their states
+    assert drill.wait_until(lambda: workers() == RUNNING, 60), workers()
 
 
 @pytest.mark.timeout(400)

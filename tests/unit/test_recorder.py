@@ -261,7 +261,9 @@ def test_a_killed_recorder_leaves_all_but_the_last_second(tmp_path):
 def test_a_full_disk_ends_the_feed_and_is_no_lost_connection(tmp_path):
     recorder = Recorder(tmp_path)
     recorder.frame(CRYPTO, b"{}", NOON)
-    os.close(recorder._file.plain.fileno())
+    with open("/dev/full", "wb") as full:
+        # a descriptor closed under its file would be closed again with the file, by then another's
+        os.dup2(full.fileno(), recorder._file.plain.fileno())
     deadline = time.monotonic() + 60
     with pytest.raises(RecordingFailed, match="cannot write the recording") as raised:
         while time.monotonic() < deadline:
