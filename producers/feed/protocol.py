@@ -87,6 +87,7 @@ class FeedProtocol:
             counters,
             chance,
             self._coverage,
+            self._repeats,
             self._silence,
             self._reports,
             self._enter,

@@ -1,4 +1,5 @@
-"""Finds the trades that a reconnect delivers again. Within one connection no trade is a repeat.
+"""Finds the trades that a subscription delivers again: the vendor answers it by what came before.
+Between two subscriptions no trade is a repeat.
 
 Values are compared, not spellings: 98.150 is 98.15. Direction 0 is "unknown" and matches any.
 """
@@ -30,7 +31,7 @@ _units = lru_cache(maxsize=1 << 14)(to_units)
 
 
 class _Unmatched:
-    """Trades of a symbol that an earlier connection delivered and this one has not, a multiset."""
+    """Trades of a symbol that came before its subscription and since then not again, a multiset."""
 
     def __init__(self, trades: Iterable[TradeIdentity]) -> None:
         self.newest = 0
@@ -76,7 +77,7 @@ class Repeats:
 
     def is_repeat(self, symbol: str, trade: TradeIdentity, now_us: int) -> bool:
         """Remember a trade received at `now_us` (microseconds); return whether it is one that came
-        before the reconnect."""
+        before the symbol's subscription."""
         delivered = self._delivered.get(symbol)
         if delivered is None:
             delivered = self._delivered[symbol] = deque()
@@ -94,8 +95,18 @@ class Repeats:
         # what is newer than the symbol's last trade is none of those before
         return trade[0] <= unmatched.newest and unmatched.take(trade)
 
+    def subscribed(self, symbols: Iterable[str]) -> None:
+        """Note that the vendor has taken a subscription of these symbols.
+
+        It answers by the last trade. That may have come on this very connection, where the symbols
+        were asked for before.
+        """
+        for symbol in symbols:
+            if symbol in self._delivered:
+                self.take_over(symbol, self.of(symbol))
+
     def of(self, symbol: str) -> Delivered:
-        """Return what was delivered of a symbol and by no later connection again; what is still
+        """Return what was delivered of a symbol and by no later subscription again; what is still
         delivered joins it."""
         unmatched, kept = self._unmatched.pop(symbol, None), Delivered()
         for received, trade in self._before.pop(symbol, ()):
@@ -106,8 +117,8 @@ class Repeats:
         return delivered
 
     def take_over(self, symbol: str, delivered: Delivered) -> None:
-        """Take what another feed, or another process, delivered of a symbol for what a connection
-        before has delivered."""
+        """Take what was delivered of a symbol, here, by another feed or another process, for what
+        came before its subscription."""
         self._before[symbol] = delivered.copy()
         self._delivered.pop(symbol, None)
         self._unmatched.pop(symbol, None)

@@ -8,6 +8,7 @@ from producers.feed.asked import Silence
 from producers.feed.coverage import FeedCoverage
 from producers.feed.metrics import FeedCounters
 from producers.feed.outputs import Output
+from producers.feed.repeats import Repeats
 from producers.feed.reports import FeedReports
 from producers.feed.settings import FeedSettings
 from producers.feed.states import State
@@ -34,6 +35,7 @@ class Subscribing:
         counters: FeedCounters,
         chance: random.Random,
         coverage: FeedCoverage,
+        repeats: Repeats,
         silence: Silence,
         reports: FeedReports,
         enter: Callable[[State, str], None],
@@ -49,6 +51,7 @@ class Subscribing:
         self._counters = counters
         self._chance = chance
         self._coverage = coverage
+        self._repeats = repeats
         self._silence = silence
         self._reports = reports
         self._enter = enter
@@ -79,6 +82,8 @@ class Subscribing:
         is to be reported."""
         accepted = self.requests.acked(ack.channel, ack.trace)
         symbols = [symbol for symbol in accepted.symbols if symbol not in self._coverage.removed]
+        if accepted.channel is Channel.TRADE:
+            self._repeats.subscribed(symbols)
         outputs = self.begin(accepted.channel, symbols, now_us)
         if self._settings.source != "replay":
             self._silence.acked(symbols, now_us)

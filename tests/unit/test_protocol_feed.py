@@ -380,6 +380,45 @@ def test_a_symbol_that_is_asked_for_again_is_answered_by_its_last_trade():
     assert records(core.receive(trade(symbol="ETHUSDT"), START + 3 * SECOND), TRADES)[0]["repeat"]
 
 
+def test_what_the_old_subscription_still_sent_is_answered_again_by_the_new_one():
+    # the vendor stands still: it reads neither request, and pushes go on until it does
+    core = subscribed()
+    core.change_symbols(("BTCUSDT",), {}, START + SECOND)
+    core.change_symbols(SYMBOLS, {}, START + 2 * SECOND)
+    first, twin, last = (
+        core.receive(trade(symbol="ETHUSDT", t=START // 1000 + each), START + 12 * SECOND)
+        for each in (1, 2, 2)
+    )
+    core.receive(b'{"code":10001,"trace":"x"}', START + 12 * SECOND)
+    again, new, equal = (
+        core.receive(trade(symbol="ETHUSDT", t=START // 1000 + each), START + 13 * SECOND)
+        for each in (2, 3, 3)
+    )
+    told = [records(each, TRADES)[0]["repeat"] for each in (first, twin, last, again, new, equal)]
+    assert told == [False, False, False, True, False, False]
+
+
+def test_each_answer_to_a_subscription_that_was_asked_for_again_is_a_repeat():
+    core = subscribed()
+    told = []
+    for number in range(3):
+        pushes = [trade(t=START // 1000 + number)] * (1 + bool(number))
+        told += [
+            records(core.receive(each, START + number), TRADES)[0]["repeat"] for each in pushes
+        ]
+        core.receive(b'{"code":10001,"trace":"x"}', START + number)
+        again = core.receive(pushes[0], START + number)
+        told += [records(again, TRADES)[0]["repeat"]]
+    assert told == [False, True, False, False, True, False, False, True]
+
+
+def test_the_ack_of_another_channel_makes_no_repeats():
+    core = subscribed()
+    core.receive(trade(), START)
+    core.receive(b'{"code":10004,"trace":"x"}', START)
+    assert not records(core.receive(trade(), START), TRADES)[0]["repeat"]
+
+
 def test_a_trade_whose_side_is_unknown_is_counted():
     core = subscribed()
     for td in ("x", None, 3, 1, "2"):
