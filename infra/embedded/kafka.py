@@ -22,8 +22,6 @@ _FENCING_TIMEOUT = 30.0
 _SESSION_MS = 1_000
 _ACTIVE = "Becoming the active controller"
 _FENCED = re.compile(r"Fencing broker 1 at epoch ([0-9]+)")
-_CLEAN_END = ".kafka_cleanshutdown"
-"""Written by a broker that ends, also where it ends by itself because it could not register."""
 _END_OF_LOG = 1 << 20
 
 
@@ -44,17 +42,13 @@ class Broker:
         self.command: Command = [*java, "kafka.Kafka", _CONFIGURATION]
 
     def prepare(self, keeps: Sequence[int]) -> None:
-        """Make the storage where there is none; where the broker was killed, end its registration.
-        Takes some seconds then. Raises ServerFailed."""
+        """Make the storage where there is none, else end the last broker's registration, which
+        takes some seconds. Raises ServerFailed."""
         storage = self._folder / _LOG_DIR
         if not (storage / "meta.properties").exists():
             self._format(storage)
-        elif not (storage / _CLEAN_END).exists():
+        else:
             self._fence(keeps)
-
-    def distrust(self) -> None:
-        """Note that the broker has not ended in order: it may still be registered as alive."""
-        (self._folder / _LOG_DIR / _CLEAN_END).unlink(missing_ok=True)
 
     def _format(self, storage: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -72,7 +66,7 @@ class Broker:
             )
 
     def _fence(self, keeps: Sequence[int]) -> None:
-        """Let a controller without a broker declare the killed broker dead.
+        """Let a controller without a broker declare the broker dead that was here before.
 
         A broker that starts while it is still registered as alive acts on that registration: it
         takes up the transactions whose commit was under way, cannot be reached yet, and is fenced
@@ -161,5 +155,7 @@ def _properties(port: int, controller_port: int) -> Properties:
         "group.min.session.timeout.ms": 1000,
         "log.retention.ms": -1,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        # controlled.shutdown.enable stays on: it ends the broker's registration
+        # a controlled shutdown takes the leader from every partition while workers still commit:
+        # the markers of such a commit would be dropped as described in _fence
+        "controlled.shutdown.enable": "false",
     }

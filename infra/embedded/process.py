@@ -29,7 +29,6 @@ server=$!
 wait $server
 """
 STOP_TIMEOUT = 6.0
-_IN_ORDER = (0, 128 + signal.SIGTERM)
 
 
 class ServerFailed(InfowayError):
@@ -81,11 +80,6 @@ class Server:
     def running(self) -> bool:
         """Whether the server has not ended."""
         return self._process.poll() is None
-
-    @property
-    def ended_in_order(self) -> bool:
-        """Whether the server has ended as it was told to, and in time."""
-        return self._process.poll() in _IN_ORDER
 
     def wait_ready(self, ready: Callable[[], bool], timeout: float) -> None:
         """Return once `ready()` is true; raises ServerFailed."""

@@ -115,7 +115,7 @@ class Stack:
     def start_again(self, server: Server) -> Server:
         """Start a server anew that has ended, and return it; it may not answer yet. Raises OSError
         and ServerFailed."""
-        self._end(server)
+        server.stop()
         again = self._started(server.name, server.command)
         self._servers[self._servers.index(server)] = again
         return again
@@ -124,7 +124,7 @@ class Stack:
         """End both servers, side by side, and free the folder."""
         if self._servers:
             with ThreadPoolExecutor(len(self._servers)) as stopping:
-                list(stopping.map(self._end, self._servers))
+                list(stopping.map(Server.stop, self._servers))
         self._servers = []
         self._lock.close()
 
@@ -134,11 +134,6 @@ class Stack:
         if name == "kafka":
             self._broker.prepare(held)
         return Server(name, command, self.folder, keeps=held)
-
-    def _end(self, server: Server) -> None:
-        server.stop()
-        if server.name == "kafka" and not server.ended_in_order:
-            self._broker.distrust()
 
     def _kafka_answers(self) -> bool:
         try:

@@ -8,7 +8,7 @@ from typing import cast
 import confluent_kafka as ck
 from confluent_kafka import TopicPartition
 
-from infra.kafka.reader import TIMEOUT, partitions_of, refused
+from infra.kafka.reader import offsets_since, partitions_of, refused
 from infra.kafka.waiting import interruptible
 from schemas.clients.kafka import client
 
@@ -55,7 +55,7 @@ def _read(
             each.offset = start
         if start >= 0:
             # beyond the last record it is the end
-            partitions = consumer.offsets_for_times(partitions, timeout=TIMEOUT)
+            partitions = offsets_since(consumer, partitions)
         consumer.assign(partitions)
         while not stop.is_set():
             for message in consumer.consume(500, 0.2):

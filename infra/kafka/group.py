@@ -10,7 +10,7 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from infra.kafka.reader import partitions_of, refused, watermarks_of
+from infra.kafka.reader import committed_offsets, partitions_of, refused, watermarks_of
 from schemas.clients.kafka import client
 
 TIMEOUT = 10.0
@@ -153,7 +153,7 @@ def _offsets(
             if not committed:
                 committed = {
                     (each.topic, each.partition): each.offset
-                    for each in asking.committed(partitions, timeout=TIMEOUT)
+                    for each in committed_offsets(asking, partitions, TIMEOUT)
                     if each.offset >= 0
                 }
         except KafkaException as error:

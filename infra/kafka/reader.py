@@ -2,7 +2,7 @@
 agents read by their engine."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -40,11 +40,14 @@ LEADER_COMING_UP = frozenset(
     (
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._TIMED_OUT,
     )
 )
-"""What a broker answers of a topic that was just made."""
+"""What a broker answers of a topic that was just made, and of each just after its own start."""
 NOT_ALLOWED = frozenset(
     (
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -188,10 +191,8 @@ def read_to_end(
                 start = max(low, starts.get(partition, low))
             if since_ms is not None:
                 # below 0 where there is nothing so late
-                found = consumer.offsets_for_times(
-                    [TopicPartition(topic, partition, since_ms)], timeout=TIMEOUT
-                )[0].offset
-                start = max(start, end if found < 0 else found)
+                found = offsets_since(consumer, [TopicPartition(topic, partition, since_ms)])[0]
+                start = max(start, end if found.offset < 0 else found.offset)
             consumer.assign([TopicPartition(topic, partition, start)])
             ended, moved_at = False, time.monotonic()
             while not ended:
@@ -255,6 +256,38 @@ def watermarks_of(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, 
             if error.args[0].code() not in LEADER_COMING_UP or time.monotonic() > give_up:
                 raise
             time.sleep(0.1)
+
+
+def offsets_since(
+    asking: ck.Consumer, times: Sequence[TopicPartition], timeout: float = TIMEOUT
+) -> list[TopicPartition]:
+    """Return each partition with the offset of its first record since a time, which it has as its
+    offset (ms UTC); below 0 where nothing is so late.
+
+    Raises KafkaException where a partition has no answer within `timeout` seconds.
+    """
+    give_up = time.monotonic() + timeout
+    while True:
+        found = asking.offsets_for_times(list(times), timeout=timeout)
+        # the call succeeds also where a broker that comes up has said nothing of a partition
+        errors = [each.error for each in found if each.error is not None]
+        if not errors:
+            return found
+        if time.monotonic() > give_up or errors[0].code() not in LEADER_COMING_UP:
+            raise KafkaException(errors[0])
+        time.sleep(0.1)
+
+
+def committed_offsets(
+    asking: ck.Consumer, partitions: Sequence[TopicPartition], timeout: float
+) -> list[TopicPartition]:
+    """Return each partition with the offset that the consumer's group has committed, below 0 where
+    it has none; raises KafkaException also where the broker could not say it of one alone."""
+    found = asking.committed(list(partitions), timeout=timeout)
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return found
 
 
 class Lag:
@@ -325,7 +358,7 @@ class Lag:
 
     def _committed(self) -> dict[tuple[str, int], int]:
         try:
-            committed = self._asking.committed(self._partitions, timeout=5)
+            committed = committed_offsets(self._asking, self._partitions, timeout=5)
         except KafkaException as error:
             if error.args[0].code() not in COORDINATOR_COMING_UP:
                 raise

@@ -8,7 +8,7 @@ from typing import cast
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, TopicPartition
 
-from infra.kafka.reader import ValueReader, partitions_of, refused
+from infra.kafka.reader import ValueReader, offsets_since, partitions_of, refused
 from infra.page.follow import GROUP, followed
 from infra.page.series import MOST_BARS, Series, length_ms
 from schemas.clients.kafka import client
@@ -92,7 +92,7 @@ class History:
             partitions = len(partitions_of(consumer, topic))
             place = TopicPartition(topic, partition_of(key, partitions), since_ms)
             low, end = consumer.get_watermark_offsets(place, timeout=5)
-            at = consumer.offsets_for_times([place], timeout=5)[0].offset
+            at = offsets_since(consumer, [place], timeout=5)[0].offset
             # below 0 where there is nothing so late
             start = max(low, end - most, end if at < 0 else at)
             if start < end:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -261,7 +262,7 @@ def test_a_killed_recorder_leaves_all_but_the_last_second(tmp_path):
 def test_a_full_disk_ends_the_feed_and_is_no_lost_connection(tmp_path):
     recorder = Recorder(tmp_path)
     recorder.frame(CRYPTO, b"{}", NOON)
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         # a descriptor closed under its file would be closed again with the file, by then another's
         os.dup2(full.fileno(), recorder._file.plain.fileno())
     deadline = time.monotonic() + 60
