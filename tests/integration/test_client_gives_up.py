@@ -2,12 +2,16 @@
 was on its way waits on disk, and the next producer delivers it once."""
 
 import time
+from types import SimpleNamespace
 
+import confluent_kafka as ck
 import pytest
+from confluent_kafka import KafkaError
 from integration.test_broker_away import SYMBOLS, Run
 from kafka_proxy import Api
 
 from infra import topology
+from infra.kafka import reader
 from infra.kafka.reader import ValueReader, read_to_end
 from infra.runtime.deployment import Deployment
 from infra.runtime.exit_codes import Code, code_of, may_restart
@@ -39,7 +43,25 @@ def give_up(run, proxy):
     return failed.value
 
 
-def test_what_was_on_its_way_is_delivered_once_by_the_next_producer(deployment, proxy, tmp_path):
+class OfABrokerThatComesUp(ck.Consumer):
+    """Hears at first what a broker says of a partition whose leader it does not know yet."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked = False
+
+    def offsets_for_times(self, *arguments, **named):
+        if self.asked:
+            return super().offsets_for_times(*arguments, **named)
+        self.asked = True
+        return [SimpleNamespace(offset=-1, error=KafkaError(KafkaError.UNKNOWN_LEADER_EPOCH))]
+
+
+@pytest.mark.parametrize("consumer", [ck.Consumer, OfABrokerThatComesUp])
+def test_what_was_on_its_way_is_delivered_once_by_the_next_producer(
+    deployment, proxy, tmp_path, monkeypatch, consumer
+):
+    monkeypatch.setattr(reader.ck, "Consumer", consumer)
     run = Run(deployment, tmp_path / "spool")
     run.receive(10)
     run.deliver()
