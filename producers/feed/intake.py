@@ -1,6 +1,8 @@
 """Takes what a feed's connection brings: a push becomes a raw record, an unreadable frame a dead
 letter, and what both show of symbols and sides is reported."""
 
+from collections.abc import Collection
+
 from producers.feed.asked import Silence, Unasked, most_unasked
 from producers.feed.coverage import FeedCoverage
 from producers.feed.metrics import FeedCounters
@@ -26,7 +28,8 @@ from schemas.topics import DEAD_LETTER
 
 
 class NotAskedFor(UnreadableFrame):
-    """A push of a symbol that was not asked for, beyond what the vendor may send of such."""
+    """A push of a symbol that was not asked for, beyond what the vendor may send of such, or that
+    is not asked for any more."""
 
 
 class Intake:
@@ -64,10 +67,20 @@ class Intake:
         self.asked = frozenset(feed.symbols)
         self.unasked.asked(feed.symbols)
 
-    def take(self, push: Push, data: bytes, now_us: int) -> list[Output]:
+    def take(
+        self, push: Push, data: bytes, now_us: int, unreleased: Collection[str] = ()
+    ) -> list[Output]:
         """Take a push; return its record, or a dead letter if it may not be taken, and what follows
-        from it. `data` is its frame."""
+        from it. `data` is its frame, `unreleased` names symbols that another connection may carry
+        by now."""
         symbol, unasked = push.symbol, self.unasked
+        if symbol in unreleased:
+            # as a record it could count twice: here, and where the symbol is carried now
+            reason = (
+                f"{symbol!r} is not asked for any more, and the vendor did not answer its "
+                "unsubscription in time"
+            )
+            return self.dead_letter(data, NotAskedFor(reason), now_us)
         # what is still on its way after an unsubscription is no fault
         if symbol in self.asked or symbol in self._coverage.removed:
             return self._take_push(push, now_us)

@@ -160,7 +160,8 @@ class FeedProtocol:
         else:
             outputs = []
             if isinstance(frame, PUSHES):
-                outputs = self._intake.take(frame, data, now_us)
+                unreleased = self._subscribing.requests.unreleased
+                outputs = self._intake.take(frame, data, now_us, unreleased)
             elif isinstance(frame, Ack):
                 outputs = self._subscribing.take_ack(frame, now_us)
             elif isinstance(frame, ErrorFrame):

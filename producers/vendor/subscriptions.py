@@ -77,6 +77,9 @@ class Subscriptions:
         of it."""
         self.never_answered = 0
         """How many there were in a row before the first answer of the connection."""
+        self.unreleased: set[str] = set()
+        """Symbols that are wanted no more, and whose unsubscription was not answered in time:
+        another connection may carry them from then on, and the vendor may still send them here."""
         self._refused = refused
         self._given_up: set[Channel] = set()
         self._slow = False
@@ -145,7 +148,11 @@ class Subscriptions:
             # an answer that is lost, or that the vendor never gave: without it nobody knows whether
             # data will come
             del self._unanswered[trace]
-            if not self._asked[trace].unsubscribes:
+            if self._asked[trace].unsubscribes:
+                self.unreleased.update(
+                    set(self._asked[trace].symbols).difference(self._feed.symbols)
+                )
+            else:
                 self.ask_later(trace, now_us)
                 self.unanswered += 1
                 self.never_answered += not self._acked
@@ -188,6 +195,7 @@ class Subscriptions:
         not sent yet are merged."""
         before, after = dict.fromkeys(self._feed.symbols), dict.fromkeys(feed.symbols)
         self._feed = feed
+        self.unreleased.difference_update(after)
         # what is still to be unsubscribed once, and was not taken up again since
         unsent = self._removed if self._unasked else ()
         self._removed = tuple(

@@ -8,6 +8,7 @@ from producers.feed.outputs import ControlPublication, Publication
 from producers.feed.protocol import FeedProtocol
 from producers.feed.settings import FeedSettings
 from producers.vendor.frame_budget import FRAMES
+from producers.vendor.subscriptions import ANSWER
 from producers.vendor.symbols import Feed
 
 START = 1752826113_000_000
@@ -46,6 +47,10 @@ def answer(core, requests, now=START):
             json.dumps({"code": request["code"] + 1, "trace": request["trace"]}).encode(), now
         )
     ]
+
+
+def topics(outputs):
+    return [each.topic for each in outputs if isinstance(each, Publication)]
 
 
 def controls(outputs, kind):
@@ -101,6 +106,39 @@ def test_late_push_of_a_removed_symbol_is_published_and_begins_nothing():
     (record,) = core.receive(trade("A"), START)
     assert isinstance(record, Publication)
     assert controls(core.ended(START)[0], "end") == of("B")
+
+
+def test_what_comes_of_a_symbol_that_was_never_let_go_is_a_dead_letter_until_it_is_back():
+    # another feed may carry it by then, and gets the same trades
+    core = subscribed()
+    core.wanted_symbols = ("A",)
+    core.apply_wanted_symbols(START)
+    assert asked(sent(core)) == [(11000, "B"), (11001, "B"), (11002, "B")]
+    in_time, late = START + ANSWER - 1, START + ANSWER
+    sent(core, in_time)
+    assert topics(core.receive(trade("B"), in_time)) == ["infoway.raw.trade"]
+    sent(core, late)
+    assert core.is_up_to_date
+    letter, *_ = core.receive(trade("B"), late)
+    assert letter.topic == "infoway.dead-letter"
+    assert letter.record.value == trade("B")
+    assert "'B' is not asked for any more" in letter.record.error_text
+    assert topics(core.receive(trade("A"), late)) == ["infoway.raw.trade"]
+    core.change_symbols(("A", "B"), {}, late)
+    answer(core, sent(core, late), late)
+    assert topics(core.receive(trade("B"), late)) == ["infoway.raw.trade"]
+
+
+def test_a_connection_that_let_a_symbol_go_in_time_holds_nothing_back():
+    core = subscribed()
+    core.change_symbols(("A",), {}, START)
+    for request in sent(core):
+        core.receive(
+            json.dumps({"code": 11010, "msg": "ok", "trace": request["trace"]}).encode(), START
+        )
+    sent(core, START + ANSWER)
+    outputs = core.receive(trade("B"), START + ANSWER)
+    assert topics(outputs) == ["infoway.raw.trade"]
 
 
 def test_ack_of_the_first_request_does_not_begin_what_was_added_or_removed_since():
