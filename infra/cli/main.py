@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from infra.cli.checks import check
 from infra.cli.command import Command, Parser, parser_of
 from infra.cli.hold import hold
-from infra.kafka.reader import NOT_ALLOWED
+from infra.kafka.offsets import NOT_ALLOWED
 from infra.runtime.exit_codes import Code, code_of
 from schemas.clients.kafka import credentials_refused
 from schemas.clients.kafka_logs import spare

@@ -12,7 +12,8 @@ from typing import Any, cast
 import confluent_kafka as ck
 from confluent_kafka import KafkaException, TopicPartition
 
-from infra.kafka.reader import Lag, ValueReader
+from infra.kafka.lag import Lag
+from infra.kafka.reader import ValueReader
 from infra.runtime.deployment import Deployment
 from schemas.clients.cluster import metadata_of
 from schemas.clients.kafka import client

@@ -13,7 +13,8 @@ from typing import NamedTuple, cast
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, TopicPartition
 
-from infra.kafka.reader import ValueReader, refused, watermarks
+from infra.kafka.offsets import refused, watermarks
+from infra.kafka.reader import ValueReader
 from infra.runtime.deployment import Deployment
 from producers.delivery.entries import SpoolEntry
 from producers.feed.repeats import MEMORY, Delivered, TradeIdentity, value_of

@@ -8,7 +8,7 @@ from typing import cast
 import confluent_kafka as ck
 from confluent_kafka import TopicPartition
 
-from infra.kafka.reader import offsets_since, partitions_of, refused
+from infra.kafka.offsets import offsets_since, partitions_of, refused
 from infra.kafka.waiting import interruptible
 from schemas.clients.kafka import client
 

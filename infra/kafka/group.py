@@ -10,7 +10,7 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from infra.kafka.reader import committed_offsets, partitions_of, refused, watermarks_of
+from infra.kafka.offsets import committed_offsets, partitions_of, refused, watermarks_of
 from schemas.clients.kafka import client
 
 TIMEOUT = 10.0

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, cast
 import confluent_kafka as ck
 from confluent_kafka import KafkaException, TopicPartition
 
-from infra.kafka.reader import ValueReader, partitions_of, refused
+from infra.kafka.offsets import partitions_of, refused
+from infra.kafka.reader import ValueReader
 from schemas.clients.cluster import metadata_of
 from schemas.clients.kafka import client
 from schemas.clients.registry import Registry, UnknownSchema

@@ -8,7 +8,8 @@ from typing import cast
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, TopicPartition
 
-from infra.kafka.reader import ValueReader, offsets_since, partitions_of, refused
+from infra.kafka.offsets import offsets_since, partitions_of, refused
+from infra.kafka.reader import ValueReader
 from infra.page.follow import GROUP, followed
 from infra.page.series import MOST_BARS, Series, length_ms
 from schemas.clients.kafka import client

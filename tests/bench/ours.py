@@ -15,7 +15,7 @@ from load import PARTITIONS, Load, check, send
 from others import Result
 
 from infra import topology
-from infra.kafka.reader import Lag
+from infra.kafka.lag import Lag
 from infra.runtime.deployment import Deployment
 from infra.runtime.supervisor import Supervisor
 from schemas.clients.registry import Registry

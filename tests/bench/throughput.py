@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 from load import made, send
 
-from infra.kafka.reader import Lag, read_to_end
+from infra.kafka.lag import Lag
+from infra.kafka.reader import read_to_end
 from infra.runtime.deployment import deployed
 from infra.runtime.supervisor import Supervisor
 from processors.agents.bars.agent import Bars

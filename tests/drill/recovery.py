@@ -15,7 +15,7 @@ from kafka_proxy import Listeners
 from schedule import WORKERS
 
 from infra.embedded.stack import Stack
-from infra.kafka.reader import Lag
+from infra.kafka.lag import Lag
 from schemas.topics import RAW_TRADE
 
 AIM_P50_S, AIM_WORST_S = 8.0, 20.0

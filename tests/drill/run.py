@@ -31,7 +31,8 @@ from schedule import CLIENTS, CLOCK_MS, PRODUCER, Clock, Schedule, draw
 from shrink import shrink
 
 from infra.embedded.stack import Stack
-from infra.kafka.reader import Lag, ValueReader
+from infra.kafka.lag import Lag
+from infra.kafka.reader import ValueReader
 from schemas.clients.registry import Registry
 
 STARTED_WITHIN_S = SETTLED_WITHIN_S = 240.0

@@ -15,7 +15,7 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
 from pipelines import Pipeline
 
-from infra.kafka.reader import COORDINATOR_COMING_UP
+from infra.kafka.offsets import COORDINATOR_COMING_UP
 from schemas.clients.cluster import metadata_of
 
 HERE = Path(__file__).parent

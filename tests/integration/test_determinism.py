@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from infra import topology
-from infra.kafka.reader import Lag, ValueReader, read_to_end
+from infra.kafka.lag import Lag
+from infra.kafka.reader import ValueReader, read_to_end
 from infra.runtime.deployment import Deployment
 from infra.runtime.supervisor import Supervisor
 from producers.delivery.client import open_producer

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.kafka import group
 from infra.kafka.group import group_found
-from infra.kafka.reader import watermarks_of
+from infra.kafka.offsets import watermarks_of
 from schemas.topics import RAW, Topology
 
 

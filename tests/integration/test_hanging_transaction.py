@@ -19,7 +19,8 @@ from confluent_kafka.admin import (
 )
 
 from infra.cli.main import main
-from infra.kafka.reader import HeldBack, Lag, read_to_end
+from infra.kafka.lag import Lag
+from infra.kafka.reader import HeldBack, read_to_end
 from processors.engine.state import StateNotReadable, load_states
 from processors.engine.transactions import hanging
 from producers.delivery.client import open_producer

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from infra.cli.commands.feed.replay import SOURCES, ReplayOptions, replay
 from infra.ingest.producer_process import Feeding
-from infra.kafka.reader import Lag, ValueReader, read_to_end
+from infra.kafka.lag import Lag
+from infra.kafka.reader import ValueReader, read_to_end
 from infra.runtime.deployment import deployed
 from infra.runtime.supervisor import Supervisor
 from infra.simulator import running_simulator

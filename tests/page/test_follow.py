@@ -5,7 +5,7 @@ import time
 from confluent_kafka.admin import AdminClient, NewPartitions
 from page_records import MINUTE, imbalance
 
-from infra.kafka.reader import watermarks
+from infra.kafka.offsets import watermarks
 from infra.page import follow
 from infra.page.follow import Follower
 from infra.page.history import History

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from infra.kafka.reader import LEADER_COMING_UP, committed_offsets, offsets_since
+from infra.kafka.offsets import LEADER_COMING_UP, committed_offsets, offsets_since
 
 ASKED = [TopicPartition("t", 0, 1000), TopicPartition("t", 1, 1000)]
 

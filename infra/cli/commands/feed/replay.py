@@ -24,7 +24,8 @@ from infra.cli.checks import cluster_mistakes, folder, topology_mistakes, worker
 from infra.cli.command import Command
 from infra.cli.options import add_topology, add_workers
 from infra.ingest.planning import businesses_of
-from infra.kafka.reader import Lag, ValueReader, read_to_end
+from infra.kafka.lag import Lag
+from infra.kafka.reader import ValueReader, read_to_end
 from infra.runtime.deployment import Deployment, deployed
 from infra.runtime.supervisor import Supervisor
 from processors.settings import swapped_sides

@@ -21,7 +21,7 @@ from infra.cli.command import Command
 from infra.cli.options import add_topology, whole
 from infra.ingest.redriven_frames import FrameStays, RedrivenFrames
 from infra.kafka.dead_letters import REDRIVEN, REDRIVEN_TO, DeadLetters, Headers, Letter
-from infra.kafka.reader import TIMEOUT, refused, watermarks
+from infra.kafka.offsets import TIMEOUT, refused, watermarks
 from infra.runtime.deployment import named_cluster
 from processors.engine.transactions.producer import TransactionalProducer
 from schemas.clients.kafka import client

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from infra.cli.checks import reached_cluster_mistakes, topology_mistakes
 from infra.cli.command import Command
 from infra.cli.options import add_topology, whole
-from infra.kafka.reader import TIMEOUT, refused
+from infra.kafka.offsets import TIMEOUT, refused
 from infra.runtime.deployment import named_cluster
 from processors.decode.reader import letter_of
 from processors.engine.failures import STOPS_AT, Failure

@@ -26,7 +26,8 @@ from infra.cli.checks import folder, reached_cluster_mistakes, topology_mistakes
 from infra.cli.command import Command
 from infra.cli.commands.topics.export_period import Period, write_period
 from infra.cli.options import add_topology, moment
-from infra.kafka.reader import NoSuchTopic, ValueReader, read_to_end, watermarks
+from infra.kafka.offsets import NoSuchTopic, watermarks
+from infra.kafka.reader import ValueReader, read_to_end
 from infra.runtime.deployment import named_cluster
 from producers.private_folder import private_folder
 from schemas.clients.cluster import described

@@ -15,7 +15,8 @@ from infra.cli.command import Command
 from infra.cli.options import add_topology, moment, whole
 from infra.dashboard.rows import RowPrinter
 from infra.kafka.following import follow, place_of
-from infra.kafka.reader import NoSuchTopic, ValueReader
+from infra.kafka.offsets import NoSuchTopic
+from infra.kafka.reader import ValueReader
 from infra.runtime.deployment import ClusterUnnamed, named_cluster
 from infra.runtime.signals import stop_on_signals
 from schemas.clients.cluster import metadata_of
