@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import drill
 import pytest
 
 from infra.simulator import running_simulator
@@ -245,9 +246,10 @@ def test_a_killed_recorder_leaves_all_but_the_last_second(tmp_path):
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
-    time.sleep(3.5)
+    began = int(writer.stdout.readline().split()[1])
+    said = next(line for line in writer.stdout if int(line.split()[1]) > began + 3 * SECOND)
     writer.send_signal(signal.SIGKILL)
-    said, _ = writer.communicate()
+    said += writer.communicate()[0]
     number, killed = map(
         int, [line for line in said.splitlines(keepends=True) if line.endswith("\n")][-1].split()
     )
@@ -485,6 +487,15 @@ def test_the_simulator_plays_the_pushes_of_a_recorder_and_answers_the_rest_itsel
     assert [each.frame for each in addressed(recorded(tmp_path).frames)] == [trade(1)]
 
 
+def until_both(running, holds):
+    assert drill.wait_until(lambda: all(map(holds, running.counters)), 60), running.counters
+
+
+def new_trades(running):
+    before = {each.feed: each.trades for each in running.counters}
+    return lambda each: each.trades > before[each.feed] + 50
+
+
 def test_a_real_connection_is_recorded_without_its_key_and_played_alike(tmp_path):
     key, kept, stop = "s3cret/key+1", Kept(), threading.Event()
     with running_simulator(rate=200) as simulator, Recorder(tmp_path) as recorder:
@@ -496,11 +507,13 @@ def test_a_real_connection_is_recorded_without_its_key_and_played_alike(tmp_path
         with RunningFeeds(
             [CRYPTO, STOCK], make, Endpoint(simulator.url, key), kept, stop, random.Random(1)
         ) as running:
-            time.sleep(1)
+            until_both(running, lambda each: each.trades)
             simulator.send_raw(f'{{"code":500,"msg":"the key {key} of ?apikey=s3cret%2Fkey%2B1"}}')
-            time.sleep(2.5)
+            until_both(running, lambda each: each.losses == 1 and each.connections == 2)
+            until_both(running, new_trades(running))
             simulator.drop_connections()
-            time.sleep(2.5)
+            until_both(running, lambda each: each.losses == 2 and each.connections == 3)
+            until_both(running, new_trades(running))
         running.check()
     assert [counters.losses for counters in running.counters] == [2, 2]
     assert not any(b"s3cret" in gzip.decompress(path.read_bytes()) for path in recorder.files)
