@@ -2,6 +2,7 @@
 moves between them."""
 
 import json
+import select
 import threading
 import time
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import pytest
 from fakes import Published
 from unit.test_websocket import TOPICS, AtOnce
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 from websockets.sync.server import serve
 
 from processors.model import records
@@ -56,7 +58,9 @@ class Vendor:
         with self.lock:
             self.connections += 1
             mine = self.subscribed[connection] = {channel: set() for channel in SUBSCRIBE.values()}
-            self.most_connections = max(self.most_connections, len(self.subscribed))
+            others = [each for each in self.subscribed if each is not connection]
+            open_now = 1 + sum(map(is_open, others))
+            self.most_connections = max(self.most_connections, open_now)
         try:
             for text in connection:
                 self.answer(connection, business, mine, json.loads(text))
@@ -93,6 +97,15 @@ class Vendor:
         with self.lock:
             for connection in self.subscribed:
                 connection.socket.close()
+
+
+def is_open(connection):
+    """Whether the client has not closed a connection, though its thread may not know yet."""
+    try:
+        unread = select.select([connection.socket], [], [], 0)[0]
+    except (OSError, ValueError):
+        return False
+    return connection.state is State.OPEN and not unread
 
 
 @contextmanager
