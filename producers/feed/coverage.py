@@ -46,8 +46,9 @@ class FeedCoverage:
         """When a frame or a pong last arrived on the connection."""
         self.observed: dict[tuple[Channel, str], MarkedPartition] = {}
         """What has begun on the connection, with the partition of its records."""
-        self.removed: set[str] = set()
-        """Symbols that were unsubscribed on the connection; something of them may still come."""
+        self.removed: dict[str, int] = {}
+        """Symbols that were taken out on the connection, with when (microseconds); something of
+        them may still come."""
         self.first_begin_us = 0
         """When something first began on the connection, 0 before."""
         self._freshest: tuple[int, int] | None = None
@@ -80,7 +81,7 @@ class FeedCoverage:
         """Go on with a new connection, on which nothing has begun."""
         self.sequence = 0
         self.connection, self.last_alive_us, self._connected_at_us = connection, now_us, now_us
-        self.observed, self.removed, self.first_begin_us = {}, set(), 0
+        self.observed, self.removed, self.first_begin_us = {}, {}, 0
         self._begun_at_us, self._first_event_us, self._fresh = {}, {}, False
         self._greatest_offset_us = _NEVER
         self._last_read.clear()
@@ -218,12 +219,15 @@ class FeedCoverage:
         removed: Collection[str],
         symbols: Collection[str],
         handed_over_us: Mapping[str, Mapping[Channel, int]],
+        now_us: int,
     ) -> None:
-        """Forget what was removed, and take over of `symbols` what another feed saw: by symbol and
-        channel until when."""
+        """Forget what is removed now, and take over of `symbols` what another feed saw: by symbol
+        and channel until when."""
         self.forget(removed)
         self._from_the_start.difference_update(removed)
-        self.removed = self.removed.union(removed).difference(symbols)
+        self.removed |= dict.fromkeys(removed, now_us)
+        for symbol in self.removed.keys() & set(symbols):
+            del self.removed[symbol]
         self._handed_over_us.update(
             {
                 (channel, symbol): until

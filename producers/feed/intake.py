@@ -1,8 +1,6 @@
 """Takes what a feed's connection brings: a push becomes a raw record, an unreadable frame a dead
 letter, and what both show of symbols and sides is reported."""
 
-from collections.abc import Collection
-
 from producers.feed.asked import Silence, Unasked, most_unasked
 from producers.feed.coverage import FeedCoverage
 from producers.feed.metrics import FeedCounters
@@ -22,14 +20,24 @@ from producers.feed.sides import Sides
 from producers.vendor.exact_json import UnreadableFrame
 from producers.vendor.frames import MAX_FRAME
 from producers.vendor.pushes import DepthPush, Push, TradePush
+from producers.vendor.subscriptions import ANSWER
 from producers.vendor.symbols import Feed
 from schemas.records import DeadLetterRecord
 from schemas.topics import DEAD_LETTER
 
 
 class NotAskedFor(UnreadableFrame):
-    """A push of a symbol that was not asked for, beyond what the vendor may send of such, or that
-    is not asked for any more."""
+    """A push of a symbol that was not asked for, beyond what the vendor may send of such."""
+
+
+class NoMoreAskedFor(UnreadableFrame):
+    """A push of a symbol long after its unsubscription."""
+
+    def __init__(self, symbol: str) -> None:
+        super().__init__(
+            f"{symbol!r} came {ANSWER // 1_000_000} s or more after it was taken out; another "
+            "connection may have brought the same"
+        )
 
 
 class Intake:
@@ -67,23 +75,18 @@ class Intake:
         self.asked = frozenset(feed.symbols)
         self.unasked.asked(feed.symbols)
 
-    def take(
-        self, push: Push, data: bytes, now_us: int, unreleased: Collection[str] = ()
-    ) -> list[Output]:
+    def take(self, push: Push, data: bytes, now_us: int) -> list[Output]:
         """Take a push; return its record, or a dead letter if it may not be taken, and what follows
-        from it. `data` is its frame, `unreleased` names symbols that another connection may carry
-        by now."""
+        from it. `data` is its frame."""
         symbol, unasked = push.symbol, self.unasked
-        if symbol in unreleased:
-            # as a record it could count twice: here, and where the symbol is carried now
-            reason = (
-                f"{symbol!r} is not asked for any more, and the vendor did not answer its "
-                "unsubscription in time"
-            )
-            return self.dead_letter(data, NotAskedFor(reason), now_us)
-        # what is still on its way after an unsubscription is no fault
-        if symbol in self.asked or symbol in self._coverage.removed:
+        if symbol in self.asked:
             return self._take_push(push, now_us)
+        if (removed_at_us := self._coverage.removed.get(symbol)) is not None:
+            # what is still on its way after an unsubscription is no fault
+            if now_us - removed_at_us < ANSWER:
+                return self._take_push(push, now_us)
+            # another connection may carry it by now: as a record it would count twice
+            return self.dead_letter(data, NoMoreAskedFor(symbol), now_us)
         self._counters.unasked += 1
         asked = len(self.asked)
         if not unasked.takes(symbol, asked):

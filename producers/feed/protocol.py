@@ -7,7 +7,7 @@ ones delivered.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from producers.feed.asked import Silence
@@ -66,7 +66,8 @@ class FeedProtocol:
         self._settings = settings
         self.counters = counters
         self._repeats = Repeats()
-        self._remember(feed.symbols)
+        for symbol in feed.symbols:
+            self._repeats.take_up(symbol, settings.delivered_before(symbol))
         self._silence = Silence(settings.silence_ms * 1000, settings.is_open, feed.business)
         self._coverage = FeedCoverage(
             feed, settings.source, partitions, settings.mark_period_ms, settings.report_outage
@@ -160,8 +161,7 @@ class FeedProtocol:
         else:
             outputs = []
             if isinstance(frame, PUSHES):
-                unreleased = self._subscribing.requests.unreleased
-                outputs = self._intake.take(frame, data, now_us, unreleased)
+                outputs = self._intake.take(frame, data, now_us)
             elif isinstance(frame, Ack):
                 outputs = self._subscribing.take_ack(frame, now_us)
             elif isinstance(frame, ErrorFrame):
@@ -264,31 +264,29 @@ class FeedProtocol:
         """Carry these symbols from now on; return the ends of those left out. The others are not
         disturbed.
 
-        What the vendor still sends of a removed symbol is published, but does not begin it again.
+        What the vendor still sends of a removed symbol is published as long as its answer is waited
+        for, but does not begin it again; what comes later is a dead letter.
         `handovers` has what other feeds know of symbols that they carried until now. The time that
         neither feed observed is a gap.
         """
         removed = set(self.feed.symbols).difference(symbols)
         outputs, observed_until_us = self._coverage.end(removed)
-        self._leave(observed_until_us)
+        # of those that had not begun too: what still comes of them is the next feed's to know
+        self._leave({**{symbol: {} for symbol in removed}, **observed_until_us})
         self._coverage.change(
             removed,
             symbols,
             {symbol: handover.observed_until_us for symbol, handover in handovers.items()},
+            now_us,
         )
-        gained = [
-            symbol
-            for symbol in symbols
-            if symbol not in self.feed.symbols and symbol not in handovers
-        ]
-        for symbol in gained:
-            if own := self._repeats.of(symbol):
-                # carried before: its new subscription is answered by its last trade too
-                self._repeats.take_over(symbol, own)
-            else:
-                self._remember([symbol])
-        for symbol, handover in handovers.items():
-            self._repeats.take_over(symbol, handover.delivered)
+        for symbol in set(symbols).difference(self.feed.symbols):
+            # its new subscription is answered by its last trade, whoever has that
+            handover = handovers.get(symbol)
+            self._repeats.take_up(
+                symbol,
+                self._settings.delivered_before(symbol),
+                handover.delivered if handover else None,
+            )
         if removed:
             # room for what was refused, on the next connection
             self._subscribing.refused.clear()
@@ -317,11 +315,6 @@ class FeedProtocol:
     def _enter(self, state: State, reason: str = "") -> None:
         check_transition(self.feed.name, self._state, state)
         self._state, self.reason = state, reason
-
-    def _remember(self, symbols: Iterable[str]) -> None:
-        for symbol in symbols:
-            if before := self._settings.delivered_before(symbol):
-                self._repeats.take_over(symbol, before)
 
     def _leave(self, observed_until_us: Mapping[str, Mapping[Channel, int]]) -> None:
         self.released.update(

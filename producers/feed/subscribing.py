@@ -83,7 +83,8 @@ class Subscribing:
         accepted = self.requests.acked(ack.channel, ack.trace)
         symbols = [symbol for symbol in accepted.symbols if symbol not in self._coverage.removed]
         if accepted.channel is Channel.TRADE:
-            self._repeats.subscribed(symbols)
+            # removed ones too: what follows is their last trade, which another feed takes over
+            self._repeats.subscribed(accepted.symbols)
         outputs = self.begin(accepted.channel, symbols, now_us)
         if self._settings.source != "replay":
             self._silence.acked(symbols, now_us)
@@ -110,7 +111,7 @@ class Subscribing:
         verdict = judge(refusal.code)
         subscriptions = self.requests
         if verdict is Verdict.REPORT:
-            subscriptions.refused(refusal.trace)
+            subscriptions.refused(refusal.trace, now_us)
             # before the report: what was refused for good stays the last that is said
             return [*self._decided(now_us), *self._reports.change("degraded", reason, now_us)]
         if verdict in (Verdict.ASK_LATER, Verdict.SLOW_DOWN):

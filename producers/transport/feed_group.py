@@ -126,6 +126,7 @@ class RunningFeeds:
     def _step(self) -> bool:
         """Do what can be done now; return whether all feeds are as they are wanted."""
         wanted = {feed.name: feed for feed in self.feeds}
+        known = list(self._running.values())
         for name, each in list(self._running.items()):
             if not each.thread.is_alive():
                 del self._running[name]
@@ -134,13 +135,16 @@ class RunningFeeds:
                 each.stop.set()
             else:
                 self._let_go(each.protocol, wanted[name])
+        ready = all(
+            each.protocol.is_up_to_date and not each.stop.is_set()
+            for each in self._running.values()
+        )
+        # only now: what is released after the look at a feed makes it ready no earlier
+        for each in known:
             while each.protocol.released:
                 symbol, handover = each.protocol.released.popitem()
                 self._handovers[symbol] = handover
-        if not all(
-            each.protocol.is_up_to_date and not each.stop.is_set()
-            for each in self._running.values()
-        ):
+        if not ready:
             return False
         if wanted.keys() - self._running.keys() and time.monotonic() - self._ended < RELEASE:
             return False
@@ -155,7 +159,11 @@ class RunningFeeds:
         if not self._handovers:
             return
         self._delivered.update(
-            {symbol: handover.delivered for symbol, handover in self._handovers.items()}
+            {
+                symbol: handover.delivered
+                for symbol, handover in self._handovers.items()
+                if handover.delivered
+            }
         )
         asked = {symbol for feed in self.feeds for symbol in feed.symbols}
         former = [symbol for symbol in self._delivered if symbol not in asked]

@@ -77,9 +77,6 @@ class Subscriptions:
         of it."""
         self.never_answered = 0
         """How many there were in a row before the first answer of the connection."""
-        self.unreleased: set[str] = set()
-        """Symbols that are wanted no more, and whose unsubscription was not answered in time:
-        another connection may carry them from then on, and the vendor may still send them here."""
         self._refused = refused
         self._given_up: set[Channel] = set()
         self._slow = False
@@ -95,6 +92,9 @@ class Subscriptions:
         self._unask_from_us = now_us
         self._asked: dict[str, SubscriptionRequest] = {}
         self._acked: set[Channel] = set()
+        self._unsure: set[Channel] = set()
+        """Channels with a subscription that was not answered in time: the vendor may still take
+        it."""
         self._unanswered: dict[str, int] = {}
         self._next_heartbeat_us = now_us + HEARTBEAT_PERIOD
         self._pinged_at_us = now_us
@@ -125,11 +125,16 @@ class Subscriptions:
         """Note a pong to the vendor."""
         self._budget.count(now_us)
 
-    def refused(self, trace: str | None) -> None:
-        """Note that the vendor refuses a subscription for good: neither it nor its symbols on its
-        channel are asked for again."""
+    def refused(self, trace: str | None, now_us: int) -> None:
+        """Note that the vendor refuses a request for good: neither a subscription nor its symbols
+        on its channel are asked for again, and an unsubscription counts as not answered."""
         asked = self._asked.get(trace or "")
-        if asked is None or asked.unsubscribes:
+        if asked is None:
+            return
+        if asked.unsubscribes:
+            # no answer: the symbols may still come, and nobody takes them over before the time for
+            # an answer is over
+            self._unanswered.setdefault(trace or "", now_us)
             return
         self._refused.setdefault(asked.channel, set()).update(asked.symbols)
         if asked.whole:
@@ -148,11 +153,8 @@ class Subscriptions:
             # an answer that is lost, or that the vendor never gave: without it nobody knows whether
             # data will come
             del self._unanswered[trace]
-            if self._asked[trace].unsubscribes:
-                self.unreleased.update(
-                    set(self._asked[trace].symbols).difference(self._feed.symbols)
-                )
-            else:
+            if not self._asked[trace].unsubscribes:
+                self._unsure.add(self._asked[trace].channel)
                 self.ask_later(trace, now_us)
                 self.unanswered += 1
                 self.never_answered += not self._acked
@@ -195,14 +197,17 @@ class Subscriptions:
         not sent yet are merged."""
         before, after = dict.fromkeys(self._feed.symbols), dict.fromkeys(feed.symbols)
         self._feed = feed
-        self.unreleased.difference_update(after)
         # what is still to be unsubscribed once, and was not taken up again since
         unsent = self._removed if self._unasked else ()
         self._removed = tuple(
             symbol for symbol in dict.fromkeys((*unsent, *before)) if symbol not in after
         )
         self._unasked = (
-            [channel for channel in self._channels if channel not in self._wanted]
+            [
+                channel
+                for channel in self._channels
+                if channel not in self._wanted or channel in self._unsure
+            ]
             if self._removed
             else []
         )

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import deque
 
 from producers.feed.metrics import FeedCounters
 from producers.feed.outputs import ControlPublication, Publication
@@ -61,13 +62,9 @@ def controls(outputs, kind):
     )
 
 
-def trade(symbol):
-    return json.dumps(
-        {
-            "code": 10002,
-            "data": {"s": symbol, "t": START // 1000, "p": "1", "v": "1", "vw": "1", "td": 1},
-        }
-    ).encode()
+def trade(symbol, t=START // 1000):
+    data = {"s": symbol, "t": t, "p": "1", "v": "1", "vw": "1", "td": 1}
+    return json.dumps({"code": 10002, "data": data}).encode()
 
 
 def asked(requests):
@@ -122,23 +119,71 @@ def test_what_comes_of_a_symbol_that_was_never_let_go_is_a_dead_letter_until_it_
     letter, *_ = core.receive(trade("B"), late)
     assert letter.topic == "infoway.dead-letter"
     assert letter.record.value == trade("B")
-    assert "'B' is not asked for any more" in letter.record.error_text
+    assert letter.record.error_class == "NoMoreAskedFor"
     assert topics(core.receive(trade("A"), late)) == ["infoway.raw.trade"]
     core.change_symbols(("A", "B"), {}, late)
     answer(core, sent(core, late), late)
     assert topics(core.receive(trade("B"), late)) == ["infoway.raw.trade"]
 
 
-def test_a_connection_that_let_a_symbol_go_in_time_holds_nothing_back():
+def test_a_refused_unsubscription_counts_as_not_answered():
     core = subscribed()
-    core.change_symbols(("A",), {}, START)
+    core.wanted_symbols = ("A",)
+    core.apply_wanted_symbols(START)
     for request in sent(core):
-        core.receive(
-            json.dumps({"code": 11010, "msg": "ok", "trace": request["trace"]}).encode(), START
-        )
+        refusal = {"code": 506, "msg": "no", "trace": request["trace"]}
+        core.receive(json.dumps(refusal).encode(), START + 1)
     sent(core, START + ANSWER)
-    outputs = core.receive(trade("B"), START + ANSWER)
-    assert topics(outputs) == ["infoway.raw.trade"]
+    assert not core.is_up_to_date
+    sent(core, START + ANSWER + 1)
+    assert core.is_up_to_date
+
+
+def test_what_the_vendor_may_still_subscribe_is_unsubscribed_though_it_is_asked_for_again():
+    core = protocol()
+    first = sent(core)
+    assert sent(core, START + ANSWER) == []
+    core.wanted_symbols = ("A",)
+    core.apply_wanted_symbols(START + ANSWER)
+    assert asked(sent(core, START + ANSWER)) == [(11000, "B"), (11001, "B"), (11002, "B")]
+    assert not core.is_up_to_date
+    # the vendor takes both after all: what it answers for B is not published as new for long
+    answer(core, first, START + ANSWER)
+    assert topics(core.receive(trade("B"), START + 2 * ANSWER)) == ["infoway.dead-letter"]
+
+
+def test_a_symbol_that_never_began_hands_on_what_still_comes_of_it():
+    core = protocol()
+    first = sent(core)
+    core.change_symbols(("A",), {}, START)
+    assert core.released["B"].observed_until_us == {}
+    answer(core, first)
+    core.receive(trade("B"), START)
+    assert len(core.released["B"].delivered) == 1
+
+
+def test_the_newest_of_what_is_known_of_a_symbol_is_what_its_subscription_brings_again():
+    newer = deque([(START + 2 * SECOND, (START // 1000 + 9, "1", "1", 1))])
+    core = FeedProtocol(
+        Feed("crypto-1", "crypto", ("A", "B")),
+        FeedSettings("live", delivered_before={"B": newer}.get),
+        PARTITIONS,
+        FeedCounters("crypto-1"),
+        random.Random(1),
+    )
+    core.connected(START)
+    answer(core, sent(core))
+    core.receive(trade("B"), START + SECOND)
+    # another feed carried B meanwhile, and nobody since
+    core.change_symbols(("A",), {}, START + SECOND)
+    core.change_symbols(("A", "B"), {}, START + 3 * SECOND)
+    push = trade("B", START // 1000 + 9)
+    (record,) = [
+        each.record
+        for each in core.receive(push, START + 3 * SECOND)
+        if isinstance(each, Publication)
+    ]
+    assert record.repeat
 
 
 def test_ack_of_the_first_request_does_not_begin_what_was_added_or_removed_since():

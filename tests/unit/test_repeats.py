@@ -97,7 +97,7 @@ def test_within_a_connection_nothing_is_a_repeat():
 
 def test_what_another_feed_or_process_has_delivered_is_known():
     repeats, other = Repeats(), reconnected(trade(), after=60 * MINUTE)
-    repeats.take_over("A", other.of("A"))
+    repeats.take_up("A", other.of("A"))
     assert repeats.is_repeat("A", trade(p="98.15"), NOW + 90 * MINUTE)
     assert not repeats.is_repeat("B", trade(), NOW + 90 * MINUTE)
 
