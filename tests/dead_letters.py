@@ -72,7 +72,9 @@ FRAME = (
 )
 
 
-def frame_letter(cluster, frame, feed="stock-1", received=1752826113600000):
+def frame_letter(
+    cluster, frame, feed="stock-1", received=1752826113600000, error_class="NotAskedFor"
+):
     """A dead letter as a producer writes it of a frame; it stands in partition 1."""
     schema = load_schema("dead_letter")
     encode = compile_encoder(schema, cluster.registry.id_of(f"{cluster.dead}-value", schema))
@@ -83,7 +85,7 @@ def frame_letter(cluster, frame, feed="stock-1", received=1752826113600000):
         None,
         None,
         frame,
-        "NotAskedFor",
+        error_class,
         "not asked for",
         feed,
         connection,

@@ -4,6 +4,7 @@ their cause is mended."""
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from producers.feed.intake import NoMoreAskedFor
 from producers.feed.outputs import CHANNEL_OF, raw_record
 from producers.vendor.exact_json import UnreadableFrame
 from producers.vendor.frames import read_frame
@@ -42,6 +43,8 @@ class RedrivenFrames:
         )
         if feed is None or connection is None or received is None or source is None:
             raise FrameStays("it does not say by which feed and when it was received")
+        if record["error_class"] == NoMoreAskedFor.__name__:
+            raise FrameStays("its symbol was taken out: the topic may have the same from elsewhere")
         business = feed.rpartition("-")[0]
         if business not in BUSINESSES:
             raise FrameStays(f"its feed {feed!r:.60} is of no business of the vendor's")

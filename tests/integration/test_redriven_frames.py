@@ -67,13 +67,21 @@ def test_a_frame_that_no_record_can_be_made_of_is_passed_over_with_the_reason(cl
         frame_letter(cluster, b'{"code":10001}'),
         ahead,
         frame_letter(cluster, FRAME % b"A", feed="other"),
+        # as a record it would count twice
+        frame_letter(cluster, FRAME % b"B", error_class="NoMoreAskedFor"),
     )
     printed = run(capsys, "redrive")
     for line, said in zip(
         printed,
-        ["NotJson", "no trade, book or kline, but a Ack", "AheadOfReceipt", "no business"],
+        [
+            "NotJson",
+            "no trade, book or kline, but a Ack",
+            "AheadOfReceipt",
+            "no business",
+            "its symbol was taken out",
+        ],
         strict=False,
     ):
         assert said in line
-    assert printed[-1] == "0 redriven, 4 passed over"
+    assert printed[-1] == "0 redriven, 5 passed over"
     assert cluster.raw_records() == []
