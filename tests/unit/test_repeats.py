@@ -121,6 +121,25 @@ def test_a_busy_symbol_keeps_a_minute_and_no_more():
     assert len(repeats.of("A")) == MEMORY // 1_000_000 + 1
 
 
+def test_what_came_again_is_one_trade_for_the_next_subscription_too():
+    repeats = reconnected(trade(), trade(t=T + 1))
+    for told in ([True], [True, False], [True, True, False]):
+        repeats.subscribed(["A"])
+        assert [repeats.is_repeat("A", trade(t=T + 1), NOW) for _ in told] == told
+    assert len(repeats.of("A")) == 4
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_acks_without_an_end_keep_no_more_than_a_minute(every):
+    repeats = Repeats()
+    for second in range(600):
+        repeats.is_repeat("A", trade(t=T + second), NOW + second * 1_000_000)
+        if second % every == 0:
+            repeats.subscribed(["A"])
+    assert len(repeats._before["A"]) <= MEMORY // 1_000_000 + 1
+    assert len(repeats.of("A")) <= MEMORY // 1_000_000 + 1
+
+
 def raw(sequence, t, repeat=False, connection="c1", ts_recv=None, p="1"):
     return DeliveredTrade(
         connection, sequence, t * 1000 if ts_recv is None else ts_recv, (t, p, "1", 0), repeat
