@@ -16,7 +16,7 @@ from broker import away
 from infra import topology
 from infra.dashboard.board import Board
 from infra.ingest.spooling import open_backlog
-from infra.kafka import reader as consuming
+from infra.kafka import offsets
 from infra.runtime.deployment import Deployment
 from infra.runtime.exit_codes import Code
 from infra.simulator import running_simulator
@@ -137,7 +137,7 @@ def test_records_that_an_end_loses_are_its_code_and_a_gap_of_the_next_start(
 
 @pytest.mark.timeout(120)
 def test_the_live_view_outlives_a_broker_that_does_not_answer(stack, deployment, monkeypatch):
-    monkeypatch.setattr(consuming, "TIMEOUT", 1.0)
+    monkeypatch.setattr(offsets, "TIMEOUT", 1.0)
     with Board(deployment, ("BTCUSDT",)) as board:
         assert drill.wait_until(lambda: board.lag == 0, 60)
         with away(stack):
