@@ -18,7 +18,7 @@ Command = list[str | Path]
 
 _CONFIGURATION = "kafka.properties"
 _LOG_DIR = "kafka"
-_FENCING_TIMEOUT = 30.0
+_FENCING_TIMEOUT = 90.0
 _SESSION_MS = 1_000
 _ACTIVE = "Becoming the active controller"
 _FENCED = re.compile(r"Fencing broker 1 at epoch ([0-9]+)")
