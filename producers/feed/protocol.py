@@ -24,7 +24,7 @@ from producers.vendor.codes import Channel
 from producers.vendor.exact_json import UnreadableFrame
 from producers.vendor.frames import Ack, ErrorFrame, Unsubscribed, read_frame
 from producers.vendor.pushes import PUSHES
-from producers.vendor.subscriptions import Send, channels_of
+from producers.vendor.subscriptions import PATIENCE, Send, channels_of
 from producers.vendor.symbols import Feed
 
 SILENCE = 60_000_000
@@ -162,6 +162,7 @@ class FeedProtocol:
             outputs = []
             if isinstance(frame, PUSHES):
                 outputs = self._intake.take(frame, data, now_us)
+                self._break_with_one_that_never_lets_go(frame.symbol, now_us)
             elif isinstance(frame, Ack):
                 outputs = self._subscribing.take_ack(frame, now_us)
             elif isinstance(frame, ErrorFrame):
@@ -306,6 +307,16 @@ class FeedProtocol:
     def delivered(self, symbol: str) -> Delivered:
         """Return what the feed has delivered of a symbol in its last minute, or its last trade."""
         return self._repeats.of(symbol)
+
+    def _break_with_one_that_never_lets_go(self, symbol: str, now_us: int) -> None:
+        # a new connection asks for what is wanted alone; on this one, dead letters would never end
+        removed_at_us = self._coverage.removed.get(symbol, now_us)
+        if self.state is State.OPEN and now_us - removed_at_us >= PATIENCE:
+            self._enter(
+                State.BROKEN,
+                f"the vendor goes on with {symbol!r}, {PATIENCE // 1_000_000} s after it was "
+                "taken out",
+            )
 
     def _report_unanswered(self, now_us: int) -> list[Output]:
         if self.state is not State.OPEN:

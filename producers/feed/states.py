@@ -16,7 +16,7 @@ class State(Enum):
 TRANSITIONS: dict[tuple[State, State], str] = {
     (State.DOWN, State.OPEN): "connected",
     (State.OPEN, State.DOWN): "connection lost",
-    (State.OPEN, State.BROKEN): "silence, no answers, or an error that calls for a reconnect",
+    (State.OPEN, State.BROKEN): "silence, no answers, a symbol not let go, or such an error",
     (State.OPEN, State.REFUSED): "an error that forbids another try",
     (State.BROKEN, State.DOWN): "connection closed",
     (State.BROKEN, State.REFUSED): "a recording goes on: an error that forbids another try",

@@ -8,8 +8,9 @@ from producers.feed.metrics import FeedCounters
 from producers.feed.outputs import ControlPublication, Publication
 from producers.feed.protocol import FeedProtocol
 from producers.feed.settings import FeedSettings
+from producers.feed.states import State
 from producers.vendor.frame_budget import FRAMES
-from producers.vendor.subscriptions import ANSWER
+from producers.vendor.subscriptions import ANSWER, PATIENCE
 from producers.vendor.symbols import Feed
 
 START = 1752826113_000_000
@@ -124,6 +125,19 @@ def test_what_comes_of_a_symbol_that_was_never_let_go_is_a_dead_letter_until_it_
     core.change_symbols(("A", "B"), {}, late)
     answer(core, sent(core, late), late)
     assert topics(core.receive(trade("B"), late)) == ["infoway.raw.trade"]
+
+
+def test_a_connection_on_which_a_symbol_is_never_let_go_is_broken_after_a_minute():
+    core = subscribed()
+    core.change_symbols(("A",), {}, START)
+    for late in (PATIENCE - 1, PATIENCE):
+        assert core.state is State.OPEN
+        assert topics(core.receive(trade("B"), START + late)) == ["infoway.dead-letter"]
+    assert core.state is State.BROKEN
+    assert core.reason == "the vendor goes on with 'B', 60 s after it was taken out"
+    core.disconnected(START + PATIENCE, core.reason)
+    core.connected(START + PATIENCE + 1)
+    assert asked(sent(core, START + PATIENCE + 1))[0] == (10000, "A")
 
 
 def test_a_refused_unsubscription_counts_as_not_answered():
