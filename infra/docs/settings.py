@@ -31,8 +31,9 @@ _ALSO_PRODUCERS = ("INFOWAY_SESSIONS", "INFOWAY_SWAP_SIDES")
 
 SECTIONS: dict[str, tuple[str, Mapping[str, str]]] = {
     "Cluster": (
-        "Where everything runs. Set both addresses, or neither: `up` and `replay` then start an "
-        "embedded stack, and the other commands end with code 2.",
+        "Where everything runs. Set both addresses, or neither. Without them `up` and `replay` "
+        "start an embedded stack; the other commands use the one that runs over `--data` "
+        "(default `data`), and end with code 2 if none does.",
         {name: PROCESSORS[name] for name in _CLUSTER},
     ),
     "Feed": ("For `up`, `produce`, `record`, `backfill` and `plan-subscriptions`.", FEED),

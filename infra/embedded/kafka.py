@@ -1,5 +1,5 @@
 """The embedded broker, one node that is its own controller: its configuration, its storage, and
-what is to be done before it starts again after it was killed."""
+what is to be done before it starts again."""
 
 import base64
 import re

@@ -45,9 +45,13 @@ class FeedCounters:
     trades: int = _metric("counter", "frames", "trade pushes understood")
     depth: int = _metric("counter", "frames", "depth pushes understood")
     klines: int = _metric("counter", "frames", "kline pushes understood")
-    unreadable: int = _metric("counter", "frames", "frames that could not be understood")
+    unreadable: int = _metric(
+        "counter",
+        "frames",
+        "frames that became dead letters: not understood, not asked for, or no more asked for",
+    )
     repeats: int = _metric(
-        "counter", "trades", "trades marked as delivered before by an earlier connection"
+        "counter", "trades", "trades marked as delivered before their symbol's subscription"
     )
     unknown_sides: int = _metric(
         "counter", "trades", "trades without a side that can be read: they count with direction 0"
