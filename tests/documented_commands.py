@@ -99,6 +99,7 @@ COMMANDS = {
     "make drill ARGS=\"-k 'kafka and freeze and 45'\"": LONG,
     "export INFOWAY_BOOTSTRAP=kafka-1:9092,kafka-2:9092": SHELL,
     "export INFOWAY_REGISTRY=http://registry:8080/apis/ccompat/v7": SHELL,
+    "export INFOWAY_API_KEY_FILE=/run/secrets/infoway-key INFOWAY_SOURCE=live": SHELL,
     '.venv/bin/pip install "confluent-kafka[avro,schemaregistry]"': REGISTRY,
     ".venv/bin/pip install pyarrow": REGISTRY,
     "pip wheel --no-deps --wheel-dir dist .": "run by tests/integration/test_wheel.py",
