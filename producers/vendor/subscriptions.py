@@ -221,6 +221,10 @@ class Subscriptions:
             # a whole request that is still to be sent will have them
             if symbols and channel not in self._wanted:
                 self._added[channel] = symbols
+        if added and not self._slow:
+            # they have not met what the others wait for; and pushes of an earlier subscription may
+            # have begun them already
+            self._ask_from_us = 0
 
     def acked(self, channel: Channel, trace: str | None) -> SubscriptionRequest:
         """Note that a subscription was taken, and return it: the request of this trace, else all

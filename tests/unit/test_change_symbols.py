@@ -140,6 +140,16 @@ def test_a_connection_on_which_a_symbol_is_never_let_go_is_broken_after_a_minute
     assert asked(sent(core, START + PATIENCE + 1))[0] == (10000, "A")
 
 
+def test_an_added_symbol_does_not_wait_with_one_that_was_not_answered():
+    # pushes of its old subscription may have begun it: what it waits is lost, and no gap says so
+    core = subscribed()
+    core.change_symbols(("A", "B", "C"), {}, START)
+    sent(core)
+    assert sent(core, START + ANSWER) == []
+    core.change_symbols(("A", "B", "C", "D"), {}, START + ANSWER)
+    assert (10000, "C,D") in asked(sent(core, START + ANSWER))
+
+
 def test_a_refused_unsubscription_counts_as_not_answered():
     core = subscribed()
     core.wanted_symbols = ("A",)
