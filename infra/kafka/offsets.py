@@ -2,7 +2,8 @@
 committed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -11,6 +12,7 @@ from schemas.clients.cluster import metadata_of
 from schemas.clients.kafka import client
 from schemas.errors import InfowayError
 
+T = TypeVar("T")
 TIMEOUT = 30.0
 COORDINATOR_COMING_UP = frozenset(
     (
@@ -104,14 +106,7 @@ def watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
 
 def watermarks_of(asking: ck.Consumer, partition: TopicPartition) -> tuple[int, int]:
     """Return the first offset of a partition and the one after its last, once it has a leader."""
-    give_up = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            return asking.get_watermark_offsets(partition, timeout=TIMEOUT)
-        except KafkaException as error:
-            if error.args[0].code() not in LEADER_COMING_UP or time.monotonic() > give_up:
-                raise
-            time.sleep(0.1)
+    return _once_led(lambda: asking.get_watermark_offsets(partition, timeout=TIMEOUT), TIMEOUT)
 
 
 def offsets_since(
@@ -122,16 +117,9 @@ def offsets_since(
 
     Raises KafkaException where a partition has no answer within `timeout` seconds.
     """
-    give_up = time.monotonic() + timeout
-    while True:
-        found = asking.offsets_for_times(list(times), timeout=timeout)
-        # the call succeeds also where a broker that comes up has said nothing of a partition
-        errors = [each.error for each in found if each.error is not None]
-        if not errors:
-            return found
-        if time.monotonic() > give_up or errors[0].code() not in LEADER_COMING_UP:
-            raise KafkaException(errors[0])
-        time.sleep(0.1)
+    return _once_led(
+        lambda: _each_answered(asking.offsets_for_times(list(times), timeout=timeout)), timeout
+    )
 
 
 def committed_offsets(
@@ -139,7 +127,23 @@ def committed_offsets(
 ) -> list[TopicPartition]:
     """Return each partition with the offset that the consumer's group has committed, below 0 where
     it has none; raises KafkaException also where the broker could not say it of one alone."""
-    found = asking.committed(list(partitions), timeout=timeout)
+    return _each_answered(asking.committed(list(partitions), timeout=timeout))
+
+
+def _once_led(ask: Callable[[], T], timeout: float) -> T:
+    """Return what is answered once each partition has a leader."""
+    give_up = time.monotonic() + timeout
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in LEADER_COMING_UP or time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
+
+
+def _each_answered(found: list[TopicPartition]) -> list[TopicPartition]:
+    # a call succeeds also where a broker that comes up has said nothing of a partition
     for each in found:
         if each.error is not None:
             raise KafkaException(each.error)

@@ -150,9 +150,7 @@ def _match(directions: Sequence[int], direction: int) -> int | None:
     return directions.index(0) if 0 in directions else None
 
 
-def _place_in(
-    delivered: Sequence[tuple[int, TradeIdentity]] | Delivered, trade: TradeIdentity
-) -> int | None:
+def _place_in(delivered: Delivered, trade: TradeIdentity) -> int | None:
     """Return where this trade is among those, None where it is not."""
     value, time = value_of(trade), trade[0]
     places = [

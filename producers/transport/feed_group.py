@@ -139,7 +139,7 @@ class RunningFeeds:
             each.protocol.is_up_to_date and not each.stop.is_set()
             for each in self._running.values()
         )
-        # only now: what is released after the look at a feed makes it ready no earlier
+        # only now: a feed that was seen ready has released by then all that it let go
         for each in known:
             while each.protocol.released:
                 symbol, handover = each.protocol.released.popitem()
