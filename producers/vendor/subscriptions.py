@@ -2,9 +2,9 @@
 sockets."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 
@@ -28,6 +28,9 @@ REMEMBERED = 256
 at most."""
 ANSWER = 5_000_000
 """Microseconds in which the vendor answers a request; after that, no answer is waited for."""
+
+
+_Asked = TypeVar("_Asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,11 @@ class Subscriptions:
         self._klines = klines
         self._chance = chance
         self._channels = channels_of(klines)
-        self._wanted = list(self._channels)
-        self._ask_from_us = now_us
-        self._added: dict[Channel, tuple[str, ...]] = {}
+        self._wanted = dict.fromkeys(self._channels, now_us)
+        """Channels that all symbols are still to be asked for on, and from when."""
+        self._added: dict[Channel, dict[str, int]] = {channel: {} for channel in self._channels}
+        """Symbols that are still to be asked for beside those, and from when."""
+        self._slow_until_us = now_us
         self._removed: tuple[str, ...] = ()
         self._unasked: list[Channel] = []
         self._unask_from_us = now_us
@@ -162,24 +167,32 @@ class Subscriptions:
             frames.append(self._unsubscribe(self._unasked[0], self._removed, now_us))
             # only now: from another thread it must not look answered in between
             del self._unasked[0]
-        while self._wanted and self._feed.symbols and now_us >= self._ask_from_us:
-            symbols = self._allowed(self._wanted[0])
-            if not symbols:
-                self._given_up.add(self._wanted.pop(0))
-            elif self._budget.take(now_us):
-                frames.append(self._subscribe(self._wanted.pop(0), symbols, now_us, whole=True))
-            else:
-                break
-        while self._added and now_us >= self._ask_from_us and self._budget.take(now_us):
-            channel = next(iter(self._added))
-            frames.append(self._subscribe(channel, self._added.pop(channel), now_us, whole=False))
-        self._slow = self._slow and now_us < self._ask_from_us
+        self._slow = self._slow and now_us < self._slow_until_us
+        if not self._slow:
+            frames += self._subscriptions_due(now_us)
         if now_us - max(last_alive_us, self._pinged_at_us) >= (
             SLOW_PING_PERIOD if self._slow else PING_PERIOD
         ) and self._budget.take(now_us):
             frames.append(Send("ping", b""))
             self._pinged_at_us = now_us
         return frames
+
+    def _subscriptions_due(self, now_us: int) -> Iterator[Send]:
+        for channel in _due(self._wanted, now_us) if self._feed.symbols else ():
+            symbols = self._allowed(channel)
+            if not symbols:
+                self._given_up.add(channel)
+            elif self._budget.take(now_us):
+                yield self._subscribe(channel, symbols, now_us, whole=True)
+            else:
+                break
+            del self._wanted[channel]
+            self._added[channel].clear()
+        for channel, added in self._added.items():
+            if (symbols := _due(added, now_us)) and self._budget.take(now_us):
+                yield self._subscribe(channel, symbols, now_us, whole=False)
+                for symbol in symbols:
+                    del added[symbol]
 
     def farewell(self, now_us: int) -> list[Send]:
         """Return the unsubscriptions that may be sent at `now_us`: they free the account's quota at
@@ -211,20 +224,12 @@ class Subscriptions:
             if self._removed
             else []
         )
-        added = [symbol for symbol in after if symbol not in before]
-        for channel in self._channels:
-            symbols = tuple(
-                symbol
-                for symbol in dict.fromkeys((*self._added.pop(channel, ()), *added))
-                if symbol in after
-            )
-            # a whole request that is still to be sent will have them
-            if symbols and channel not in self._wanted:
-                self._added[channel] = symbols
-        if added and not self._slow:
-            # they have not met what the others wait for; and pushes of an earlier subscription may
-            # have begun them already
-            self._ask_from_us = 0
+        # what is new has met nothing that it would have to wait for; and pushes of an earlier
+        # subscription may have begun it already
+        new = {symbol: 0 for symbol in after if symbol not in before}
+        for channel, added in self._added.items():
+            waiting = {symbol: from_us for symbol, from_us in added.items() if symbol in after}
+            self._added[channel] = waiting | new
 
     def acked(self, channel: Channel, trace: str | None) -> SubscriptionRequest:
         """Note that a subscription was taken, and return it: the request of this trace, else all
@@ -240,7 +245,7 @@ class Subscriptions:
             self._acked.add(taken.channel)
             late = taken.channel in self._wanted and taken in self._asked.values()
             if late and taken.symbols == self._allowed(taken.channel):
-                self._wanted.remove(taken.channel)
+                del self._wanted[taken.channel]
         return taken
 
     def ask_later(self, trace: str | None, now_us: int, slower: bool = False) -> None:
@@ -249,7 +254,8 @@ class Subscriptions:
 
         `slower`: the vendor says that too many frames come.
         """
-        self._slow = self._slow or slower
+        if slower:
+            self._slow, self._slow_until_us = True, now_us + PATIENCE
         asked = self._asked.get(trace or "")
         if asked and asked.unsubscribes:
             before = self._removed if self._unasked else ()
@@ -262,11 +268,12 @@ class Subscriptions:
                 self._unasked.append(asked.channel)
             self._unask_from_us = now_us + PATIENCE
             return
-        self._ask_from_us = now_us + PATIENCE
         if asked and not asked.whole:
-            symbols = dict.fromkeys((*self._added.get(asked.channel, ()), *asked.symbols))
-            self._added[asked.channel] = tuple(
-                symbol for symbol in symbols if symbol in self._feed.symbols
+            self._added[asked.channel].update(
+                dict.fromkeys(
+                    (each for each in asked.symbols if each in self._feed.symbols),
+                    now_us + PATIENCE,
+                )
             )
             return
         refused = (
@@ -276,7 +283,8 @@ class Subscriptions:
             or self._channels
         )
         self._acked.difference_update(refused)
-        self._wanted += [channel for channel in refused if channel not in self._wanted]
+        for channel in refused:
+            self._wanted[channel] = now_us + PATIENCE
 
     def _allowed(self, channel: Channel) -> tuple[str, ...]:
         refused = self._refused.get(channel, ())
@@ -328,3 +336,7 @@ class Subscriptions:
         return Send(
             "text", orjson.dumps({"code": code, "trace": trace} | ({"data": data} if data else {}))
         )
+
+
+def _due(from_us: Mapping[_Asked, int], now_us: int) -> tuple[_Asked, ...]:
+    return tuple(key for key, start_us in from_us.items() if now_us >= start_us)

@@ -72,7 +72,12 @@ def asked(requests):
     return [
         (request["code"], request["data"].get("codes") or request["data"]["arr"][0]["codes"])
         for request in requests
+        if "data" in request
     ]
+
+
+def of_each_channel(codes):
+    return [(code, codes) for code in (10000, 10003, 10006)]
 
 
 def of(symbol):
@@ -147,7 +152,30 @@ def test_an_added_symbol_does_not_wait_with_one_that_was_not_answered():
     sent(core)
     assert sent(core, START + ANSWER) == []
     core.change_symbols(("A", "B", "C", "D"), {}, START + ANSWER)
-    assert (10000, "C,D") in asked(sent(core, START + ANSWER))
+    assert asked(sent(core, START + ANSWER)) == of_each_channel("D")
+    core.change_symbols(("A", "B", "D"), {}, START + ANSWER)
+    core.change_symbols(("A", "B", "D", "C"), {}, START + ANSWER)
+    # taken out and back: it waits no longer either
+    assert asked(sent(core, START + ANSWER)) == of_each_channel("C")
+
+
+def test_what_met_a_quota_waits_its_minute_though_a_symbol_is_added():
+    core = protocol()
+    for request in sent(core):
+        core.receive(json.dumps({"code": 516, "trace": request["trace"]}).encode(), START)
+    core.change_symbols(("A", "B", "C"), {}, START + SECOND)
+    assert asked(sent(core, START + SECOND)) == of_each_channel("C")
+    assert asked(sent(core, START + PATIENCE - 1)) == []
+    assert asked(sent(core, START + PATIENCE)) == of_each_channel("A,B,C")
+
+
+def test_nothing_is_asked_for_while_the_vendor_has_too_many_frames():
+    core = subscribed()
+    core.receive(json.dumps({"code": 501}).encode(), START)
+    core.change_symbols(("A", "B", "C"), {}, START + SECOND)
+    assert asked(sent(core, START + PATIENCE - 1)) == []
+    # which request was meant nobody said
+    assert asked(sent(core, START + PATIENCE)) == of_each_channel("A,B,C")
 
 
 def test_a_refused_unsubscription_counts_as_not_answered():
