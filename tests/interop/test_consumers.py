@@ -133,6 +133,10 @@ def tool(name, what):
     return found
 
 
+class TooSlow(AssertionError):
+    """A command has not ended in time; with all that it printed."""
+
+
 def run(command, folder, environment, text=None, timeout=120):
     pipes = {
         "stdin": subprocess.PIPE,
@@ -145,6 +149,12 @@ def run(command, folder, environment, text=None, timeout=120):
     ) as process:
         try:
             printed, said = process.communicate(text, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, said = process.communicate()
+            raise TooSlow(
+                f"{command} has not ended within {timeout} s\nstdout: {printed}\nstderr: {said}"
+            ) from None
         except BaseException:
             # what a tool has started goes with it
             os.killpg(process.pid, signal.SIGKILL)
@@ -173,9 +183,37 @@ def copy_of(language, folder):
     return folder
 
 
+def ends(environment):
+    """Where the topics' partitions end, as a reader of what is committed and one of all see it."""
+    found = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        consumer = ck.Consumer(
+            {
+                "bootstrap.servers": environment["INFOWAY_BOOTSTRAP"],
+                "group.id": f"{environment['INFOWAY_PREFIX']}ends",
+                "isolation.level": isolation,
+            }
+        )
+        for topic in TOPICS:
+            for partition in range(3):
+                name = f"{environment['INFOWAY_PREFIX']}{topic}"
+                try:
+                    where = consumer.get_watermark_offsets(
+                        ck.TopicPartition(name, partition), timeout=10
+                    )
+                except ck.KafkaException as error:
+                    where = error
+                found.append(f"{name} {partition} {isolation}: {where}")
+        consumer.close()
+    return "\n".join(found)
+
+
 def reads_the_golden_file(command, folder, environment):
     assert command.endswith(" 10")
-    printed = typed(f"{command.removesuffix(' 10')} {len(golden())}", folder, environment)
+    try:
+        printed = typed(f"{command.removesuffix(' 10')} {len(golden())}", folder, environment)
+    except TooSlow as slow:
+        raise AssertionError(f"{slow}\n{ends(environment)}") from None
     found = [json.loads(line) for line in printed.splitlines()]
     ours = [
         record | {"topic": record["topic"].removeprefix(environment["INFOWAY_PREFIX"])}
