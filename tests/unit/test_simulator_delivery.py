@@ -1,13 +1,14 @@
 """Slow, burst and stalled delivery, and clients that do not read: each concerns whom it concerns,
 and holds up nothing else."""
 
+import json
 import socket as sockets
 import time
 
 import httpx
 import pytest
 import websocket
-from unit.test_simulator_faults import wait_until
+from unit.test_simulator_faults import strike, wait_until
 from unit.test_simulator_server import ask, connect, receive, stop_reading, to_end, until, vast
 
 from infra.simulator import running_simulator
@@ -24,9 +25,11 @@ def subscribed(socket):
 
 
 def test_a_stall_holds_up_no_later_step_and_no_later_connection():
-    script = [Fault(0.5, "stall", seconds=60), Fault(1.5, "error", code=500)]
-    with running_simulator(rate=50, script=script) as simulator, connect(simulator) as stalled:
+    with running_simulator(rate=50) as simulator, connect(simulator) as stalled:
         subscribed(stalled)
+        # however late the other comes, a step is still to be carried out
+        steps = (Fault(second, "error", code=500) for second in range(1, 61))
+        strike(simulator, Fault(0, "stall", seconds=60), *steps)
         wait_until(lambda: simulator._faults._stalled)
         with connect(simulator) as other:
             subscribed(other)
@@ -36,11 +39,10 @@ def test_a_stall_holds_up_no_later_step_and_no_later_connection():
 
 
 def test_a_stalled_connection_reads_nothing_and_loses_pushes_until_the_longest_stall_is_over():
-    with running_simulator(
-        rate=50, script=[Fault(0.5, "stall", seconds=1.5), Fault(0.6, "stall", seconds=0.1)]
-    ) as simulator:
+    with running_simulator(rate=50) as simulator:
         with connect(simulator) as socket:
             subscribed(socket)
+            strike(simulator, Fault(0, "stall", seconds=1.5), Fault(0.1, "stall", seconds=0.1))
             wait_until(lambda: len(simulator._faults._lasting) == 2)
             end = max(until for until, _ in simulator._faults._lasting)
             ask(socket, 11000, {"codes": "BTCUSDT"})
@@ -58,8 +60,9 @@ def test_a_stalled_connection_reads_nothing_and_loses_pushes_until_the_longest_s
     ids=lambda fault: fault.do,
 )
 def test_pushes_that_come_late_come_all_and_in_order(fault):
-    with running_simulator(rate=50, script=[fault]) as simulator, connect(simulator) as socket:
+    with running_simulator(rate=50) as simulator, connect(simulator) as socket:
         subscribed(socket)
+        strike(simulator, fault)
         came = [until(socket, 10002)["data"] for _ in range(100)]
     market = MadeUpMarket("BTCUSDT", "crypto")
     for trade in came:
@@ -68,15 +71,18 @@ def test_pushes_that_come_late_come_all_and_in_order(fault):
 
 
 def test_pushes_of_a_burst_wait_and_a_step_within_it_does_not():
-    with running_simulator(
-        rate=50, script=[Fault(0.4, "burst", seconds=1.0), Fault(0.8, "error", code=500)]
-    ) as simulator:
-        with connect(simulator) as socket:
-            subscribed(socket)
-            until(socket, 500)
-            told = time.time() * 1000
-            behind = [receive(socket)["data"]["t"] < told for _ in range(10)]
-    assert behind == [True] * 10
+    with running_simulator(rate=50) as simulator, connect(simulator) as socket:
+        subscribed(socket)
+        strike(simulator, Fault(0, "burst", seconds=3.0))
+        (client,) = simulator._clients.values()
+        wait_until(lambda: len(client.outbox._pushes) > 10)
+        behind = [json.loads(push) for push in list(client.outbox._pushes)[:10]]
+        strike(simulator, Fault(0, "error", code=500))
+        before = []
+        while (frame := receive(socket))["code"] != 500:
+            before.append(frame)
+        assert [frame for frame in before if frame in behind] == []
+        assert [receive(socket) for _ in behind] == behind
 
 
 def test_a_market_goes_on_while_its_pushes_are_slow():

@@ -1,6 +1,7 @@
 """Faults by script: what the simulator does, and that our own feed lives through each with the loss
 on record."""
 
+import asyncio
 import threading
 import time
 from contextlib import contextmanager
@@ -63,10 +64,22 @@ def test_every_mistake_of_a_script_is_told_at_once(tmp_path):
         read_script(tmp_path / "absent")
 
 
+def strike(simulator, *faults):
+    """Begin a script now, whenever the simulator was started; from any thread."""
+
+    async def begin():
+        simulator._faults._script = faults
+        simulator._tasks.append(asyncio.create_task(simulator._faults.run()))
+
+    asyncio.run_coroutine_threadsafe(begin(), simulator._loop).result(60)
+
+
 @contextmanager
 def fed(published, *script, limits=None, **settings):
-    """Our feed of BTCUSDT at a simulator with these faults."""
-    with running_simulator(rate=100, limits=limits, script=script) as simulator:
+    """Our feed of BTCUSDT at a simulator with these faults: those of a later time than 0 count from
+    when it is subscribed, which may take long."""
+    first, later = ([fault for fault in script if bool(fault.at) is late] for late in (False, True))
+    with running_simulator(rate=100, limits=limits, script=first) as simulator:
 
         def make(feed, counters):
             return FeedProtocol(
@@ -77,6 +90,9 @@ def fed(published, *script, limits=None, **settings):
         with RunningFeeds(
             [feed("crypto-1", "BTCUSDT")], make, endpoint, published, threading.Event(), AtOnce(1)
         ) as found:
+            if later:
+                wait_until(lambda: not found.not_subscribed)
+                strike(simulator, *later)
             yield found
 
 
@@ -144,7 +160,9 @@ def test_pushes_that_come_late_are_no_loss(fault):
     published = Published()
     with fed(published, fault) as feeds:
         published.wait_for_each(is_status("healthy", "crypto-1"))
-        wait_until(lambda: feeds.counters[0].trades > 100)
+        # more than come until the fault begins
+        enough = feeds.counters[0].trades + 100
+        wait_until(lambda: feeds.counters[0].trades > enough)
         assert feeds.counters[0].losses == 0
     assert unseen(published) == []
 
@@ -156,29 +174,30 @@ def test_refused_handshakes_are_tried_again():
 
 
 def test_rest_fails_by_script():
-    script = [
-        Fault(0, "rest_error", seconds=0.5, ret=500),
-        Fault(0.5, "rest_status", seconds=0.5, status=502),
-        Fault(1, "rest_truncated", seconds=0.5),
-    ]
-    seen = []
+    # of those that last, each takes the place of the ones before it
+    script = {
+        "truncated": Fault(0, "rest_truncated", seconds=600),
+        500: Fault(0, "rest_error", seconds=600, ret=500),
+        502: Fault(0, "rest_status", seconds=600, status=502),
+    }
     with (
-        running_simulator(script=script) as simulator,
+        running_simulator() as simulator,
         httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}) as http,
     ):
-        while len(seen) < 4:
-            answer = http.get("/package/info")
-            kind = "truncated" if answer.is_success and not answer.text.endswith("}") else "status"
-            what = (
-                answer.json()["ret"]
-                if answer.is_success and kind == "status"
-                else answer.status_code
-                if kind == "status"
-                else kind
-            )
-            seen += [what] if what not in seen[-1:] and what != 501 else []
-            time.sleep(0.06)  # a package has 20 requests a second
-    assert seen == [500, 502, "truncated", 200]
+
+        def asked():
+            answer = http.get("/package/info", timeout=60)
+            if not answer.is_success:
+                return answer.status_code
+            return answer.json()["ret"] if answer.text.endswith("}") else "truncated"
+
+        for what, fault in script.items():
+            strike(simulator, fault)
+            wait_until(lambda: simulator._faults.active(fault.do))  # noqa: B023
+            assert asked() == what
+        now = time.monotonic()
+        simulator._faults._lasting = [(now, fault) for fault in script.values()]
+        assert asked() == 200
 
 
 def test_a_refused_handshake_shows_its_status():
