@@ -30,7 +30,10 @@ def plain(value):
 
 
 prefix = os.environ.get("INFOWAY_PREFIX", "")
-deserialize = AvroDeserializer(SchemaRegistryClient({"url": os.environ["INFOWAY_REGISTRY"]}))
+# without a timeout a request that the registry leaves without an answer is waited for without end;
+# one that takes longer is made again
+registry = SchemaRegistryClient({"url": os.environ["INFOWAY_REGISTRY"], "timeout": 10})
+deserialize = AvroDeserializer(registry)
 consumer = Consumer(
     {
         "bootstrap.servers": os.environ["INFOWAY_BOOTSTRAP"],
