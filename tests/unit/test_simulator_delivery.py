@@ -135,7 +135,7 @@ def test_what_waits_for_a_client_that_does_not_read_is_bounded(monkeypatch, capl
 
 def test_a_client_that_takes_no_goodbye_holds_up_no_other_heartbeat_check(vast, monkeypatch):
     with (
-        running_simulator([vast], speed=0, limits=Limits(heartbeat=0.5)) as simulator,
+        running_simulator([vast], speed=0, limits=Limits(heartbeat=5.0)) as simulator,
         connect(simulator) as stuck,
     ):
         with monkeypatch.context() as patient:
