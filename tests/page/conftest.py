@@ -95,7 +95,7 @@ class Dashboard:
     def stop(self):
         """End it."""
         self._process.terminate()
-        assert self._process.wait(15) == 0
+        assert self._process.wait(60) == 0
         self._process.stdout.close()
 
 
