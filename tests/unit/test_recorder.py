@@ -24,7 +24,7 @@ from producers.feed.settings import FeedSettings
 from producers.feed.states import State
 from producers.recording.player import Player
 from producers.recording.reader import BrokenLine, RecordedEvent, RecordedFrame, read_recordings
-from producers.recording.writer import RecordedFeed, Recorder, RecordingFailed
+from producers.recording.writer import FLUSH_PERIOD, RecordedFeed, Recorder, RecordingFailed
 from producers.transport.endpoint import Endpoint
 from producers.transport.feed_group import RunningFeeds
 from producers.vendor.symbols import Feed
@@ -233,11 +233,21 @@ import sys, time
 from pathlib import Path
 from producers.recording.writer import Recorder
 from producers.vendor.symbols import Feed
-recorder, feed = Recorder(Path(sys.argv[1])), Feed("crypto-1", "crypto", ())
+
+def say(what, number):
+    # in one piece: two threads say something
+    sys.stdout.write(f"{what} {number}\\n")
+    sys.stdout.flush()
+
+class Telling(Recorder):
+    def _flush(self):
+        super()._flush()
+        say("flushed", self.frames)
+
+recorder, feed = Telling(Path(sys.argv[1])), Feed("crypto-1", "crypto", ())
 for number in range(10**9):
-    now = time.time_ns() // 1000
-    recorder.frame(feed, b'{"number":%d}' % number, now)
-    print(number, now, flush=True)
+    recorder.frame(feed, b'{"number":%d}' % number, time.time_ns() // 1000)
+    say("recorded", number + 1)
     time.sleep(0.002)
 """
 
@@ -246,19 +256,20 @@ def test_a_killed_recorder_leaves_all_but_the_last_second(tmp_path):
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
-    began = int(writer.stdout.readline().split()[1])
-    said = next(line for line in writer.stdout if int(line.split()[1]) > began + 3 * SECOND)
+    said = ""
+    while said.count("flushed") < 3:
+        said += writer.stdout.readline()
     writer.send_signal(signal.SIGKILL)
     said += writer.communicate()[0]
-    number, killed = map(
-        int, [line for line in said.splitlines(keepends=True) if line.endswith("\n")][-1].split()
-    )
+    told = [line.split() for line in said.splitlines(keepends=True) if line.endswith("\n")]
+    counts = {what: int(number) for what, number in told}
     recording = recorded(tmp_path)
     assert len(recording.broken) == 1
     numbers = [json.loads(frame.frame)["number"] for frame in recording.frames]
     assert numbers == list(range(len(numbers)))
-    assert 0 < len(numbers) <= number + 2
-    assert killed - recording.frames[-1].recv_us < 2.5 * SECOND
+    assert 0 < counts["flushed"] <= len(numbers) <= counts["recorded"] + 1
+    # what was recorded since then is of the last second, or of more on a busy machine
+    assert FLUSH_PERIOD <= 1.0
 
 
 def test_a_full_disk_ends_the_feed_and_is_no_lost_connection(tmp_path):
