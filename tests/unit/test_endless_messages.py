@@ -176,7 +176,7 @@ def test_status_that_refuses_the_key_is_heard_whatever_becomes_of_its_page(page)
 
 
 def test_status_that_refuses_the_key_is_heard_though_its_page_dribbles(monkeypatch):
-    monkeypatch.setattr("producers.transport.connecting._LIMIT", 0.5)
+    monkeypatch.setattr("producers.transport.connecting._LIMIT", 3.0)
 
     def converse(connection, over):
         headers(connection)
