@@ -80,20 +80,22 @@ def run(
         drained = wait_for(
             lambda: fleet.nothing_in_flight() and not fleet.unready(), SETTLED_WITHIN_S, fleet.tend
         )
-        fleet.sample()
+        # the last counters are held against the topics: without them those of before would be
+        wait_for(fleet.sample, 60, fleet.tend)
         unready = [] if drained is not None else fleet.unready() or ["producer: records in flight"]
         fleet.wanted.discard(PRODUCER)
         if (producer := fleet.processes.get(PRODUCER)) is not None:
             producer.send_signal(signal.SIGTERM)
-            wait_for(lambda: producer.poll() is not None, 20, fleet.tend)
+            wait_for(lambda: producer.poll() is not None, 60, fleet.tend)
         lag_after = wait_for(lambda: lag() == 0, 60, fleet.tend)
         ended_at = time.monotonic()
         topics = [topic.name for topic in fleet.names.topics() if "processors" in topic.owner]
-        wait_for(lambda: _offsets_of_bars_read(fleet), 30, fleet.tend)
-        stable_after = wait_for(lambda: _all_stable(stack, topics), 15, fleet.tend)
+        wait_for(lambda: _offsets_of_bars_read(fleet), 60, fleet.tend)
+        # for longer than the check allows: it says after how long
+        stable_after = wait_for(lambda: _all_stable(stack, topics), 60, fleet.tend)
         settle_s = ended_at - healed
         # a broker that has much to do keeps a worker waiting, but not for so long
-        if drained is not None and wait_for(lambda: not fleet.unready(), 30, fleet.tend) is None:
+        if drained is not None and wait_for(lambda: not fleet.unready(), 120, fleet.tend) is None:
             unready += fleet.unready()
         evidence = _collect(fleet, topics)
         evidence.unready += unready

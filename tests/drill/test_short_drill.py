@@ -15,7 +15,7 @@ SHORT = Path(__file__).parent / "schedules" / "short.json"
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_half_a_minute_of_faults_breaks_nothing_and_each_check_would_notice(ground, tmp_path):
     schedule = Schedule.read(SHORT)
     drilled = run(*ground, tmp_path, schedule, rate=4.0)

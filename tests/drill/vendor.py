@@ -118,7 +118,7 @@ def running_vendor(seed: int, rate: float) -> Iterator[Vendor]:
     try:
         yield vendor
     finally:
-        asyncio.run_coroutine_threadsafe(vendor.stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(vendor.stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
