@@ -27,7 +27,7 @@ class Published:
 
     def next(self):
         """Return the next feed and output that no test has seen."""
-        self.seen.append(self._unseen.get(timeout=10))
+        self.seen.append(self._unseen.get(timeout=60))
         return self.seen[-1]
 
     def wait_for(self, wanted):

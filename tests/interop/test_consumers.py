@@ -101,7 +101,7 @@ def environment(stack):
         "compression.type": "lz4",
     }
     producer = ck.Producer(settings)
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for commit in (False, True):
         producer.begin_transaction()
         for topic, schema, record in records():
@@ -110,8 +110,8 @@ def environment(stack):
                 topic, 1, record["symbol"], fields, "infoway.raw.trade"
             )
             producer.produce(name, value, key, partition)
-        producer.flush(20)
-        producer.commit_transaction(20) if commit else producer.abort_transaction(20)
+        assert producer.flush(60) == 0
+        producer.commit_transaction(60) if commit else producer.abort_transaction(60)
     # a list, as of a cluster of several brokers
     bootstrap = f"{stack.bootstrap},{stack.bootstrap}"
     variables = {
@@ -290,7 +290,7 @@ def test_a_java_producer_of_default_settings_puts_keys_where_ours_do(environment
             key.encode(),
             on_delivery=lambda error, sent: ours.append((sent.key(), sent.partition())),
         )
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     assert (
         [dict(ours)[key.encode()] for key in keys]
         == theirs

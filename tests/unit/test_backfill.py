@@ -499,7 +499,7 @@ def test_what_nobody_expected_ends_the_producer(healing):
     vendor = Vendor(AssertionError("a bug"))
     healer, _ = healing(vendor, T + 5 * MINUTE_MS)
     healer.report_outage("A", "crypto", "crypto-1", T, T + 1)
-    healer._thread.join(5)
+    healer._thread.join(60)
     assert isinstance(healer.failure, AssertionError)
 
 
@@ -520,7 +520,7 @@ def test_a_refused_key_is_never_tried_again(healing, caplog):
     healer, _ = healing(vendor, T + 5 * MINUTE_MS)
     healer.report_outage("A", "crypto", "crypto-1", T, T + 1)
     healer.report_outage("B", "crypto", "crypto-1", T, T + 1)
-    healer._thread.join(5)
+    healer._thread.join(60)
     assert not healer._thread.is_alive()
     assert len(vendor.asked) == 1
     assert caplog.text.count("gaps will not be healed: refused") == 1
@@ -531,7 +531,7 @@ def test_an_address_without_rest_heals_nothing_and_says_so_once(healing, caplog)
     vendor = Vendor()
     vendor.package = RestError("there is no REST", 404, missing=True)
     healer, _ = healing(vendor, T)
-    healer._thread.join(5)
+    healer._thread.join(60)
     assert not healer._thread.is_alive()
     assert "gaps will not be healed: there is no REST" in caplog.text
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from infra.embedded import folder
 from infra.embedded.folder import FolderInUse, lock_folder
 
 # a server that needs half a second to end
@@ -33,7 +34,8 @@ def test_a_folder_in_use_is_refused_with_its_holder(tmp_path):
     lock_folder(tmp_path).close()
 
 
-def test_a_folder_is_free_once_the_servers_of_a_killed_process_have_ended(tmp_path):
+def test_a_folder_is_free_once_the_servers_of_a_killed_process_have_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(folder, "STOP_TIMEOUT", 60.0)
     command = [sys.executable, "-c", HOLDER, str(tmp_path), SERVER]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

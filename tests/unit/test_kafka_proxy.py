@@ -43,8 +43,8 @@ class Client:
     """Asks as a Kafka client does."""
 
     def __init__(self, port, name="c"):
-        self.connection = socket.create_connection(("127.0.0.1", port), 10)
-        self.connection.settimeout(10)
+        self.connection = socket.create_connection(("127.0.0.1", port), 60)
+        self.connection.settimeout(60)
         self.name, self.correlation = name.encode(), 0
 
     def send(self, api, body):
@@ -74,7 +74,7 @@ class Client:
         except TimeoutError:
             return True
         finally:
-            self.connection.settimeout(10)
+            self.connection.settimeout(60)
 
 
 def write(connection, body):

@@ -224,7 +224,7 @@ def test_down_ends_the_process_of_the_note_and_no_other_of_its_number(folder):
         started = started_at(sleeps.pid)
         end(Found(folder, StackRun(sleeps.pid, f"{started}1", None, None)), 0.2)
         assert sleeps.poll() is None, "another process of that number was ended"
-        end(Found(folder, StackRun(sleeps.pid, started, None, None)), 10)
+        end(Found(folder, StackRun(sleeps.pid, started, None, None)), 60)
         assert sleeps.wait(60) == -15
     finally:
         sleeps.kill()

@@ -202,7 +202,8 @@ def test_record_takes_up_a_changed_file_and_writes_the_change(tmp_path, monkeypa
     try:
         with running_simulator(rate=50) as simulator:
             driver.start()
-            assert record(RecordOptions(out, symbols_file=path, url=simulator.url, seconds=20)) == 0
+            options = RecordOptions(out, symbols_file=path, url=simulator.url, seconds=240)
+            assert record(options) == 0
     finally:
         ended.set()
         driver.join()

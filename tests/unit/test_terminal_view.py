@@ -104,7 +104,7 @@ def test_the_list_scrolls_is_sorted_and_filtered_by_keys():
         terminal.press("\x1b")
         terminal.wait_for(lambda lines: len(symbols_on(lines)) > 20)
         terminal.press("\x03")
-        assert terminal.ended(10) == 0
+        assert terminal.ended(60) == 0
         assert "ended in order" in terminal.everything()
 
 

@@ -82,7 +82,7 @@ def test_connection_that_is_made_after_the_stop_is_closed_unused(monkeypatch):
         feed.start()
         assert made.wait(60)
         stop.set()
-        feed.join(10)
+        feed.join(60)
         assert not feed.is_alive()
         go.set()
         assert closed.wait(60)

@@ -52,7 +52,7 @@ def dribbling(enough):
             thread.join()
 
     with listening(converse) as port:
-        yield port, lambda wanted: changed.wait_for(lambda: wanted(requests), 10), changed
+        yield port, lambda wanted: changed.wait_for(lambda: wanted(requests), 60), changed
 
 
 def test_heartbeats_go_out_while_a_message_dribbles_and_it_is_taken_whole_in_the_end(monkeypatch):

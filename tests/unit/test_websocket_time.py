@@ -63,7 +63,7 @@ class Feed:
 
     def __exit__(self, *_):
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
 
@@ -146,5 +146,5 @@ def test_backoff_is_short_again_after_a_connection_that_has_lasted():
 
     server = Lasting(script={(number, 10000): "drop" for number in range(1, 5)})
     with serving(server) as url, Feed(url, Published(), clocks, Spy(1)) as feed:
-        feed.thread.join(20)
+        feed.thread.join(60)
     assert ranges == [(0, 1), (0, 2), (0, 1), (0, 2)]
