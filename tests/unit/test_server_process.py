@@ -62,7 +62,7 @@ def test_a_server_that_is_frozen_ends_with_a_parent_that_is_killed(tmp_path):
         "from infra.embedded.process import Server\n"
         "server = Server('sleeper', ['sleep', '1000'], pathlib.Path(sys.argv[1]))\n"
         "children = psutil.Process(server.process_group).children\n"
-        "server.wait_ready(lambda: 'sleep' in [each.name() for each in children()], 10)\n"
+        "server.wait_ready(lambda: 'sleep' in [each.name() for each in children()], 60)\n"
         "with frozen(server):\n"
         "    print(server.process_group, flush=True)\n"
         "    sys.stdin.read()\n"
