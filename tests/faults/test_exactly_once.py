@@ -56,7 +56,7 @@ def test_an_agent_ahead_of_the_other_does_not_repeat_itself_after_a_kill(make_fl
     load.send(TOTAL)
     load.flush()
     fleet.start("a")
-    assert drill.wait_until(lambda: drill.applied(fleet, 0) > drill.applied(fleet, 1) > 0, 30)
+    assert drill.wait_until(lambda: drill.applied(fleet, 0) > drill.applied(fleet, 1) > 0, 60)
     fleet.signal("a", signal.SIGKILL)
     drill.settle(fleet, ["a"], TOTAL)
     verdict(fleet, rule)
@@ -71,13 +71,20 @@ def stop_one_of_two(fleet, step):
     """
     for slot in ("a", "b"):
         fleet.start(slot)
-    assert drill.wait_until(lambda: drill.holders(fleet) == 2, 40), fleet.log("a")
+    assert drill.wait_until(lambda: drill.holders(fleet) == 2, 60), fleet.logs()
     (fleet.directory / "stop-a").write_text(step)
     load = drill.Load(fleet)
-    load.send(TOTAL)
+
+    def struck():
+        # bit by bit: where the group is dealt out anew just now, the second could have it all
+        # before the first has anything to commit
+        load.send(min(3, TOTAL - load.sent))
+        return fleet.stopped("a")
+
+    assert drill.wait_until(struck, 60), fleet.log("a")
+    load.send(TOTAL - load.sent)
     load.flush()
-    assert drill.wait_until(lambda: fleet.stopped("a"), 30), fleet.log("a")
-    assert drill.wait_until(lambda: drill.holders(fleet) == 1, 15)
+    assert drill.wait_until(lambda: drill.holders(fleet) == 1, 60), fleet.logs()
     return load
 
 
@@ -93,7 +100,7 @@ def come_back(fleet):
     joined = fleet.log("a").count("Joined group")
     fleet.signal("a", signal.SIGCONT)
     assert drill.wait_until(
-        lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > joined, 20
+        lambda: "a" in fleet.tend() or fleet.log("a").count("Joined group") > joined, 60
     ), fleet.log("a")
 
 
@@ -123,7 +130,7 @@ def test_a_worker_that_comes_back_with_a_batch_of_an_old_generation_is_refused(m
     # after it has found itself a member, before its transaction begins: the batch is of a
     # generation that is over by then
     stop_one_of_two(fleet, "begin")
-    assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 30)
+    assert drill.wait_until(lambda: drill.applied(fleet, 1) == TOTAL, 60)
     come_back(fleet)
     if not rule:
         assert fleet.events["exit 70"] == 1, fleet.log("a")
@@ -133,33 +140,51 @@ def test_a_worker_that_comes_back_with_a_batch_of_an_old_generation_is_refused(m
 
 @pytest.mark.parametrize("rule", whole_and_without("gap"))
 def test_a_batch_that_never_reaches_its_agent_is_noticed_and_read_again(make_fleet, rule):
-    fleet = make_fleet(batch=50, slow=0, **{"break": rule})
+    # a member that a stall costs its session reads the lost batch again by itself
+    fleet = make_fleet(batch=50, slow=0, session=6, **{"break": rule})
     load = drill.Load(fleet)
     load.send(TOTAL)
     load.flush()
     fleet.start("a", lose=5)
-    assert drill.wait_until(lambda: "a" in fleet.tend() or drill.applied(fleet, 1) == TOTAL, 30)
+    assert drill.wait_until(lambda: "a" in fleet.tend() or drill.applied(fleet, 1) == TOTAL, 60)
     assert fleet.events["exit 72"] == (0 if rule else 1)
     drill.settle(fleet, ["a"], TOTAL)
     verdict(fleet, rule)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_worker_stays_in_its_group_under_load_and_idle(make_fleet):
     """aiokafka counts only its own fetches as life: without the plane's marks both would leave
-    after 10 s, silently."""
-    fleets = [make_fleet(max_poll=10), make_fleet(max_poll=10, slow=0)]
+    after 20 s, silently.
+
+    A session that a stall of the machine ends would make them join anew, too: it is longer than
+    what is looked for.
+    """
+    fleets = [make_fleet(max_poll=20, session=30, slow=0) for _ in range(2)]
     busy = fleets[1]
     for fleet in fleets:
         fleet.start("a")
-    for fleet in fleets:
-        assert drill.wait_until(lambda fleet=fleet: drill.sole_member(fleet), 30)
-    members = [drill.sole_member(fleet) for fleet in fleets]
-    load, until = drill.Load(busy), time.monotonic() + 30
+
+    def sole_members():
+        return [drill.sole_member(fleet) for fleet in fleets]
+
+    def joined():
+        return [fleet.log("a").count("Joined group") for fleet in fleets]
+
+    members = []
+
+    def settled():
+        members[:] = sole_members()
+        return all(members)
+
+    assert drill.wait_until(settled, 60), fleets[0].logs() + fleets[1].logs()
+    before = joined()
+    load, until = drill.Load(busy), time.monotonic() + 45
     while time.monotonic() < until:
         load.send(50)
         load.producer.poll(0.2)
     load.flush()
-    assert [drill.sole_member(fleet) for fleet in fleets] == members
-    assert [fleet.log("a").count("Joined group") for fleet in fleets] == [1, 1]
-    assert drill.wait_until(lambda: drill.applied(busy, 1) == load.sent, 30)
+    # asked again where the broker gave no answer: who has left comes back as another member
+    assert drill.wait_until(lambda: sole_members() == members, 30), fleets[1].logs()
+    assert joined() == before
+    assert drill.wait_until(lambda: drill.applied(busy, 1) == load.sent, 60)

@@ -24,7 +24,7 @@ from processors.engine import assigned, state
 from processors.engine.batch import Batch
 from processors.engine.engine import Agent, Engine
 from processors.engine.plane import fetch, overrides
-from processors.engine.plane.app import create_app
+from processors.engine.plane.app import REQUEST_TIMEOUT, create_app
 from processors.engine.plane.watch import Watch
 from processors.engine.transactions import transactions
 from processors.engine.transactions.group import Member
@@ -47,6 +47,7 @@ def main() -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if os.environ.get("DRILL_OFFSETS_UNANSWERED"):
         aiokafka.AIOKafkaConsumer.committed = _never
+    session = float(os.environ.get("DRILL_SESSION", "6"))
     pipeline = getattr(pipelines, os.environ["DRILL_PIPELINE"])(group)
     engine = DrilledEngine(
         bootstrap,
@@ -67,7 +68,9 @@ def main() -> None:
         columns={} if pipeline.columns is None else {pipeline.source: pipeline.columns},
         datadir=str(Path(os.environ["DRILL_DIR"]) / slot),
         broker_max_poll_interval=float(os.environ.get("DRILL_MAX_POLL", "20")),
-        broker_session_timeout=float(os.environ.get("DRILL_SESSION", "6")),
+        broker_session_timeout=session,
+        # Faust takes no session that is longer than this
+        broker_request_timeout=max(REQUEST_TIMEOUT, session),
         broker_heartbeat_interval=0.5,
     )
     sys.argv = ["worker", "worker", "-l", "info", "--without-web"]
