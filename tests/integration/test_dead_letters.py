@@ -23,7 +23,7 @@ from schemas.topics import load_example, load_schema
 from schemas.wire import compile_encoder
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_what_no_worker_can_read_is_listed_and_comes_back_with_its_headers_and_attempts(
     cluster, capsys, tmp_path
 ):
@@ -39,7 +39,7 @@ def test_what_no_worker_can_read_is_listed_and_comes_back_with_its_headers_and_a
         (cluster.raw, b, b"B", None, odd_control),
     )
     with Supervisor(cluster.variables, 1, tmp_path) as workers:
-        assert drill.wait_until(lambda: workers.check() or len(letters()) == 2, 60)
+        assert drill.wait_until(lambda: workers.check() or len(letters()) == 2, 150)
         by_key = {letter["key"]: letter for letter in letters()}
         assert by_key[b"A".hex()]["headers"] == [["trace", b"t-1".hex()], ["empty", None]]
         assert {
@@ -62,7 +62,7 @@ def test_what_no_worker_can_read_is_listed_and_comes_back_with_its_headers_and_a
         ) in cluster.raw_records()
         assert (b, b"B", None, [*odd_control, *again]) in cluster.raw_records()
         # the worker cannot read them now either
-        assert drill.wait_until(lambda: len(letters()) == 4, 30)
+        assert drill.wait_until(lambda: len(letters()) == 4, 60)
         assert sorted((each["attempts"], each["handled"]) for each in letters()) == [
             (0, True),
             (0, True),
@@ -116,7 +116,7 @@ def test_a_redrive_needs_no_consumer_group_that_kafka_could_forget(cluster, caps
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
     [deleted] = admin.delete_consumer_groups([f"{cluster.prefix}infoway-dead-letter"]).values()
     with pytest.raises(KafkaException, match="GROUP_ID_NOT_FOUND"):
-        deleted.result(20)
+        deleted.result(60)
     cluster.publish(cluster.dead_letter(2, value=b"new"))
     assert run(capsys, "redrive")[-1] == "1 redriven, 0 passed over"
     assert [value for _, _, value, _ in cluster.raw_records()] == [NOISE, NOISE, b"new"]
@@ -198,7 +198,7 @@ def test_a_record_goes_to_the_partition_that_its_key_has_today(cluster, capsys):
     for future in admin.create_partitions([NewPartitions(cluster.raw, 5)]).values():
         future.result(20)
     assert drill.wait_until(
-        lambda: len(admin.list_topics(cluster.raw, 10).topics[cluster.raw].partitions) == 5, 20
+        lambda: len(admin.list_topics(cluster.raw, 10).topics[cluster.raw].partitions) == 5, 60
     )
     printed = run(capsys, "redrive")
     assert f"1:0 to {cluster.raw}[{partition_of(keys[0], 5)}]" in printed
@@ -220,7 +220,7 @@ def test_an_empty_value_comes_back_only_as_a_control_record(cluster, capsys):
     assert (key, value, headers[0]) == (b"A", None, ("control", b"gap"))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_record_whose_cause_is_mended_counts_after_its_redrive(cluster, capsys, tmp_path):
     """The cause: a schema that the registry does not have yet."""
 
@@ -235,7 +235,7 @@ def test_a_record_whose_cause_is_mended_counts_after_its_redrive(cluster, capsys
     trade = compile_encoder(newer, missing)(**load_example("raw_trade"), newer=None)
     cluster.publish((cluster.raw, partition_of(b"00005.HK", 2), b"00005.HK", trade, []))
     with Supervisor(cluster.variables, 1, tmp_path) as workers:
-        assert drill.wait_until(lambda: workers.check() or run(capsys, "list"), 60)
+        assert drill.wait_until(lambda: workers.check() or run(capsys, "list"), 150)
         assert "UnknownSchema" in run(capsys, "list")[0]
         assert list(read_to_end(cluster.bootstrap, cluster.vwaps)) == []
         assert cluster.registry.register(f"{cluster.raw}-value", newer) == missing
@@ -247,7 +247,7 @@ def test_a_record_whose_cause_is_mended_counts_after_its_redrive(cluster, capsys
                 or found.extend(read_to_end(cluster.bootstrap, cluster.vwaps))
                 or found
             ),
-            60,
+            150,
         )
     [record] = [ValueReader(cluster.registry)(message.value())[1] for message in found]
     assert (record["symbol"], record["vwap"], record["trade_count"]) == (
