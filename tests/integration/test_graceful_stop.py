@@ -44,19 +44,18 @@ def workload(file, kind):
     ]
 
 
-def ends(stack, topics, isolation):
-    """How far each topic's only partition is: for read_committed only up to the first open
-    transaction."""
+def committed(stack, topics):
+    """How far each topic's only partition is, up to the first open transaction."""
     asked = {TopicPartition(topic, 0): OffsetSpec.latest() for topic in topics}
     # kept until the answers are there: they never come where the client goes first
     admin = AdminClient({"bootstrap.servers": stack.bootstrap, "log_level": 0})
-    found = admin.list_offsets(asked, isolation_level=isolation)
-    return {place.topic: future.result().offset for place, future in found.items()}
+    found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+    return [future.result().offset for future in found.values()]
 
 
 def asked(place, path):
     try:
-        return httpx.get(f"http://{place}{path}").text
+        return httpx.get(f"http://{place}{path}", timeout=30).text
     except httpx.TransportError:
         return ""
 
@@ -123,7 +122,7 @@ class Pods:
                 self.pods[number] = self._started(number)
             return text in asked(place, "/readyz") and asked(place, "/livez") == "ok\n"
 
-        assert drill.wait_until(says, 60), (asked(place, "/readyz"), self.log.read_text())
+        assert drill.wait_until(says, 90), (asked(place, "/readyz"), self.log.read_text())
 
     def _started(self, number):
         variables = self.environment | {"INFOWAY_HTTP": self.places[number]}
@@ -145,7 +144,7 @@ class Pods:
         assert worker.wait(self.process_period) in worker_codes, self.log.read_text()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_pods_that_are_told_to_end_leave_nothing_open_and_end_in_time(stack, namespace, tmp_path):
     pods = Pods(stack, namespace, tmp_path)
     written = [
@@ -154,18 +153,28 @@ def test_pods_that_are_told_to_end_leave_nothing_open_and_end_in_time(stack, nam
         if topic.name.endswith(("vwap.1m", "depth.imbalance", "state.vwap"))
     ]
     with pods.running():
-        full = lambda: min(ends(stack, written, IsolationLevel.READ_COMMITTED).values()) > 20  # noqa: E731
-        assert drill.wait_until(full, 60), pods.log.read_text()
-        assert counted(pods.places[0], "infoway_feed_acknowledged_total") > 20
-        assert counted(pods.places[1], "infoway_rows_published_total") > 20
+        assert drill.wait_until(lambda: min(committed(stack, written)) > 20, 90), (
+            pods.log.read_text()
+        )
+        for place, metric in (
+            (pods.places[0], "infoway_feed_acknowledged_total"),
+            (pods.places[1], "infoway_rows_published_total"),
+        ):
+            assert drill.wait_until(
+                lambda place=place, metric=metric: counted(place, metric) > 20, 60
+            ), pods.log.read_text()
         pods.end()
-    assert ends(stack, written, IsolationLevel.READ_COMMITTED) == ends(
-        stack, written, IsolationLevel.READ_UNCOMMITTED
-    )
+
+    def records(isolation):
+        return [len(drill.read(stack.bootstrap, topic, isolation)[0]) for topic in written]
+
+    # a commit is answered before its markers are written everywhere; what was left open is seen by
+    # one of them alone, also once the broker has aborted it
+    assert drill.wait_until(lambda: records("read_committed") == records("read_uncommitted"), 30)
     assert not list((tmp_path / "spool").glob("*.spool"))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_pods_whose_broker_does_not_answer_are_alive_not_ready_and_end_in_time(
     stack, namespace, tmp_path
 ):
@@ -194,7 +203,7 @@ def test_pods_whose_broker_does_not_answer_are_alive_not_ready_and_end_in_time(
     assert list((tmp_path / "spool").glob("*.spool"))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_worker_that_waits_for_its_producer_at_the_start_ends_in_time_too(
     stack, namespace, tmp_path, proxy
 ):
@@ -206,7 +215,8 @@ def test_a_worker_that_waits_for_its_producer_at_the_start_ends_in_time_too(
             pods._commands[1], env=variables, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        held.wait_struck()
+        # a whole start comes before it
+        assert drill.wait_until(lambda: held.struck, 90), pods.log.read_text()
         proxy.freeze()
         worker.send_signal(signal.SIGTERM)
         assert drill.wait_until(lambda: worker.poll() is not None, pods.process_period), (
