@@ -9,6 +9,7 @@ import drill
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import NewTopic
 
+from processors.engine import commits
 from processors.engine.transactions import transactions
 from processors.engine.transactions.group import Member
 from processors.engine.transactions.transactions import Transactions
@@ -16,6 +17,15 @@ from processors.engine.transactions.transactions import Transactions
 
 class Left(Exception):
     """The worker has ended."""
+
+
+def keep_open(monkeypatch):
+    """Have the broker leave a transaction open for a minute: what a test reads within one may take
+    longer than the 10 s after which it would be aborted."""
+    monkeypatch.setattr(transactions, "TRANSACTION_TIMEOUT_MS", 60_000)
+    monkeypatch.setattr(transactions, "TRANSACTION_LIMIT", 65.0)
+    for module in (commits, transactions):
+        monkeypatch.setattr(module, "OVERDUE", 80.0)
 
 
 def leave_by_exception(monkeypatch):
@@ -46,7 +56,7 @@ class Pipeline:
         )
         self.consumer.subscribe([self.source])
         assert drill.wait_until(
-            lambda: self.consumer.poll(0.05) is None and self.consumer.assignment(), 30
+            lambda: self.consumer.poll(0.05) is None and self.consumer.assignment(), 60
         )
 
     def member(self):
@@ -73,7 +83,7 @@ class Pipeline:
 
         seen = self.seen()
         # a commit is answered before its markers are written everywhere
-        give_up = time.monotonic() + 3
+        give_up = time.monotonic() + 15
         while torn() and time.monotonic() < give_up:
             seen = self.seen()
         assert not torn(), f"a torn transaction: {seen}"

@@ -7,7 +7,7 @@ import drill
 import pytest
 from confluent_kafka.admin import NewTopic
 from kafka_proxy import Api
-from small_worker import Left, Pipeline, Worker, leave_by_exception
+from small_worker import Left, Pipeline, Worker, keep_open, leave_by_exception
 
 from processors.engine.transactions import transactions
 from processors.engine.transactions.producer import TransactionalProducer
@@ -36,6 +36,7 @@ BATCHES = 5
 @pytest.fixture(autouse=True)
 def leaving(monkeypatch):
     leave_by_exception(monkeypatch)
+    keep_open(monkeypatch)
 
 
 def run(pipeline, proxy, api, step):
@@ -103,7 +104,7 @@ def test_every_break_counts_where_librdkafka_logs_one_in_30_s(stack, proxy, name
     def transaction():
         producer.begin()
         producer.client.produce(f"{namespace}out", b"x")
-        producer.client.commit_transaction(10)
+        producer.client.commit_transaction(30)
         return producer.suspect
 
     assert not transaction()

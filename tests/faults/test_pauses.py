@@ -45,25 +45,30 @@ def left_open(fleet):
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("rule", whole_and_without("slot"))
 def test_a_worker_frozen_at_any_step_of_a_commit_is_restarted(make_fleet, rule):
     steps = {"a": "after flush", "b": "after send offsets", "c": "before flush"}
     fleet = make_fleet(batch=50, slow=0, session=6, **{"break": rule})
     for slot in steps:
         fleet.start(slot)
-    assert drill.wait_until(lambda: drill.holders(fleet) == 3, 40), fleet.log("a")
+    assert drill.wait_until(lambda: drill.holders(fleet) == 3, 60), fleet.logs()
     for slot, step in steps.items():
         (fleet.directory / f"stop-{slot}").write_text(step)
     load = drill.Load(fleet)
     load.send(TOTAL)
     load.flush()
-    assert drill.wait_until(lambda: all(fleet.stopped(slot) for slot in steps), 30)
+    opened = set()
+
+    def seen_open():
+        # the broker aborts each after 10 s: they need not be open at the same moment
+        opened.update(partition for _, partition in left_open(fleet))
+        return len(opened) >= 2
+
+    assert drill.wait_until(lambda: all(fleet.stopped(slot) for slot in steps), 60)
     # two of them have sent their states; what the third has of them may still be its client's
-    assert drill.wait_until(lambda: len({each for _, each in left_open(fleet)}) >= 2, 10), (
-        "the frozen workers have left nothing open"
-    )
-    assert drill.wait_until(lambda: not left_open(fleet), 30), (
+    assert drill.wait_until(seen_open, 10), "the frozen workers have left nothing open"
+    assert drill.wait_until(lambda: not left_open(fleet), 60), (
         "the broker has not aborted what the frozen workers left open"
     )
     for slot in steps:
@@ -71,7 +76,7 @@ def test_a_worker_frozen_at_any_step_of_a_commit_is_restarted(make_fleet, rule):
     # of those whose transaction the broker has aborted each ends; the others find their generation
     # gone, or rejoin
     ended = []
-    assert drill.wait_until(lambda: ended.extend(fleet.tend()) or len(ended) >= 2, 40), fleet.log(
+    assert drill.wait_until(lambda: ended.extend(fleet.tend()) or len(ended) >= 2, 60), fleet.log(
         "a"
     )
     if rule:
@@ -83,13 +88,13 @@ def test_a_worker_frozen_at_any_step_of_a_commit_is_restarted(make_fleet, rule):
     assert drill.differences(fleet) == {}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_workers_of_a_broker_that_stood_still_are_restarted(make_fleet, stack):
     fleet = make_fleet(batch=50, slow=0.2, session=6)
     slots = ["a", "b"]
     for slot in slots:
         fleet.start(slot)
-    assert drill.wait_until(lambda: drill.holders(fleet) == 2, 40), fleet.log("a")
+    assert drill.wait_until(lambda: drill.holders(fleet) == 2, 60), fleet.logs()
     load = drill.Load(fleet)
     load.send(TOTAL)
     load.flush()
@@ -109,7 +114,7 @@ def test_workers_of_a_broker_that_stood_still_are_restarted(make_fleet, stack):
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 def test_a_broker_that_is_stopped_in_order_leaves_no_worker_that_repeats_itself(
     tmp_path, namespace
 ):
@@ -124,7 +129,7 @@ def test_a_broker_that_is_stopped_in_order_leaves_no_worker_that_repeats_itself(
         load = drill.Load(fleet)
         load.send(TOTAL)
         load.flush()
-        assert drill.wait_until(lambda: fleet.stopped("a"), 30)
+        assert drill.wait_until(lambda: fleet.stopped("a"), 60)
     try:
         fleet.signal("a", signal.SIGCONT)
         assert drill.wait_until(fleet.tend, 60), fleet.log("a")
@@ -138,12 +143,12 @@ def test_a_broker_that_is_stopped_in_order_leaves_no_worker_that_repeats_itself(
         fleet.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_of_two_live_workers_in_one_slot_one_ends_for_good_and_names_the_other(make_fleet):
     fleet = make_fleet(batch=50, slow=0.01, session=6)
     load = drill.Load(fleet)
     fleet.start("a")
-    assert drill.wait_until(lambda: drill.holders(fleet) == 1, 40), fleet.log("a")
+    assert drill.wait_until(lambda: drill.holders(fleet) == 1, 60), fleet.log("a")
     fleet.start("a'")
     ended = []
 

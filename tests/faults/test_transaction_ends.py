@@ -3,6 +3,7 @@ once nothing can be saved."""
 
 import asyncio
 import threading
+import time
 
 import drill
 import pytest
@@ -19,11 +20,16 @@ from processors.engine.transactions.transactions import RecordTooLarge, Transact
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    """Ends are exceptions, and come after seconds."""
+    """Ends are exceptions, and calls are repeated after a second."""
     leave_by_exception(monkeypatch)
     monkeypatch.setattr(transactions, "CALL_TIMEOUT", 1.0)
-    monkeypatch.setattr(transactions, "TRANSACTION_LIMIT", 4.0)
     monkeypatch.setattr(producer, "CALL_TIMEOUT", 1.0)
+
+
+def end_soon(monkeypatch):
+    """From now on an open transaction ends its worker after seconds: one without a fault may take
+    as long on a busy machine."""
+    monkeypatch.setattr(transactions, "TRANSACTION_LIMIT", 4.0)
 
 
 @pytest.fixture
@@ -38,9 +44,12 @@ def pipeline(stack, namespace):
     ("after", "call"),
     [("before flush", "flush"), ("after flush", "send offsets"), ("after send offsets", "commit")],
 )
-def test_a_broker_that_stays_away_ends_an_open_transaction(pipeline, proxy, fault, after, call):
+def test_a_broker_that_stays_away_ends_an_open_transaction(
+    pipeline, proxy, monkeypatch, fault, after, call
+):
     worker = Worker(pipeline, proxy, lambda step: None)
     worker.batch()
+    end_soon(monkeypatch)
     worker.at_step = lambda step: getattr(proxy, fault)() if step == after else None
     with pytest.raises(Left) as left:
         worker.batch()
@@ -83,8 +92,15 @@ def test_a_commit_that_waits_is_named_by_the_engine(pipeline, proxy):
                 proxy.restore()
         await going
 
-    asyncio.run(commit())
-    assert set(named) == {None}
+    # one that a busy machine holds up is named, and rightly so: that is not what is looked for
+    for _ in range(3):
+        named.clear()
+        began = time.monotonic()
+        asyncio.run(commit())
+        took_s = time.monotonic() - began
+        if took_s < transactions.WAITING:
+            break
+    assert set(named) == {None}, took_s
     worker.at_step = lambda step: proxy.freeze() if step == "after flush" else None
     asyncio.run(commit())
     assert "the broker, with a transaction open: send offsets" in named
@@ -97,7 +113,7 @@ def test_a_call_that_never_comes_back_ends_the_worker(pipeline, proxy, monkeypat
     never, ends = threading.Event(), []
     worker.at_step = lambda step: never.wait() if step == "after send offsets" else None
     for module in (commits_module, transactions):
-        monkeypatch.setattr(module, "OVERDUE", 1.0)
+        monkeypatch.setattr(module, "OVERDUE", 5.0)
     monkeypatch.setattr(commits_module, "leave", lambda *why: ends.append(why) or never.set())
     engine = Engine(pipeline.bootstrap, "", (), Outputs({}), membership=pipeline.member)
     engine.commits.use(worker.transactions)
@@ -119,6 +135,7 @@ def test_a_full_queue_ends_an_open_transaction(pipeline, proxy, monkeypatch):
     )
     worker = Worker(pipeline, proxy, lambda step: None)
     worker.batch()
+    end_soon(monkeypatch)
     worker.at_step = lambda step: proxy.freeze() if step == "mid-produce" else None
     worker.transactions.begin(pipeline.member())
     proxy.freeze()
@@ -136,11 +153,11 @@ def test_a_start_waits_for_a_broker_that_is_away_and_says_so(proxy, namespace, f
         target=lambda: started.append(Transactions.start(proxy.address, namespace, waits.append))
     )
     start.start()
-    assert drill.wait_until(lambda: waits, 20)
+    assert drill.wait_until(lambda: waits, 60)
     assert waits[-1] == "the broker: it does not answer"
     assert not started
     proxy.restore()
-    start.join(30)
+    start.join(60)
     assert started
     assert waits[-1] is None
     started[0].producer.client.close()
@@ -170,11 +187,11 @@ def test_a_renewal_waits_for_a_broker_that_is_away(pipeline, proxy):
     worker.at_step = lambda step: proxy.refuse() if step == "after commit" else None
     going = threading.Thread(target=worker.batch)
     going.start()
-    assert drill.wait_until(lambda: waits, 20)
+    assert drill.wait_until(lambda: waits, 60)
     assert cut.struck
     worker.at_step = lambda step: None
     proxy.restore()
-    going.join(30)
+    going.join(60)
     worker.batch()
     assert worker.transactions.producer.renewals >= 1
     assert pipeline.check() == 2
