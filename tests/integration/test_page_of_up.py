@@ -17,12 +17,12 @@ from infra.embedded.ports import free_ports
 
 def answers(url):
     try:
-        return httpx.get(url, timeout=5).status_code == 200
+        return httpx.get(url, timeout=10).status_code == 200
     except httpx.HTTPError:
         return False
 
 
-def until(is_true, seconds=60.0):
+def until(is_true, seconds=120.0):
     give_up = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < give_up
@@ -72,12 +72,12 @@ def test_up_serves_the_page_from_its_start_to_its_end(up):
     running, lines, url = up
     assert lines[-1] == f"page {url}"
     assert any(line.startswith("broker ") for line in lines)
-    assert answers(url)
+    until(lambda: answers(url))
     page_of(running).kill()
     until(lambda: not answers(url))
     until(lambda: answers(url))
     running.send_signal(signal.SIGTERM)
-    rest, _ = running.communicate(timeout=60)
+    rest, _ = running.communicate(timeout=120)
     assert running.returncode == 0, rest
     assert not answers(url)
     assert "the live page ended, and starts again" in rest

@@ -71,7 +71,7 @@ def test_a_quiet_symbols_last_trade_is_found_behind_many_of_others(deployment):
     for number in range(12_000):
         send(publisher, core, BUSY, T + HOUR + number, T + HOUR + number)
     publisher.flush()
-    delivered = delivered_before(deployment, (QUIET, BUSY, NEVER), "live")
+    delivered = delivered_before(deployment, (QUIET, BUSY, NEVER), "live", limit_s=60)
     assert [trade for _, trade in delivered[QUIET]] == [
         (T - 1, "98.150", "1", 0),
         (T, "98.150", "1", 0),
@@ -161,7 +161,7 @@ def trades(deployment):
     ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_producer_counts_nothing_again_that_the_one_before_has_published(
     stack, namespace, tmp_path, end
@@ -193,7 +193,7 @@ def test_a_producer_counts_nothing_again_that_the_one_before_has_published(
                         while len(found := trades(deployment)) < run:
                             assert producer.poll() is None
                         producer.send_signal(end)
-                        producer.wait(30)
+                        producer.wait(60)
                     finally:
                         producer.kill()
         finally:

@@ -43,7 +43,7 @@ def test_a_stack_starts_at_once_over_the_folder_of_one_that_was_killed_beside_an
         # the folder's ports stay from run to run
         assert second.bootstrap == first
         started = time.monotonic()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.heavy
@@ -52,14 +52,14 @@ def test_a_server_that_was_killed_is_started_anew_at_its_address(tmp_path):
         names = [server.name for server in stack.servers]
         for server in stack.servers:
             os.killpg(server.process_group, signal.SIGKILL)
-        assert drill.wait_until(lambda: not any(server.running for server in stack.servers), 30)
+        assert drill.wait_until(lambda: not any(server.running for server in stack.servers), 60)
         with httpx.Client(trust_env=False) as http:
 
             def answer():
                 stack.look_after()
                 return stack._kafka_answers() and stack._registry_answers(http)
 
-            assert drill.wait_until(answer, 120), [server.tail() for server in stack.servers]
+            assert drill.wait_until(answer, 180), [server.tail() for server in stack.servers]
         assert [server.name for server in stack.servers] == names
         assert all(server.running for server in stack.servers)
     assert not any(server.running for server in stack.servers)
@@ -122,10 +122,10 @@ def test_a_killed_broker_comes_back_although_the_controller_tells_of_its_end_bef
         # succeed
         broker = next(server for server in stack.servers if server.name == "kafka")
         os.killpg(broker.process_group, signal.SIGKILL)
-        assert drill.wait_until(lambda: not broker.running, 10)
+        assert drill.wait_until(lambda: not broker.running, 60)
         (tmp_path / "kafka" / ".kafka_cleanshutdown").write_text('{"version":0,"brokerEpoch":-1}')
         again = stack.start_again(broker)
-        again.wait_ready(stack._kafka_answers, 50)
+        again.wait_ready(stack._kafka_answers, 120)
 
 
 def test_an_orderly_end_takes_the_leader_from_no_partition(tmp_path):

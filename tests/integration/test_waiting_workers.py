@@ -53,14 +53,14 @@ def test_a_worker_waits_at_its_start_for_what_is_away(stack, namespace, tmp_path
         place,
     ):
         says = f"waiting for the {away} for"
-        assert drill.wait_until(lambda: says in (asked(place, "/readyz") or ""), 60), (
+        assert drill.wait_until(lambda: says in (asked(place, "/readyz") or ""), 120), (
             tmp_path / "log"
         ).read_text()
-        assert httpx.get(f"http://{place}/readyz").status_code == 503
+        assert httpx.get(f"http://{place}/readyz", timeout=30).status_code == 503
         assert asked(place, "/livez") == "ok\n"
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, (tmp_path / "log").read_text()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
     assert log.count(f"waiting for the {away}") == 1
     assert "Traceback" not in log
@@ -73,8 +73,8 @@ def test_a_worker_computes_the_topology_that_the_cluster_has(stack, namespace, t
     settings = {"INFOWAY_BOOTSTRAP": stack.bootstrap, "INFOWAY_REGISTRY": stack.registry_url}
     with worker(tmp_path, INFOWAY_PREFIX=namespace, **settings) as (process, place):
         assert drill.wait_until(
-            lambda: asked(place, "/readyz") == "ok\n" or process.poll() is not None, 100
+            lambda: asked(place, "/readyz") == "ok\n" or process.poll() is not None, 150
         )
         assert process.poll() is None, (tmp_path / "log").read_text()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, (tmp_path / "log").read_text()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
