@@ -149,7 +149,7 @@ class Load:
         self.producer.poll(0)
 
     def flush(self) -> None:
-        assert self.producer.flush(30) == 0
+        assert self.producer.flush(60) == 0
 
 
 def storm(
@@ -194,7 +194,7 @@ def storm(
     return load
 
 
-def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 90) -> None:
+def settle(fleet: Fleet, slots: list[str], total: int, timeout: float = 150) -> None:
     """End every fault, let the fleet read to the end, and wait until both agents have applied
     everything or time is up."""
     fleet.close()
@@ -320,7 +320,7 @@ def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, int]:
     try:
         return {
             partition: asking.get_watermark_offsets(
-                ck.TopicPartition(topic, partition), timeout=10
+                ck.TopicPartition(topic, partition), timeout=30
             )[1]
             for partition in partitions_of(asking, topic)
         }
@@ -340,7 +340,7 @@ def read_to_stable(bootstrap: str, topic: str, partition: int = 0) -> list[ck.Me
         }
     )
     try:
-        consumer.list_topics(topic, 10)
+        consumer.list_topics(topic, 30)
         consumer.assign([ck.TopicPartition(topic, partition, ck.OFFSET_BEGINNING)])
         found = []
         while True:
@@ -387,4 +387,4 @@ def note(wrong: dict[str, str], topic: str, want: dict[int, list], have: dict[in
 def create_topics(bootstrap: str, topics: list[NewTopic]) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.create_topics(topics).values():
-        future.result(30)
+        future.result(60)

@@ -71,7 +71,7 @@ class Pipeline:
             [int(message.value()) for message in drill.read_to_stable(self.bootstrap, topic)]
             for topic in (self.out, self.state)
         )
-        offset = self.consumer.committed([TopicPartition(self.source, 0)], timeout=20)[0].offset
+        offset = self.consumer.committed([TopicPartition(self.source, 0)], timeout=60)[0].offset
         return outputs, max(states, default=0), max(offset, 0)
 
     def check(self):

@@ -67,7 +67,7 @@ def bring_about(run, moment):
     for worker in workers[: 1 if moment == "rebalance" else 2]:
         worker.send_signal(signal.SIGTERM if moment == "rebalance" else signal.SIGKILL)
     if moment == "rebalance":
-        assert drill.wait_until(lambda: [run.joined(slot) for slot in ("0", "1")] != joined, 30), (
+        assert drill.wait_until(lambda: [run.joined(slot) for slot in ("0", "1")] != joined, 60), (
             run.logs()
         )
 
@@ -109,12 +109,12 @@ def test_a_worker_frozen_at_a_step_of_a_commit_ends_restartably_or_goes_on(
     slots = ["a"] if alone else ["a", "b"]
     for slot in slots:
         fleet.start(slot)
-    assert drill.wait_until(lambda: drill.holders(fleet) == len(slots), 40), fleet.logs()
+    assert drill.wait_until(lambda: drill.holders(fleet) == len(slots), 60), fleet.logs()
     (fleet.directory / "stop-a").write_text(step)
     load = drill.Load(fleet)
     load.send(3000)
     load.flush()
-    assert drill.wait_until(lambda: fleet.stopped("a"), 30), fleet.logs()
+    assert drill.wait_until(lambda: fleet.stopped("a"), 60), fleet.logs()
     drill.pause(seconds)
     fleet.signal("a", signal.SIGCONT)
     healed = time.monotonic()

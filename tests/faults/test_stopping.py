@@ -17,12 +17,12 @@ MOMENTS = (
 TRIES = 60 if LONG else 6
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900 if LONG else 400)
 def test_a_worker_that_is_told_to_end_while_the_group_rebalances_ends_in_order(make_fleet):
-    fleet, drawn = make_fleet(slow=0, session=6), random.Random(7)
+    fleet, drawn = make_fleet(slow=0, session=10), random.Random(7)
     load = drill.Load(fleet)
     fleet.start("a")
-    assert drill.wait_until(lambda: drill.sole_member(fleet), 30), fleet.logs()
+    assert drill.wait_until(lambda: drill.sole_member(fleet), 60), fleet.logs()
     tries = 0
     while tries < TRIES:
         # each start and each end is a rebalance for the others
@@ -41,7 +41,7 @@ def test_a_worker_that_is_told_to_end_while_the_group_rebalances_ends_in_order(m
             drill.pause(drawn.uniform(0, 0.3))
             fleet.signal(slot, signal.SIGTERM)
         assert drill.wait_until(
-            lambda: fleet.tend() is not None and list(fleet.workers) == ["a"], 60
+            lambda: fleet.tend() is not None and list(fleet.workers) == ["a"], 120
         ), fleet.logs()
     assert {name: count for name, count in fleet.events.items() if name.startswith("exit")} == {
         "exit 0": tries

@@ -77,7 +77,7 @@ def records(deployment, topic):
     ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespace, tmp_path):
     names = Topology(namespace, intervals=("1m", "5m"), windows=("1m",), partitions=1)
     ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
@@ -110,21 +110,25 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
             "--windows",
             "1m",
         ]
-        killed = subprocess.Popen(
-            [*command, "--prefix", namespace, "--partitions", "1"],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        while not list(tmp_path.glob("backfill-1m-*.json")) and killed.poll() is None:
-            time.sleep(0.01)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        for _ in range(3):
+            killed = subprocess.Popen(
+                [*command, "--prefix", namespace, "--partitions", "1"],
+                env=environment,
+                stderr=subprocess.DEVNULL,
+            )
+            while not list(tmp_path.glob("backfill-1m-*.json")) and killed.poll() is None:
+                time.sleep(0.01)
+            killed.send_signal(signal.SIGKILL)
+            # one that is done before the signal comes has left no notes to go on from
+            if killed.wait() == -signal.SIGKILL:
+                break
+        assert killed.returncode == -signal.SIGKILL
         again = subprocess.run(
             [*command, "--prefix", namespace, "--partitions", "1"],
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
         assert again.returncode == 0, again.stderr
         truth = {
@@ -174,7 +178,7 @@ def test_a_gap_is_healed_by_klines_though_the_command_was_killed(stack, namespac
     assert Decimal(fives[start]["volume"]) == volume
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_producer_heals_what_the_one_before_it_had_not(stack, namespace, tmp_path):
     names = Topology(namespace, partitions=1)
     ids = topology.apply(stack.bootstrap, Registry(stack.registry_url), names, {})
@@ -205,7 +209,7 @@ def test_a_producer_heals_what_the_one_before_it_had_not(stack, namespace, tmp_p
                     rows = records(deployment, names.name("infoway.raw.kline"))
                     found = [row["ts_start"] for row in rows if row["source"] == "rest"]
                 producer.send_signal(signal.SIGTERM)
-                assert producer.wait(30) == 0
+                assert producer.wait(60) == 0
             finally:
                 producer.kill()
     assert found == [start, start + MINUTE, start + 2 * MINUTE]

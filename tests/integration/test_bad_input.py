@@ -29,7 +29,7 @@ def trade(number, **changes):
     }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_bad_frames_and_lines_cost_only_themselves(stack, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("INFOWAY_BOOTSTRAP", stack.bootstrap)
     monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)

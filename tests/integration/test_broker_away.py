@@ -69,7 +69,7 @@ class Run:
             self.publisher.account(self.counters)
 
     def deliver(self):
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while self.counters.in_flight or self.counters.spooled or not self.backlog.empty:
             assert time.monotonic() < give_up
             self.publisher.serve()
@@ -79,7 +79,7 @@ class Run:
     def saved(self):
         """Wait, as a feed that receives nothing does, until the spool has all that is not
         acknowledged."""
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while self.counters.queued:
             assert time.monotonic() < give_up
             self.publisher.serve()
@@ -129,7 +129,7 @@ def sequences(records):
     return [each for each in records if isinstance(each, tuple)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(
     stack, deployment, tmp_path
 ):
@@ -145,7 +145,7 @@ def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(
     run.receive(500)
     run.deliver()
     assert (run.counters.acknowledged, run.counters.lost) == (2_600, 0)
-    assert run.publisher.close(10) == 0
+    assert run.publisher.close(60) == 0
     found = logged(deployment)
     for place, symbol in enumerate(SYMBOLS):
         assert sequences(found[symbol]) == [
@@ -153,7 +153,7 @@ def test_what_was_received_meanwhile_is_in_the_topics_once_and_in_order(
         ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment, tmp_path):
     run = started(deployment, tmp_path / "spool")
     with away(stack):
@@ -171,7 +171,7 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
     )
     again.receive(10)
     again.deliver()
-    assert again.publisher.close(10) == 0
+    assert again.publisher.close(60) == 0
     assert again.backlog.earlier.in_flight == 0
     found = logged(deployment)
     first, second = (f"crypto-1-{(T + begin) * 1000}" for begin in (0, 60_000))
@@ -186,7 +186,7 @@ def test_an_end_while_it_is_away_leaves_all_to_the_next_start(stack, deployment,
         ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(
     stack, deployment, tmp_path, monkeypatch
 ):
@@ -196,7 +196,7 @@ def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(
         run.receive(500)
         assert run.publisher.close(0.5) > 0
     (cluster,) = {
-        AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=10).cluster_id
+        AdminClient({"bootstrap.servers": stack.bootstrap}).list_topics(timeout=60).cluster_id
     }
     assert cluster
     assert cluster in (folder / "owner").read_text()
@@ -216,12 +216,12 @@ def test_what_waits_for_one_cluster_and_registry_goes_to_no_other(
                 open_backlog(deployment, "replay", folder, {})
     again = Run(deployment, folder, begin=60_000)
     again.deliver()
-    assert again.publisher.close(10) == 0
+    assert again.publisher.close(60) == 0
     for records in (found := logged(deployment))["BTCUSDT"], found["ETHUSDT"]:
         assert "gap" not in [each.kind for each in records if not isinstance(each, tuple)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_what_waits_for_a_silent_broker_is_on_disk_and_outlives_a_kill(
     stack, deployment, tmp_path, monkeypatch
 ):
@@ -236,7 +236,7 @@ def test_what_waits_for_a_silent_broker_is_on_disk_and_outlives_a_kill(
         run.kill()
     again = Run(deployment, tmp_path / "spool", begin=60_000)
     again.deliver()
-    assert again.publisher.close(10) == 0
+    assert again.publisher.close(60) == 0
     found = logged(deployment)
     for place, symbol in enumerate(SYMBOLS):
         assert sequences(found[symbol]) == [
@@ -245,7 +245,7 @@ def test_what_waits_for_a_silent_broker_is_on_disk_and_outlives_a_kill(
         assert "gap" not in [each.kind for each in found[symbol] if not isinstance(each, tuple)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_what_a_silent_broker_gets_after_all_is_sent_once(stack, deployment, tmp_path, monkeypatch):
     monkeypatch.setitem(delivery_client._DELIVERY, "queue.buffering.max.messages", 100_000)
     run = started(deployment, tmp_path / "spool")
@@ -256,7 +256,7 @@ def test_what_a_silent_broker_gets_after_all_is_sent_once(stack, deployment, tmp
             run.receive(50)
         run.deliver()
     assert (run.counters.acknowledged, run.counters.lost) == (600, 0)
-    assert run.publisher.close(10) == 0
+    assert run.publisher.close(60) == 0
     assert not list((tmp_path / "spool").glob("*.spool"))
     for place, symbol in enumerate(SYMBOLS):
         assert sequences(logged(deployment)[symbol]) == [
@@ -264,7 +264,7 @@ def test_what_a_silent_broker_gets_after_all_is_sent_once(stack, deployment, tmp
         ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_what_a_kill_loses_is_told_as_a_gap_before_what_the_spool_has(
     stack, deployment, tmp_path, monkeypatch
 ):
@@ -282,7 +282,7 @@ def test_what_a_kill_loses_is_told_as_a_gap_before_what_the_spool_has(
         run.kill()
     again = Run(deployment, tmp_path / "spool", begin=60_000)
     again.deliver()
-    assert again.publisher.close(10) == 0
+    assert again.publisher.close(60) == 0
     for records in (found := logged(deployment))["BTCUSDT"], found["ETHUSDT"]:
         kinds = [each.kind if not isinstance(each, tuple) else "" for each in records]
         gap = kinds.index("gap")
@@ -293,7 +293,7 @@ def test_what_a_kill_loses_is_told_as_a_gap_before_what_the_spool_has(
         assert after[-1][1] > 1_000
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_what_the_bound_leaves_no_room_for_is_a_gap_with_counts(stack, deployment, tmp_path):
     run = Run(deployment, tmp_path / "spool")
     with away(stack):
@@ -304,7 +304,7 @@ def test_what_the_bound_leaves_no_room_for_is_a_gap_with_counts(stack, deploymen
     run.deliver()
     run.receive(10)
     run.deliver()
-    assert run.publisher.close(10) == 0
+    assert run.publisher.close(60) == 0
     assert run.counters.acknowledged == 12_010 - lost
     found, missing = logged(deployment), 0
     for symbol in SYMBOLS:

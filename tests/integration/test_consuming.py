@@ -16,8 +16,11 @@ def test_the_end_lies_behind_what_is_still_being_committed(stack, namespace):
     show before its records do."""
     topic = f"{namespace}derived"
     drill.create_topics(stack.bootstrap, [drill.NewTopic(topic, 1, 1)])
-    producer = ck.Producer(transactional_conf(stack.bootstrap, namespace))
-    producer.init_transactions(30)
+    producer = ck.Producer(
+        # not aborted by the broker while the test looks
+        {**transactional_conf(stack.bootstrap, namespace), "transaction.timeout.ms": 60_000}
+    )
+    producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(topic, b"value", b"key")
     assert producer.flush(30) == 0
@@ -28,4 +31,4 @@ def test_the_end_lies_behind_what_is_still_being_committed(stack, namespace):
         with pytest.raises(NotYet):
             reading.result(1)
         producer.commit_transaction(30)
-        assert reading.result(30) == [b"value"]
+        assert reading.result(60) == [b"value"]

@@ -75,10 +75,10 @@ def test_topology_dead_letters_and_export_run_as_documented(folder, environment)
 def ended(process):
     """Ctrl-C; returns the exit code."""
     process.send_signal(signal.SIGINT)
-    return process.wait(20)
+    return process.wait(60)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_the_simulator_sends_is_recorded_and_replayed_as_documented(folder, environment):
     [port] = map(str, free_ports(0))
     [simulate], [record] = of("simulate"), of(" record ")
@@ -96,7 +96,7 @@ def test_what_the_simulator_sends_is_recorded_and_replayed_as_documented(folder,
             )
             if command == simulate:
                 assert processes[0].stdout.readline().startswith("simulator at ")
-        assert drill.wait_until(lambda: any(map(recorded, folder.glob("recorded/*.gz"))), 60)
+        assert drill.wait_until(lambda: any(map(recorded, folder.glob("recorded/*.gz"))), 120)
         codes = [ended(process) for process in reversed(processes)]
     finally:
         for process in processes:

@@ -40,7 +40,7 @@ def test_records_and_schema_ids_survive_a_restart_over_the_same_folder(tmp_path)
         groups = [server.process_group for server in stack.servers]
         with pytest.raises(FolderInUse, match="another embedded stack"):
             Stack(tmp_path)
-    assert drill.wait_until(lambda: not any(map(group_members, groups)), 5)
+    assert drill.wait_until(lambda: not any(map(group_members, groups)), 30)
     with Stack(tmp_path) as stack:
         assert topology.apply(stack.bootstrap, Registry(stack.registry_url), NAMES) == ids
         [message] = read_to_end(stack.bootstrap, "kept.infoway.raw.trade")
@@ -76,7 +76,7 @@ def test_servers_end_with_a_process_that_is_killed(tmp_path):
     parent.wait()
     parent.stdin.close()
     parent.stdout.close()
-    assert drill.wait_until(lambda: not any(map(group_members, groups)), 15)
+    assert drill.wait_until(lambda: not any(map(group_members, groups)), 60)
 
 
 def test_keys_land_where_every_murmur2_client_puts_them(stack, namespace):

@@ -59,9 +59,9 @@ class Bars:
         self.outputs = Outputs.of(self.names, ids)
 
     def delete(self):
-        self.admin.delete_topics([self.topic])[self.topic].result(20)
+        self.admin.delete_topics([self.topic])[self.topic].result(60)
         assert drill.wait_until(
-            lambda: self.topic not in self.admin.list_topics(timeout=10).topics, 20
+            lambda: self.topic not in self.admin.list_topics(timeout=10).topics, 60
         )
 
     def delete_before(self, partition, offset):
@@ -69,7 +69,7 @@ class Bars:
         [deleted] = self.admin.delete_records(
             [TopicPartition(self.topic, partition, offset)]
         ).values()
-        deleted.result(20)
+        deleted.result(60)
 
     def publish(self, *revisions, abort=False, symbol=None):
         self.producer.begin_transaction()
@@ -233,7 +233,7 @@ def test_a_killed_export_goes_on_where_its_last_whole_file_ends(bars, tmp_path, 
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert killed.returncode == 9, killed.stderr

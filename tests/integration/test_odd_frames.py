@@ -42,7 +42,7 @@ def event(second, name, feed="crypto-1", symbols=("BTCUSDT",)):
     }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_no_spelling_of_the_vendors_costs_or_doubles_a_trade(stack, tmp_path, monkeypatch):
     monkeypatch.setenv("INFOWAY_BOOTSTRAP", stack.bootstrap)
     monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)

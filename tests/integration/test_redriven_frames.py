@@ -11,7 +11,7 @@ from schemas.decimals import to_units
 from schemas.partition import partition_of
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_frame_becomes_the_raw_record_that_it_should_have_been_and_counts(
     cluster, capsys, tmp_path
 ):
@@ -50,7 +50,7 @@ def test_a_frame_becomes_the_raw_record_that_it_should_have_been_and_counts(
                 or found.extend(read_to_end(cluster.bootstrap, cluster.vwaps))
                 or found
             ),
-            60,
+            150,
         )
     [record] = [ValueReader(cluster.registry)(message.value())[1] for message in found]
     assert (record["symbol"], record["vwap"], record["trade_count"]) == (

@@ -58,7 +58,7 @@ def bars(folder: Path) -> dict[int, dict]:
     return {row["ts_start"]: row for row in rows(folder, "infoway.bars.1m")}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_one_minute_bars_equal_the_exchanges_klines(replayed, recordings):
     ours = bars(replayed("binance_btcusdt_perp_20240808"))
     complete = [
@@ -90,7 +90,7 @@ def test_one_minute_bars_equal_the_exchanges_klines(replayed, recordings):
         )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_rolling_minute_that_ends_with_a_kline_has_its_vwap(replayed, recordings):
     """A window (t - 60 s, t] holds a kline's trades and no others where t is the last millisecond
     of the minute; elsewhere the trades between t - 60 s and the minute's start are taken off by the
@@ -126,7 +126,7 @@ def test_a_rolling_minute_that_ends_with_a_kline_has_its_vwap(replayed, recordin
     assert compared >= 4
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_top_of_every_book_equals_the_published_one(replayed, recordings):
     ours = {}
     for row in rows(replayed("binance_btcusdt_perp_20240808"), "infoway.depth.imbalance"):
@@ -148,7 +148,7 @@ def test_the_top_of_every_book_equals_the_published_one(replayed, recordings):
         assert row["book_state"] == "normal"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_session_vwap_equals_the_exchanges_cumulative_figures_at_every_snapshot(
     replayed, recordings
 ):
@@ -179,7 +179,7 @@ def test_the_session_vwap_equals_the_exchanges_cumulative_figures_at_every_snaps
     assert Decimal(day["turnover"]) == Decimal(last["cum_turnover"])
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_minute_bars_of_a_day_add_up_to_the_exchanges_total(replayed, recordings):
     ours = bars(replayed("sh600519_20230201_fullday")).values()
     last = truth(recordings, "truth_sh600519_20230201_sse_snapshots.csv")[-1]
@@ -188,7 +188,7 @@ def test_minute_bars_of_a_day_add_up_to_the_exchanges_total(replayed, recordings
     assert all(bar["is_closed"] for bar in ours)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_recorded_futures_open_loses_no_trade(replayed, recordings):
     folder = replayed("glbx_esh4_20231225T2300")
     assert (

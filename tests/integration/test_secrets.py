@@ -70,7 +70,7 @@ def telltale():
         thread.join()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltale, tmp_path):
     names = Topology(namespace, partitions=1)
     topology.apply(stack.bootstrap, Registry(stack.registry_url), names)
@@ -105,7 +105,7 @@ def test_nothing_that_a_failing_run_writes_has_the_key(stack, namespace, telltal
         try:
             title = Path(f"/proc/{process.pid}/cmdline")
             titles = [title.read_bytes()] if title.exists() else []
-            assert process.wait(60) == 3
+            assert process.wait(120) == 3
         finally:
             process.kill()
     found = {"output": output.read_bytes(), "title": b"".join(titles)}

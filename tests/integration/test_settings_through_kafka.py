@@ -50,7 +50,7 @@ def recording(path):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_klines_are_reconciled_and_every_option_has_its_records(stack, tmp_path, monkeypatch):
     monkeypatch.setenv("INFOWAY_BOOTSTRAP", stack.bootstrap)
     monkeypatch.setenv("INFOWAY_REGISTRY", stack.registry_url)

@@ -37,7 +37,7 @@ def definition(tmp_path_factory):
         "--yaml",
         f"{TOPIC}={made}",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return yaml.safe_load(made.read_text())
 

@@ -68,18 +68,18 @@ def alter(stack, topic, **config):
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": stack.bootstrap})
     for future in admin.incremental_alter_configs([resource]).values():
-        future.result(20)
+        future.result(60)
     # acknowledged by the controller, not yet read by the broker
     assert drill.wait_until(
         lambda: all(config_of(stack, topic, k.replace("_", ".")) == v for k, v in config.items()),
-        10,
+        60,
     )
 
 
 def config_of(stack, topic, name):
     admin = AdminClient({"bootstrap.servers": stack.bootstrap})
     [future] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
-    return future.result(20)[name].value
+    return future.result(60)[name].value
 
 
 def test_apply_does_what_plan_says_once_and_sets_back_what_was_changed(stack, namespace, topology):
@@ -290,7 +290,7 @@ def test_on_an_empty_cluster_one_line_says_what_is_missing_and_what_to_run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 1

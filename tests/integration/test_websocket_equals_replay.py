@@ -37,7 +37,7 @@ def figures(rows):
     return [{name: value for name, value in row.items() if name not in OF_THE_WAY} for row in rows]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(
     stack, recordings, namespace, tmp_path, monkeypatch
 ):
@@ -53,7 +53,7 @@ def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(
             with Feeding(deployment, feeds, Endpoint(simulator.url, "key"), "simulated") as feeding:
                 total = len(simulator.recording.frames)
                 assert drill.wait_until(
-                    lambda: feeding.failure or feeding.counters[0].acknowledged == total, 60
+                    lambda: feeding.failure or feeding.counters[0].acknowledged == total, 120
                 ), feeding.counters
                 feeding.check()
         lag = Lag(
@@ -61,7 +61,7 @@ def test_a_recording_over_the_websocket_gives_the_figures_of_its_replay(
             f"{namespace}infoway-processors",
             [names.name(source) for source in SOURCES],
         )
-        assert drill.wait_until(lambda: lag() == 0, 90)
+        assert drill.wait_until(lambda: lag() == 0, 180)
     replay(ReplayOptions([recordings / NAME], tmp_path / "out", Topology()), Console(stderr=True))
     read = ValueReader(Registry(stack.registry_url))
     for topic in names.derived():

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
         "--no-deps",
         "--no-build-isolation",
     ]
-    subprocess.run([*pip, "--wheel-dir", folder, ROOT], check=True, timeout=60)
+    subprocess.run([*pip, "--wheel-dir", folder, ROOT], check=True, timeout=200)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -53,7 +53,7 @@ def installed(wheel, tmp_path_factory):
         "--no-deps",
         "--no-index",
     ]
-    subprocess.run([*pip, "--target", folder, wheel], check=True, timeout=60)
+    subprocess.run([*pip, "--target", folder, wheel], check=True, timeout=200)
     return folder
 
 
@@ -65,7 +65,7 @@ def run(*arguments, path, cwd):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
