@@ -3,6 +3,7 @@
 from raw_message import Message
 
 from processors.decode.book_columns import BookColumns
+from processors.decode.messages import Messages
 from processors.decode.raw_records import book_of
 from processors.decode.reader import RawReader
 from processors.kernels.books.run import BookRun
@@ -40,7 +41,7 @@ def in_columns(read, messages, source="live"):
         if isinstance(message, Message):
             run.append(message)
             continue
-        for piece in read.read(run, source):
+        for piece in read.read(Messages.of(run), source):
             found.append(piece if isinstance(piece, BookRun) else read_singly(run[piece]))
         run = []
         if message is not None:

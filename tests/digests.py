@@ -24,6 +24,7 @@ from processors.agents.reconciliation.agent import Reconciliation
 from processors.agents.vwap.agent import Vwap
 from processors.decode.bar_columns import BarColumns
 from processors.decode.book_columns import BookColumns
+from processors.decode.messages import Messages
 from processors.decode.raw_records import bar_revision_of, book_of, kline_of
 from processors.decode.reader import RawReader
 from processors.decode.trade_columns import TradeColumns
@@ -149,7 +150,7 @@ def run_agents(logs, grid_ms, batch_size=BATCH, native=AVAILABLE):
                     batch = records[start : start + batch_size]
                     given = batch
                     if columns is not None:
-                        found = columns.read(log[start : start + batch_size], known)
+                        found = columns.read(Messages.of(log[start : start + batch_size]), known)
                         given = [
                             batch[piece] if isinstance(piece, int) else piece for piece in found
                         ]

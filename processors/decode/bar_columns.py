@@ -1,13 +1,9 @@
 """Reads the messages of a bar topic's partition into runs of columns; what is not plain is left to
 the RawReader, in its place."""
 
-from collections.abc import Sequence
-from operator import methodcaller
-from typing import cast
-
-import confluent_kafka as ck
 import numpy as np
 
+from processors.decode.messages import Messages
 from processors.decode.own_schema import OwnSchema, source_bytes
 from processors.decode.raw_records import Undecodable, bar_revision_of
 from processors.decode.reader import RawReader
@@ -18,7 +14,6 @@ from processors.kernels.waiting.run import BarRun
 from schemas.records import BarRecord
 from schemas.wire import UnreadableValue
 
-_VALUE = methodcaller("value")
 _TRADES = source_bytes("trades")
 
 
@@ -33,7 +28,7 @@ class BarColumns:
         self._own_schema = OwnSchema(reader)
         self._symbols = NameTable()
 
-    def read(self, messages: Sequence[ck.Message], source: str | None) -> list[BarRun | int]:
+    def read(self, messages: Messages, source: str | None) -> list[BarRun | int]:
         """Return the messages in order: runs of plain records, and the indices of messages that are
         to be read one by one.
 
@@ -41,29 +36,25 @@ class BarColumns:
         """
         if source is None or not messages:
             return list(range(len(messages)))
-        values = [value or b"" for value in map(_VALUE, messages)]
-        header = self._own_schema.header(values)
-        count = len(values)
-        packed = np.frombuffer(b"".join(values), np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
-        offsets = np.fromiter((cast(int, each.offset()) for each in messages), np.int64, count)
+        header, count = self._own_schema.header(messages), len(messages)
         bars, marks = np.zeros(count, CLOSED_BAR), np.empty(count, np.uint8)
-        short = np.empty(len(packed), np.uint8)
+        short = np.empty(len(messages.packed), np.uint8)
         while True:
             used = decode_closed_bars(
-                packed, ends, offsets, header, self._interval_bytes, source_bytes(source), _TRADES,
-                self._symbols.slots, self._symbols.bytes, bars, short, marks,
+                messages.packed, messages.ends, messages.offsets, header, self._interval_bytes,
+                source_bytes(source), _TRADES, self._symbols.slots, self._symbols.bytes, bars,
+                short, marks,
             )  # fmt: skip
-            if not self._make_all_known(values, marks):
+            if not self._make_all_known(messages, marks):
                 break
         return self._pieces(bars, short[:used].copy(), marks, source)
 
-    def _make_all_known(self, values: Sequence[bytes], marks: Array) -> bool:
+    def _make_all_known(self, messages: Messages, marks: Array) -> bool:
         """Add the symbols of all records that are NEW; return whether any is new."""
         found = False
         tried: set[bytes] = set()
         for row in np.flatnonzero(marks == NEW).tolist():
-            value = values[row]
+            value = messages.value(row)
             name = value[5 : 6 + (value[5] >> 1)]  # its beginning, if it is a long one
             if name not in tried and self._make_known(value):
                 tried.add(name)

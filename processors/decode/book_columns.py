@@ -1,12 +1,9 @@
 """Reads the messages of a raw depth partition into runs of columns; what is not plain is left to
 the RawReader, in its place."""
 
-from collections.abc import Sequence
-from typing import cast
-
-import confluent_kafka as ck
 import numpy as np
 
+from processors.decode.messages import Messages
 from processors.decode.own_schema import OwnSchema, origin_bytes, source_bytes
 from processors.decode.raw_records import Undecodable, book_of
 from processors.decode.reader import RawReader
@@ -31,7 +28,7 @@ class BookColumns:
         self._source: str | None = None
         self._symbols, self._origins = NameTable(), NameTable()
 
-    def read(self, messages: Sequence[ck.Message], source: str | None) -> list[BookRun | int]:
+    def read(self, messages: Messages, source: str | None) -> list[BookRun | int]:
         """Return the messages in order: runs of plain books, and the indices of messages that are
         to be read one by one.
 
@@ -44,21 +41,15 @@ class BookColumns:
         if source != self._source:
             self._source = source
             self._origins = NameTable()
-        values = [message.value() or b"" for message in messages]
-        header = self._own_schema.header(values)
-        count = len(values)
-        packed = np.frombuffer(b"".join(values), np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
+        header, count = self._own_schema.header(messages), len(messages)
         books, marks = np.zeros(count, BOOK), np.empty(count, np.uint8)
-        books["offset"] = np.fromiter(
-            (cast(int, each.offset()) for each in messages), np.int64, count
-        )
+        books["offset"] = messages.offsets
         # a level takes four bytes at least: two lengths and two digits
-        levels = np.empty((len(packed) // 4 + 1, LEVEL_COLUMNS), np.int64)
+        levels = np.empty((len(messages.packed) // 4 + 1, LEVEL_COLUMNS), np.int64)
         while True:
             used = decode_books(
-                packed,
-                ends,
+                messages.packed,
+                messages.ends,
                 header,
                 source_bytes(source),
                 self._symbols.slots,
@@ -70,13 +61,14 @@ class BookColumns:
                 levels,
                 marks,
             )
-            if not self._make_all_known(values, marks):
+            if not self._make_all_known(messages, marks):
                 break
         return self._pieces(books, levels[:used].copy(), marks)
 
-    def _make_all_known(self, values: Sequence[bytes], marks: Array) -> bool:
+    def _make_all_known(self, messages: Messages, marks: Array) -> bool:
         """Add the names of all books that are NEW; return whether any is new."""
-        found = [self._make_known(values[row]) for row in np.flatnonzero(marks == NEW).tolist()]
+        new = np.flatnonzero(marks == NEW).tolist()
+        found = [self._make_known(messages.value(row)) for row in new]
         return any(found)
 
     def _make_known(self, value: bytes) -> bool:

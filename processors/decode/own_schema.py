@@ -1,10 +1,9 @@
 """What the readers of columns share: which header values of our own schema have, and names in the
 form that Avro has them in."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from processors.decode.messages import Messages
 from processors.decode.reader import RawReader
 from processors.kernels.columns import Array
 from schemas.wire import UnreadableValue, compile_encoder
@@ -35,11 +34,11 @@ class OwnSchema:
         self._reader = reader
         self._header: bytes | None = None
 
-    def header(self, values: Sequence[bytes]) -> Array:
+    def header(self, messages: Messages) -> Array:
         """Return the present header if a value has it; else the first one of ours that a value has,
         from now on. Before the first it is one that is of no schema."""
-        if not (values and values[0][:_HEADER] == self._header):  # nearly all have it
-            headers = dict.fromkeys(value[:_HEADER] for value in values)
+        if messages.value(0, _HEADER) != self._header:  # nearly all have it
+            headers = dict.fromkeys(messages.value(at, _HEADER) for at in range(len(messages)))
             if self._header not in headers:
                 self._header = next(filter(self._is_ours, headers), self._header)
         return np.frombuffer(self._header or _NO_HEADER, np.uint8)

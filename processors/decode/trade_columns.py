@@ -2,13 +2,10 @@
 the RawReader, in its place."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from operator import methodcaller
-from typing import cast
 
-import confluent_kafka as ck
 import numpy as np
 
+from processors.decode.messages import Messages
 from processors.decode.own_schema import OwnSchema, origin_bytes, source_bytes
 from processors.decode.raw_records import MOST_TRADE_TYPE, Undecodable, trade_of
 from processors.decode.reader import RawReader
@@ -25,7 +22,6 @@ from schemas.wire import UnreadableValue
 assert decode.MOST_TRADE_TYPE == MOST_TRADE_TYPE
 _LONGEST_SYMBOL, _LONGEST_LANE = 400, 600
 """Characters: together those that a record may have at most."""
-_VALUE, _OFFSET = methodcaller("value"), methodcaller("offset")
 
 
 class TradeColumns:
@@ -45,7 +41,7 @@ class TradeColumns:
         self._sessions: Array = np.zeros(64 if trades.uses_sessions else 0, SESSION)
         self._businesses: dict[str, int] = {}
 
-    def read(self, messages: Sequence[ck.Message], source: str | None) -> list[TradeRun | int]:
+    def read(self, messages: Messages, source: str | None) -> list[TradeRun | int]:
         """Return the messages in order: runs of plain trades, and the indices of messages that are
         to be read one by one.
 
@@ -57,14 +53,7 @@ class TradeColumns:
             self._source = source
             self._source_bytes = source_bytes(source)
             self._origins = NameTable()
-        values: list[bytes] = list(map(_VALUE, messages))
-        if None in values:
-            values = [value or b"" for value in values]
-        header = self._own_schema.header(values)
-        count = len(values)
-        packed = np.frombuffer(b"".join(values), np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
-        offsets = _offsets(messages)
+        header, count = self._own_schema.header(messages), len(messages)
         trades, marks, looks = (
             np.empty(count, TRADE),
             np.empty(count, np.uint8),
@@ -72,9 +61,9 @@ class TradeColumns:
         )
         while True:
             decode_trades(
-                packed,
-                ends,
-                offsets,
+                messages.packed,
+                messages.ends,
+                messages.offsets,
                 header,
                 self._source_bytes,
                 self._symbols.slots,
@@ -88,19 +77,19 @@ class TradeColumns:
                 marks,
                 looks,
             )
-            if not self._make_all_known(values, offsets, marks):
+            if not self._make_all_known(messages, marks):
                 break
-        self._count(values, offsets, trades, marks, looks)
-        return self._pieces(values, offsets, trades, marks)
+        self._count(messages, trades, marks, looks)
+        return self._pieces(messages, trades, marks)
 
-    def _make_all_known(self, values: Sequence[bytes], offsets: Array, marks: Array) -> bool:
+    def _make_all_known(self, messages: Messages, marks: Array) -> bool:
         """Add the names of all trades that are NEW; return whether any is new."""
         found = False
         tried: set[bytes] = set()
         for row in np.flatnonzero(marks == decode.NEW).tolist():
-            value = values[row]
+            value = messages.value(row)
             symbol = value[5 : 6 + (value[5] >> 1)]  # its beginning, if it is a long one
-            if symbol not in tried and self._make_known(int(offsets[row]), value):
+            if symbol not in tried and self._make_known(int(messages.offsets[row]), value):
                 tried.add(symbol)
                 found = True
         return found
@@ -133,9 +122,7 @@ class TradeColumns:
         self._facts[index] = business, lane.business == "common"
         return found
 
-    def _count(
-        self, values: Sequence[bytes], offsets: Array, trades: Array, marks: Array, looks: Array
-    ) -> None:
+    def _count(self, messages: Messages, trades: Array, marks: Array, looks: Array) -> None:
         """Count of the plain trades what the TradeReader counts of those that it reads."""
         looks[marks != decode.PLAIN] = 0
         counted = self._trades
@@ -143,8 +130,8 @@ class TradeColumns:
         for row in np.flatnonzero(looks & decode.LOOK_SESSION).tolist():
             self._count_session(trades[row])
         for row in np.flatnonzero(looks & decode.LOOK_TURNOVER).tolist():
-            raw: RawTradeRecord = self._reader.decoded(values[row])
-            counted.count_turnover(raw, trade_of(int(offsets[row]), raw))
+            raw: RawTradeRecord = self._reader.decoded(messages.value(row))
+            counted.count_turnover(raw, trade_of(int(messages.offsets[row]), raw))
 
     def _count_session(self, trade: Array) -> None:
         lane, symbol, event = int(trade["lane"]), int(trade["symbol"]), int(trade["ts_event"])
@@ -158,26 +145,18 @@ class TradeColumns:
         if session is not None:
             self._sessions[symbol] = session.start, session.end, business
 
-    def _pieces(
-        self, values: Sequence[bytes], offsets: Array, trades: Array, marks: Array
-    ) -> list[TradeRun | int]:
+    def _pieces(self, messages: Messages, trades: Array, marks: Array) -> list[TradeRun | int]:
         def trade_type_of(offset: int) -> str | None:
-            raw: RawTradeRecord = self._reader.decoded(values[bisect_left(offsets, offset)])
+            at = bisect_left(messages.offsets, offset)
+            raw: RawTradeRecord = self._reader.decoded(messages.value(at))
             return raw.trade_type
 
         pieces: list[TradeRun | int] = []
         first = 0
-        for odd in [*np.flatnonzero(marks != decode.PLAIN).tolist(), len(values)]:
+        for odd in [*np.flatnonzero(marks != decode.PLAIN).tolist(), len(messages)]:
             if first < odd:
                 pieces.append(TradeRun(trades[first:odd], self.tables, trade_type_of))
-            if odd < len(values):
+            if odd < len(messages):
                 pieces.append(odd)
             first = odd + 1
         return pieces
-
-
-def _offsets(messages: Sequence[ck.Message]) -> Array:
-    first, last = cast(int, messages[0].offset()), cast(int, messages[-1].offset())
-    if last - first == len(messages) - 1:  # they rise: then nothing lies between
-        return np.arange(first, last + 1)
-    return np.fromiter(map(_OFFSET, messages), np.int64, len(messages))

@@ -23,7 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from processors.engine import assigned, state
 from processors.engine.batch import Batch
 from processors.engine.engine import Agent, Engine
-from processors.engine.plane import fetch, overrides
+from processors.engine.plane import binding, native, overrides
 from processors.engine.plane.app import REQUEST_TIMEOUT, create_app
 from processors.engine.plane.watch import Watch
 from processors.engine.transactions import transactions
@@ -164,11 +164,11 @@ def _take_out(rule: str, engine: Engine) -> None:
             self.engine, "turned_at", time.monotonic()
         )
     elif rule == "marker":
-        by_partition = fetch.by_partition
         eof = ck.KafkaError._PARTITION_EOF
-        fetch.by_partition = lambda messages: by_partition(
-            [m for m in messages if m.error() is None or m.error().code() != eof]
-        )
+        for module in binding, native:
+            module.end_of = lambda message, end_of=module.end_of: (
+                None if message.error().code() == eof else end_of(message)
+            )
     elif rule == "log":
         assigned._check_same_log = lambda *facts: None
     elif rule == "loader":

@@ -58,7 +58,7 @@ def test_old_and_new_consumers_read_old_and_new_records(registry, stack, namespa
         compile_encoder(SECOND, ids[1])(*FIELDS, 5 * 10**16),
     ]
     client, context = (
-        SchemaRegistryClient({"url": stack.registry_url}),
+        SchemaRegistryClient({"url": stack.registry_url, "timeout": 10}),
         SerializationContext(topic, MessageField.VALUE),
     )
     seen = []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_message import Message
 
-from processors.engine.plane.fetch import by_partition
+from processors.engine.plane.binding import by_partition
 
 
 def message(topic, partition, offset, code=None):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from raw_message import Message
 
 from processors.agents.depth.agent import Imbalance
+from processors.decode.messages import Messages
 from processors.kernels.books.run import BookRun
 from processors.kernels.columns import EncodedRows, Tables
 from processors.kernels.compiled import AVAILABLE
@@ -185,7 +186,7 @@ def test_a_value_reads_as_the_book_that_it_is(values):
 
 def plain(value):
     """Whether a value is read without Python once its names are known."""
-    return isinstance(columns().read([Message(0, value)], "live")[0], BookRun)
+    return isinstance(columns().read(Messages.of([Message(0, value)]), "live")[0], BookRun)
 
 
 @pytest.mark.parametrize("number", ODD)
@@ -234,15 +235,16 @@ def test_nothing_is_plain_of_another_source_or_schema_or_before_the_source_is_kn
         ([other], "live", 0),
         ([other, sound, Message(0, None)], "live", 1),
     ):
-        found = columns().read(read, source)
+        found = columns().read(Messages.of(read), source)
         assert sum(isinstance(piece, BookRun) for piece in found) == plain_ones
     read = columns()
-    assert read.read([sound], "replay") == [0] and read.read([Message(0, raw())], "live") != [0]
+    assert read.read(Messages.of([sound]), "replay") == [0]
+    assert read.read(Messages.of([Message(0, raw())]), "live") != [0]
 
 
 def test_which_times_are_plain():
     read = columns()
-    read.read([Message(0, raw())], "live")  # its names are known from here on
+    read.read(Messages.of([Message(0, raw())]), "live")  # its names are known from here on
     for ts_event, received_ms, fits in (
         (EARLIEST_MS, T, True),
         (EARLIEST_MS - 1, T, False),
@@ -252,19 +254,21 @@ def test_which_times_are_plain():
         (T, LATEST_MS - MAX_FUTURE_MS, False),
     ):
         message = Message(0, raw(event=ts_event, ts_recv=1000 * received_ms))
-        [piece] = read.read([message], "live")
+        [piece] = read.read(Messages.of([message]), "live")
         assert isinstance(piece, BookRun) == fits == isinstance(read_singly(message), Book)
 
 
 def test_a_name_that_is_no_text_is_pythons():
     value = raw(symbol="AB").replace(b"\4AB", b"\4A\xff")
     read = columns()
-    assert read.read([Message(0, each) for each in (value, raw(), value)], "live")[0::2] == [0, 2]
+    messages = Messages.of([Message(0, each) for each in (value, raw(), value)])
+    assert read.read(messages, "live")[0::2] == [0, 2]
     assert read.tables.symbols == ["A"]
 
 
 def test_a_run_is_cut_by_offsets():
-    [found] = columns().read([Message(offset, raw()) for offset in (5, 7, 9)], "live")
+    messages = Messages.of([Message(offset, raw()) for offset in (5, 7, 9)])
+    [found] = columns().read(messages, "live")
     assert (found.first_offset, found.last_offset, len(found)) == (5, 9, 3)
     assert [book.offset for book in found.since(6).all_books()] == [7, 9]
     assert [book.offset for book in found.before(7).all_books()] == [5]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_message import Message
 
+from processors.decode.messages import Messages
 from processors.decode.reader import RawReader
 from processors.decode.trade_columns import TradeColumns
 from processors.decode.trades import TradeReader
@@ -65,7 +66,7 @@ class Pair:
             messages.append(Message(self.offset, value))
         want = [self.readers[0](message) for message in messages]
         have, plain = [], []
-        for piece in self.columns.read(messages, source):
+        for piece in self.columns.read(Messages.of(messages), source):
             if isinstance(piece, TradeRun):
                 assert len(piece) > 0
                 plain += [True] * len(piece)
@@ -167,14 +168,14 @@ def test_other_schemas_controls_and_bytes_that_are_none_are_left_to_python():
 
 def test_nothing_is_plain_before_the_source_is_known():
     pair = Pair()
-    assert pair.columns.read([Message(1, encode(*raw()))], None) == [0]
+    assert pair.columns.read(Messages.of([Message(1, encode(*raw()))]), None) == [0]
 
 
 def test_a_batch_is_cut_where_python_reads_and_offsets_may_have_gaps():
     pair = Pair()
     values = [encode(*raw(price=price)) for price in ("1", "2", ".5", "3", ".5", ".5", "4")]
     messages = [Message(10 * number, value) for number, value in enumerate(values)]
-    pieces = pair.columns.read(messages, "simulated")
+    pieces = pair.columns.read(Messages.of(messages), "simulated")
     assert [
         piece if isinstance(piece, int) else (piece.first_offset, piece.last_offset)
         for piece in pieces
@@ -184,7 +185,7 @@ def test_a_batch_is_cut_where_python_reads_and_offsets_may_have_gaps():
 def test_the_type_of_a_trade_is_found_when_it_is_asked_for():
     pair = Pair()
     messages = [Message(7 * n, encode(*raw(trade_type=f"t{n}"))) for n in range(3)]
-    [run] = pair.columns.read(messages, "simulated")
+    [run] = pair.columns.read(Messages.of(messages), "simulated")
     assert [run.trade(index).trade_type for index in range(3)] == ["t0", "t1", "t2"]
     assert run.since(7).trade(1).trade_type == "t2"
 

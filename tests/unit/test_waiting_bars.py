@@ -11,6 +11,7 @@ from processors.agents.reconciliation import waiting
 from processors.agents.reconciliation.agent import Reconciliation
 from processors.agents.reconciliation.waiting import WaitingFromTheFuture
 from processors.decode.bar_columns import BarColumns
+from processors.decode.messages import Messages
 from processors.decode.raw_records import bar_revision_of
 from processors.decode.reader import RawReader
 from processors.kernels.waiting.run import BarRun
@@ -93,7 +94,7 @@ def pieces(columns, interval, offset, records):
     read = reader(interval)
     return [
         read(messages[piece]) if isinstance(piece, int) else piece
-        for piece in columns.read(messages, "live")
+        for piece in columns.read(Messages.of(messages), "live")
     ]
 
 

@@ -4,18 +4,19 @@ no Faust, here."""
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import methodcaller
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import confluent_kafka as ck
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from processors.decode.messages import Messages
 from processors.engine.batch import Run
+from processors.engine.plane.binding import BindingClient, FetchClient
+from processors.engine.plane.native import NativeClient
 from processors.engine.sources import SourcePartition
 from processors.engine.state import is_away, listed
-from processors.engine.transactions.exits import Exit, leave
+from processors.kernels.librdkafka import LIBRARY
 from processors.model.records import SourceRecord
 from schemas.clients.kafka import client
 
@@ -32,16 +33,16 @@ LOADED_LINGER_S = 0.02
 
 Pieces = Sequence[Run | int]
 """Messages in order: runs of records as columns, and indices of messages to be read one by one."""
-Read = Callable[[SourcePartition, Sequence[ck.Message]], Pieces]
-
-
-_ERROR, _TOPIC, _PARTITION = map(methodcaller, ("error", "topic", "partition"))
+Read = Callable[[SourcePartition, Messages], Pieces]
+WAIT_S = 0.05
+"""Seconds for which a first record is waited for."""
 
 
 class Fetched(NamedTuple):
     """What has come of a partition."""
 
-    messages: list[ck.Message]
+    messages: Messages
+    """Those that `pieces` names are there one by one."""
     pieces: Pieces
     next_offset: int
     """Where the partition goes on."""
@@ -59,7 +60,8 @@ class Fetch:
         """What was logged of partitions whose end is not known."""
         self._bootstrap = bootstrap
         self._admin = AdminClient(client(bootstrap), logger=log)
-        self._consumer = ck.Consumer(
+        kind = BindingClient if LIBRARY is None else NativeClient
+        self._consumer: FetchClient = kind(
             {
                 **client(bootstrap),
                 "group.id": "unused",
@@ -72,17 +74,12 @@ class Fetch:
                 "fetch.queue.backoff.ms": 10,
                 "queued.max.messages.kbytes": 32_768,
             },
-            logger=log,
+            log,
         )
 
     def assign(self, offsets: Mapping[SourcePartition, int]) -> None:
         """Read these partitions and no others from now on."""
-        self._consumer.assign(
-            [
-                TopicPartition(topic, partition, offset)
-                for (topic, partition), offset in offsets.items()
-            ]
-        )
+        self._consumer.assign(offsets)
 
     async def next(self, read: Read) -> dict[SourcePartition, Fetched]:
         """Return what has come of each partition; after 50 ms nothing. `read` is called in the
@@ -90,20 +87,16 @@ class Fetch:
         return await asyncio.get_running_loop().run_in_executor(None, self._next, read)
 
     def _next(self, read: Read) -> dict[SourcePartition, Fetched]:
-        return {
-            source_partition: Fetched(run, read(source_partition, run), next_offset)
-            for source_partition, (run, next_offset) in by_partition(self._consume()).items()
-        }
-
-    def _consume(self) -> list[ck.Message]:
-        """Wait for a record, and return it with those that came with it: to ask for many at once
-        would wait for all of them."""
-        messages = self._consumer.consume(1, 0.05)
-        if messages and self._most > 1:
-            linger_s = LOADED_LINGER_S if self.backlog else LINGER_S
-            messages += self._consumer.consume(self._most - 1, linger_s)
-        self.backlog = len(messages) >= self._most / 2
-        return messages
+        # to ask for many at once would wait for all of them
+        linger_s = LOADED_LINGER_S if self.backlog else LINGER_S
+        found: dict[SourcePartition, Fetched] = {}
+        with self._consumer.consume(self._most, WAIT_S, linger_s) as records:
+            self.backlog = len(records) >= self._most / 2
+            for source_partition, come in records.by_partition().items():
+                pieces = read(source_partition, come.messages)
+                records.keep(come, [piece for piece in pieces if isinstance(piece, int)])
+                found[source_partition] = Fetched(come.messages, pieces, come.next_offset)
+        return found
 
     def ends(
         self, source_partitions: Iterable[SourcePartition]
@@ -157,50 +150,3 @@ class Fetch:
         except KafkaException:
             return False
         return True
-
-
-def by_partition(messages: list[ck.Message]) -> dict[SourcePartition, tuple[list[ck.Message], int]]:
-    """Return the records of each partition and the offset at which it goes on: at its end, behind
-    the markers of transactions."""
-    if not any(map(_ERROR, messages)):
-        return _without_errors(messages)
-    runs: dict[SourcePartition, tuple[list[ck.Message], int]] = {}
-    for message in messages:
-        source_partition, error = (
-            (cast(str, message.topic()), cast(int, message.partition())),
-            message.error(),
-        )
-        run = runs.get(source_partition, ([], 0))[0]
-        if error is None:
-            run.append(message)
-            runs[source_partition] = run, cast(int, message.offset()) + 1
-        elif error.code() == KafkaError._PARTITION_EOF:
-            runs[source_partition] = run, cast(int, message.offset())
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            leave(
-                Exit.SETUP_WRONG,
-                f"{message.topic()}[{message.partition()}]: the log no longer has the offset "
-                f"that the state names: {error.str()}",
-            )
-        elif not is_away(error):
-            raise KafkaException(error)
-    return runs
-
-
-def _without_errors(
-    messages: Sequence[ck.Message],
-) -> dict[SourcePartition, tuple[list[ck.Message], int]]:
-    """Do it by what Python has in C: a loop over the messages takes three times as long, and as
-    long as it takes to fetch them."""
-    runs: dict[SourcePartition, tuple[list[ck.Message], int]] = {}
-    places: list[SourcePartition] = list(
-        zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True)
-    )
-    first = 0
-    for source_partition, same in groupby(places):
-        after = first + sum(1 for _ in same)
-        run = runs[source_partition][0] if source_partition in runs else []
-        run += messages[first:after]
-        runs[source_partition] = run, cast(int, messages[after - 1].offset()) + 1
-        first = after
-    return runs

@@ -8,16 +8,16 @@ paused, librdkafka fetches, and the transaction carries the offsets.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import confluent_kafka as ck
 import faust
 from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from processors.decode.messages import Messages
 from processors.engine.batch import Batch
 from processors.engine.engine import Engine
 from processors.engine.plane.fetch import Decode as Decode
@@ -341,7 +341,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 if fetched.next_offset > continues[source_partition]:
                     await self._hand_out(source_partition, fetched, member, continues)
 
-    def _read(self, source_partition: SourcePartition, run: Sequence[ck.Message]) -> Pieces:
+    def _read(self, source_partition: SourcePartition, run: Messages) -> Pieces:
         columns: Columns | None = self._columns.get(source_partition)
         if columns is None:
             return list(range(len(run)))
@@ -362,7 +362,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         decode: Decode = self.app.decoders[source_partition[0]]
         if len(singly) == len(run):
             # of the first messages the schema was not known, and what they come from
-            self.engine.sources.find(source_partition, map(decode, run))
+            self.engine.sources.find(source_partition, map(decode, singly))
             pieces = self._read(source_partition, run)
             singly = [run[piece] for piece in pieces if isinstance(piece, int)]
         records = iter(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import confluent_kafka as ck
 
+from processors.decode.messages import Messages
 from processors.engine.engine import Engine
 from processors.engine.plane.fetch import Pieces
 from processors.engine.waiting import Wait
@@ -38,7 +39,7 @@ class Lookup(Protocol):
 class Columns(Protocol):
     """Reads the records of one partition, while it is assigned, into columns."""
 
-    def read(self, messages: Sequence[ck.Message], source: str | None) -> Pieces:
+    def read(self, messages: Messages, source: str | None) -> Pieces:
         """Return the messages in order: those that are plain as runs, and the indices of the
         others; `source` is what all of them come from, None before that is known."""
         ...
