@@ -1,5 +1,8 @@
 """Messages are put in order by partition, with and without ends of partitions between them."""
 
+import subprocess
+import sys
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
@@ -49,3 +52,29 @@ def test_an_error_that_no_waiting_mends_is_raised():
         )
     away = [message("a", 0, 1), message("a", 0, 2, KafkaError._TRANSPORT)]
     assert by_partition(away) == {("a", 0): ([away[0]], 2)}
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "import confluent_kafka; confluent_kafka.libversion = lambda: ('0.0.0', 0)",
+        "import sys; sys.modules['numba'] = None",
+        "from pathlib import Path; Path.glob = lambda self, pattern: iter(())",
+    ],
+    ids=["another-version", "no-numba", "no-library"],
+)
+def test_the_binding_serves_where_the_library_or_the_kernels_are_missing(without):
+    code = (
+        f"{without}\n"
+        "from processors.engine.plane.fetch import Fetch\n"
+        "from processors.kernels import messages\n"
+        "from processors.kernels.compiled import KERNELS\n"
+        "names = {kernel.function.__name__ for kernel in KERNELS}\n"
+        "assert not {'copy_values', 'free_messages', 'read_messages'} & names, names\n"
+        "fetch = Fetch('127.0.0.1:1', 1)\n"
+        "print(type(fetch._consumer).__name__, fetch._next(lambda *come: []))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert ended.stdout == "BindingClient {}\n", ended.stderr
