@@ -62,8 +62,9 @@ def test_a_worker_frozen_at_any_step_of_a_commit_is_restarted(make_fleet, rule):
 
     def stopped(least):
         found = [fleet.stopped(slot) for slot in steps].count(True)
-        if found >= 2:
-            # the broker aborts each after 10 s: they need not be open at the same moment
+        if found:
+            # the broker aborts each after 10 s: they need not be open at the same moment. One of a
+            # live worker may be among them: what the frozen ones had open their ends say below
             opened.update(partition for _, partition in left_open(fleet))
         return found >= least
 
