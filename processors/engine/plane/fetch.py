@@ -72,7 +72,7 @@ class Fetch:
                 "fetch.wait.max.ms": 10,
                 # the default of 1000 ms throttles bursts: 133k records/s against 600k
                 "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": 32_768,
+                "queued.max.messages.kbytes": 8_192,
             },
             log,
         )
