@@ -44,6 +44,14 @@ class Messages:
     def __getitem__(self, at: int) -> ck.Message:
         return self.one_by_one[at]
 
+    def beginnings(self, size: int) -> list[bytes]:
+        """Return the first bytes of each value."""
+        packed, ends = self.packed.tobytes(), self.ends.tolist()
+        starts = [0, *ends[:-1]]
+        return [
+            packed[start : min(end, start + size)] for start, end in zip(starts, ends, strict=True)
+        ]
+
     def value(self, at: int, most: int | None = None) -> bytes:
         """Return a message's value, or its first `most` bytes; empty for none."""
         start, end = int(self.ends[at - 1]) if at else 0, int(self.ends[at])

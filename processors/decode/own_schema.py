@@ -38,7 +38,7 @@ class OwnSchema:
         """Return the present header if a value has it; else the first one of ours that a value has,
         from now on. Before the first it is one that is of no schema."""
         if messages.value(0, _HEADER) != self._header:  # nearly all have it
-            headers = dict.fromkeys(messages.value(at, _HEADER) for at in range(len(messages)))
+            headers = dict.fromkeys(messages.beginnings(_HEADER))
             if self._header not in headers:
                 self._header = next(filter(self._is_ours, headers), self._header)
         return np.frombuffer(self._header or _NO_HEADER, np.uint8)

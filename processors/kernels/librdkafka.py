@@ -17,7 +17,9 @@ _TEXT = ctypes.c_char_p
 # name: (what it returns, what it takes)
 _FUNCTIONS = {
     "rd_kafka_version": (ctypes.c_int, ()),
+    "rd_kafka_name": (_TEXT, (_POINTER,)),
     "rd_kafka_conf_new": (_POINTER, ()),
+    "rd_kafka_conf_destroy": (None, (_POINTER,)),
     "rd_kafka_conf_set": (ctypes.c_int, (_POINTER, _TEXT, _TEXT, _TEXT, ctypes.c_size_t)),
     "rd_kafka_conf_set_error_cb": (None, (_POINTER, _POINTER)),
     "rd_kafka_conf_set_log_cb": (None, (_POINTER, _POINTER)),
@@ -38,6 +40,7 @@ _FUNCTIONS = {
         ctypes.c_ssize_t,
         (_POINTER, ctypes.c_int, _POINTER, ctypes.c_size_t),
     ),
+    "rd_kafka_fatal_error": (ctypes.c_int, (_POINTER, _TEXT, ctypes.c_size_t)),
     "rd_kafka_topic_name": (_TEXT, (_POINTER,)),
     "rd_kafka_message_errstr": (_TEXT, (_POINTER,)),
     "rd_kafka_message_headers": (ctypes.c_int, (_POINTER, _POINTER)),
@@ -46,8 +49,7 @@ _FUNCTIONS = {
         (_POINTER, ctypes.c_size_t, _POINTER, _POINTER, _POINTER),
     ),
     "rd_kafka_message_destroy": (None, (_POINTER,)),
-    "rd_kafka_consumer_close": (ctypes.c_int, (_POINTER,)),
-    "rd_kafka_destroy": (None, (_POINTER,)),
+    "rd_kafka_destroy_flags": (None, (_POINTER, ctypes.c_int)),
 }
 
 
@@ -69,10 +71,11 @@ def _loaded() -> ctypes.CDLL | None:
         function.restype, function.argtypes = returned, taken
     if library.rd_kafka_version() != confluent_kafka.libversion()[1]:
         return None
-    # kernels find its functions by their names
+    # what kernels call, they find by its name: here, and not in another library of the process
     from llvmlite import binding
 
-    binding.load_library_permanently(str(files[0]))
+    free = ctypes.cast(library.rd_kafka_message_destroy, _POINTER).value
+    binding.add_symbol("rd_kafka_message_destroy", free)
     return library
 
 

@@ -36,11 +36,11 @@ def _kernel(*takes: Any) -> Callable[[Function], Function]:
 
 
 def _word_at(address: Any) -> Any:
-    return ctypes.c_int64.from_address(address).value
+    return ctypes.c_int64.from_address(int(address)).value
 
 
 def _byte_at(address: Any) -> Any:
-    return ctypes.c_uint8.from_address(address).value
+    return ctypes.c_uint8.from_address(int(address)).value
 
 
 def _free_at(address: Any) -> None:

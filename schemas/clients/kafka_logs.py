@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 PERIOD = 60.0
 """Seconds in which a kind of line is shown once."""
-_LIBRDKAFKA = "%s [%s] %s"
+LIBRDKAFKA = "%s [%s] %s"
 """The text, before its values, of every line of librdkafka that confluent-kafka hands to a logger;
 the first value is its kind."""
 _AWAY = frozenset(
@@ -70,7 +70,7 @@ def _kind(record: logging.LogRecord) -> str | None:
     """Return the kind of a line that may be held back."""
     if record.levelno >= logging.CRITICAL or record.exc_info:
         return None
-    if record.msg == _LIBRDKAFKA and isinstance(record.args, tuple) and record.args:
+    if record.msg == LIBRDKAFKA and isinstance(record.args, tuple) and record.args:
         kind = str(record.args[0])
         if kind == "FATAL":
             return None

@@ -1,7 +1,11 @@
 """The C library's consumer and its binding's fetch the same records, the one without an object for
 each."""
 
+import ctypes
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -18,6 +22,7 @@ from processors.engine.plane.binding import BindingClient
 from processors.engine.plane.fetch import Fetch
 from processors.engine.plane.native import NativeClient
 from processors.kernels.librdkafka import LIBRARY
+from schemas.clients.kafka_logs import LIBRDKAFKA
 from schemas.control import UNREADABLE_HEADERS, headers_of
 
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no kernels here, or no library for them")
@@ -217,9 +222,69 @@ def test_errors_and_log_lines_are_told_and_a_wrong_setting_is_named_without_its_
         ck.KafkaError._ALL_BROKERS_DOWN,
     }
     assert "Connect to" in told[0].str() or "brokers" in told[0].str()
+    lines = [record for record in caplog.records if record.name == "alike"]
+    # in the words by which what repeats itself is held back
+    assert {record.msg for record in lines} == {LIBRDKAFKA}
+    assert all(record.args[1].startswith("rdkafka#consumer") for record in lines)
     with pytest.raises(KafkaException) as raised:
         NativeClient({"ssl.key.pem": "secret", "no.such": "secret"}, logging.getLogger())
     assert "secret" not in str(raised.value) and "setting" in str(raised.value)
+
+
+def test_a_client_that_cannot_go_on_says_so():
+    consumer = NativeClient(configuration("127.0.0.1:1"), logging.getLogger("alike"))
+    end_it = ctypes.CDLL(LIBRARY._name).rd_kafka_test_fatal_error
+    end_it.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    assert end_it(consumer._client, ck.KafkaError.TOPIC_ALREADY_EXISTS, b"as in a test") == 0
+
+    def ended():
+        try:
+            with consumer.consume(10, 0.1, 0.1):
+                return False
+        except KafkaException as raised:
+            return raised.args[0].code() == ck.KafkaError._FATAL
+
+    assert drill.wait_until(ended, 60)
+
+
+def test_a_fetch_that_outlives_its_assignment_takes_nothing_of_the_next(stack, log):
+    fetch = Fetch(stack.bootstrap, 10)
+    fetch.assign({(log, 0): 0})
+    assert drill.wait_until(lambda: fetch._next(lambda place, messages: [], 1), 60)
+    fetch.assign({(log, 1): 0})
+    assert [fetch._next(lambda place, messages: [], 1) for _ in range(20)] == [{}] * 20
+    found = {}
+    assert drill.wait_until(
+        lambda: found.update(fetch._next(lambda place, messages: [], 2)) or found, 60
+    )
+    assert found[log, 1].messages.offsets[0] == 0
+
+
+def test_python_reads_the_same_of_memory_as_the_kernels():
+    code = (
+        "import ctypes\n"
+        "import numpy as np\n"
+        "from processors.kernels import messages\n"
+        "value = ctypes.create_string_buffer(bytes(range(200, 256)), 56)\n"
+        "there = np.zeros(1, messages.MESSAGE)\n"
+        "there['error'], there['partition'], there['offset'] = -191, 7, 1 << 40\n"
+        "there['value'], there['size'] = ctypes.addressof(value), 56\n"
+        "words = np.empty((1, messages.WORDS), np.int64)\n"
+        "messages.read_messages(np.array([there.ctypes.data]), words)\n"
+        "packed, ends = np.empty(56, np.uint8), np.empty(1, np.int64)\n"
+        "messages.copy_values(words, np.zeros(1, np.int64), packed, ends)\n"
+        "print(words.reshape(-1).view(messages.MESSAGE)[0].item() == there[0].item())\n"
+        "print(packed.tobytes() == bytes(range(200, 256)), ends.tolist())\n"
+    )
+    for disabled in ("0", "1"):
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "NUMBA_DISABLE_JIT": disabled},
+        )
+        assert ended.stdout == "True\nTrue [56]\n", ended.stderr
 
 
 def test_a_worker_fetches_without_the_binding(stack):

@@ -72,7 +72,7 @@ def test_the_binding_serves_where_the_library_or_the_kernels_are_missing(without
         "names = {kernel.function.__name__ for kernel in KERNELS}\n"
         "assert not {'copy_values', 'free_messages', 'read_messages'} & names, names\n"
         "fetch = Fetch('127.0.0.1:1', 1)\n"
-        "print(type(fetch._consumer).__name__, fetch._next(lambda *come: []))\n"
+        "print(type(fetch._consumer).__name__, fetch._next(lambda *come: [], 0))\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120

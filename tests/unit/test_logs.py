@@ -92,7 +92,7 @@ def test_the_texts_are_those_that_the_clients_write(caplog):
     while not caplog.records:
         producer.poll(0.05)
     record = caplog.records[0]
-    assert record.msg == kafka_logs._LIBRDKAFKA
+    assert record.msg == kafka_logs.LIBRDKAFKA
     assert record.args[0] in kafka_logs._AWAY
     folder = Path(find_spec("aiokafka").origin).parent
     texts = {

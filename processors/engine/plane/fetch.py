@@ -3,6 +3,7 @@ no Faust, here."""
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -59,6 +60,10 @@ class Fetch:
         self._refused: list[str] = []
         """What was logged of partitions whose end is not known."""
         self._bootstrap = bootstrap
+        # a fetch whose caller was cancelled goes on in its thread: it must not take what is
+        # assigned after it
+        self._fetching = threading.Lock()
+        self._assignments = 0
         self._admin = AdminClient(client(bootstrap), logger=log)
         kind = BindingClient if LIBRARY is None else NativeClient
         self._consumer: FetchClient = kind(
@@ -79,14 +84,22 @@ class Fetch:
 
     def assign(self, offsets: Mapping[SourcePartition, int]) -> None:
         """Read these partitions and no others from now on."""
-        self._consumer.assign(offsets)
+        with self._fetching:
+            self._assignments += 1
+            self._consumer.assign(offsets)
 
     async def next(self, read: Read) -> dict[SourcePartition, Fetched]:
         """Return what has come of each partition; after 50 ms nothing. `read` is called in the
         thread that fetches."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._next, read)
+        return await asyncio.get_running_loop().run_in_executor(
+            None, self._next, read, self._assignments
+        )
 
-    def _next(self, read: Read) -> dict[SourcePartition, Fetched]:
+    def _next(self, read: Read, assignment: int) -> dict[SourcePartition, Fetched]:
+        with self._fetching:
+            return self._fetch(read) if assignment == self._assignments else {}
+
+    def _fetch(self, read: Read) -> dict[SourcePartition, Fetched]:
         # to ask for many at once would wait for all of them
         linger_s = LOADED_LINGER_S if self.backlog else LINGER_S
         found: dict[SourcePartition, Fetched] = {}

@@ -25,10 +25,13 @@ from processors.kernels.messages import (
     free_messages,
     read_messages,
 )
+from schemas.clients.kafka_logs import LIBRDKAFKA
 from schemas.control import UNREADABLE_HEADERS
 
 _CONSUMER = 1
 """Of rd_kafka_type_t."""
+_NO_CLOSE = 8
+"""RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE: there is no group to leave."""
 
 
 class NativeClient:
@@ -37,22 +40,10 @@ class NativeClient:
     def __init__(self, configuration: Mapping[str, Any], logger: logging.Logger) -> None:
         """Connect. Raises KafkaException where the library does not take the configuration."""
         library = self._library = cast(ctypes.CDLL, LIBRARY)
-        settings, callbacks = dict(configuration), [_log_to(logger)]
-        handle = library.rd_kafka_conf_new()
-        library.rd_kafka_conf_set_log_cb(handle, callbacks[0])
-        if (tell := settings.pop("error_cb", None)) is not None:
-            callbacks.append(_tell_errors_to(tell))
-            library.rd_kafka_conf_set_error_cb(handle, callbacks[1])
-        said = ctypes.create_string_buffer(512)
-        # log lines are handed out where records are, in the thread that fetches
-        for name, value in {**settings, "log.queue": True}.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            if library.rd_kafka_conf_set(handle, name.encode(), text.encode(), said, len(said)):
-                # no text of the library's: it may quote a password
-                raise KafkaException(KafkaError(KafkaError._INVALID_ARG, f"setting {name}"))
-        client = library.rd_kafka_new(_CONSUMER, handle, said, len(said))
-        if client is None:
-            raise KafkaException(KafkaError(KafkaError._FAIL, said.value.decode(errors="replace")))
+        settings = dict(configuration)
+        tell = settings.pop("error_cb", lambda error: None)
+        callbacks = _log_to(library, logger), _tell_errors_to(tell)
+        client = _new_client(library, settings, callbacks)
         library.rd_kafka_set_log_queue(client, None)
         library.rd_kafka_poll_set_consumer(client)
         self._client, self._queue = client, library.rd_kafka_queue_get_consumer(client)
@@ -77,15 +68,28 @@ class NativeClient:
 
     @contextmanager
     def consume(self, most: int, first_s: float, more_s: float) -> Iterator["NativeRecords"]:
-        """Return what comes; it is librdkafka's again afterwards."""
+        """Return what comes; it is librdkafka's again afterwards. Raises KafkaException once the
+        client cannot go on."""
         addresses = np.empty(most, np.int64)
         count = self._take(addresses[:1], first_s)
-        if count and most > 1:
-            count += self._take(addresses[1:], more_s)
+        if not count:
+            self._check()
+        records = None
         try:
-            yield NativeRecords(self._library, addresses[:count])
+            if count and most > 1:
+                count += self._take(addresses[1:], more_s)
+            records = NativeRecords(self._library, addresses[:count])
+            yield records
         finally:
+            if records is not None:
+                records.forget()
             free_messages(addresses[:count])
+
+    def _check(self) -> None:
+        said = ctypes.create_string_buffer(512)
+        if self._library.rd_kafka_fatal_error(self._client, said, len(said)):
+            why = said.value.decode(errors="replace")
+            raise KafkaException(KafkaError(KafkaError._FATAL, why))
 
     def _take(self, addresses: Array, wait_s: float) -> int:
         found: int = self._library.rd_kafka_consume_batch_queue(
@@ -104,6 +108,11 @@ class NativeRecords:
 
     def __len__(self) -> int:
         return len(self._addresses)
+
+    def forget(self) -> None:
+        """Look at no message any more."""
+        self._addresses = self._addresses[:0]
+        self._words = self._words[:0]
 
     def by_partition(self) -> dict[SourcePartition, Come]:
         """Return the messages of each partition."""
@@ -150,18 +159,23 @@ class NativeRecords:
 
     def _message(self, row: int) -> ck.Message:
         """Return the binding's object of a message."""
-        address, message = int(self._addresses[row]), self._words[row].view(MESSAGE)[0]
-        topic, partition = self._place(message)
-        code = int(message["error"])
-        error = code and KafkaError(code, self._library.rd_kafka_message_errstr(address).decode())
+        address, words = int(self._addresses[row]), self._words[row].view(MESSAGE)
+        topic, partition = self._place(words[0])
+        code, _, _, value, size, key, key_size, offset = words[0].item()
+        error, headers = None, None
+        if code:
+            said = self._library.rd_kafka_message_errstr(address).decode(errors="replace")
+            error = KafkaError(code, said)
+        else:
+            headers = self._headers(address) or None
         return ck.Message(
             topic,
             partition,
-            int(message["offset"]),
-            _bytes_at(int(message["key"]), int(message["key_size"])),
-            _bytes_at(int(message["value"]), int(message["size"])),
-            self._headers(address) or None,
-            error or None,
+            offset,
+            _bytes_at(key, key_size),
+            _bytes_at(value, size),
+            headers,
+            error,
         )
 
     def _headers(self, address: int) -> list[tuple[str, str | bytes | None]]:
@@ -201,13 +215,13 @@ _LEVELS = (logging.CRITICAL,) * 3 + (logging.ERROR, logging.WARNING) + (logging.
 """Python's of syslog's, which end with that of debugging."""
 
 
-def _log_to(logger: logging.Logger) -> Any:
+def _log_to(library: ctypes.CDLL, logger: logging.Logger) -> Any:
     def log(client: int, level: int, facility: bytes, text: bytes) -> None:
+        parts = (facility, library.rd_kafka_name(client), text)
         logger.log(
             _LEVELS[level] if level < len(_LEVELS) else logging.DEBUG,
-            "%s %s",
-            facility.decode(errors="replace"),
-            text.decode(errors="replace"),
+            LIBRDKAFKA,
+            *((part or b"").decode(errors="replace") for part in parts),
         )
 
     return _Log(log)
@@ -221,7 +235,38 @@ def _tell_errors_to(tell: Callable[[KafkaError], None]) -> Any:
     )
 
 
+def _new_client(library: ctypes.CDLL, settings: Mapping[str, Any], callbacks: Sequence[Any]) -> int:
+    configuration = library.rd_kafka_conf_new()
+    log, tell = callbacks
+    library.rd_kafka_conf_set_log_cb(configuration, log)
+    library.rd_kafka_conf_set_error_cb(configuration, tell)
+    try:
+        # log lines are handed out where records are, in the thread that fetches
+        _configure(library, configuration, {**settings, "log.queue": True})
+        return _start(library, configuration)
+    except BaseException:
+        # the client's own, where there is one
+        library.rd_kafka_conf_destroy(configuration)
+        raise
+
+
+def _configure(library: ctypes.CDLL, configuration: int, settings: Mapping[str, Any]) -> None:
+    said = ctypes.create_string_buffer(512)
+    for name, value in settings.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if library.rd_kafka_conf_set(configuration, name.encode(), text.encode(), said, len(said)):
+            # no text of the library's: it may quote a password
+            raise KafkaException(KafkaError(KafkaError._INVALID_ARG, f"setting {name}"))
+
+
+def _start(library: ctypes.CDLL, configuration: int) -> int:
+    said = ctypes.create_string_buffer(512)
+    client: int | None = library.rd_kafka_new(_CONSUMER, configuration, said, len(said))
+    if client is None:
+        raise KafkaException(KafkaError(KafkaError._FAIL, said.value.decode(errors="replace")))
+    return client
+
+
 def _close(library: ctypes.CDLL, client: int, queue: int, callbacks: Sequence[Any]) -> None:
     library.rd_kafka_queue_destroy(queue)
-    library.rd_kafka_consumer_close(client)
-    library.rd_kafka_destroy(client)
+    library.rd_kafka_destroy_flags(client, _NO_CLOSE)
