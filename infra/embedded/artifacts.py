@@ -22,7 +22,7 @@ _KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 _KAFKA_LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 _REGISTRY = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}"
 
-T = TypeVar("T")
+Kept = TypeVar("Kept")
 
 
 class DownloadFailed(InfowayError):
@@ -47,7 +47,7 @@ def registry_home() -> Path:
     return _cached(_kept_registry, _fetch_registry)
 
 
-def _cached(kept: Callable[[Path], T | None], fetch: Callable[[Path], T]) -> T:
+def _cached(kept: Callable[[Path], Kept | None], fetch: Callable[[Path], Kept]) -> Kept:
     cache = cache_folder()
     found = kept(cache)
     if found is not None:

@@ -12,7 +12,7 @@ from schemas.clients.cluster import metadata_of
 from schemas.clients.kafka import client
 from schemas.errors import InfowayError
 
-T = TypeVar("T")
+Answer = TypeVar("Answer")
 TIMEOUT = 30.0
 COORDINATOR_COMING_UP = frozenset(
     (
@@ -130,7 +130,7 @@ def committed_offsets(
     return _each_answered(asking.committed(list(partitions), timeout=timeout))
 
 
-def _once_led(ask: Callable[[], T], timeout: float) -> T:
+def _once_led(ask: Callable[[], Answer], timeout: float) -> Answer:
     """Return what is answered once each partition has a leader."""
     give_up = time.monotonic() + timeout
     while True:

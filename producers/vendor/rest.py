@@ -180,13 +180,20 @@ class Rest:
                     # not the TLS socket's own, which may be reading in the other thread
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
+        def keep_socket(event: str, info: dict[str, Any]) -> None:
+            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+                self._socket = info["return_value"].get_extra_info("socket")
+                # the name may have been looked up until now
+                if late.is_set():
+                    cut()
+
         deadline = threading.Timer(_DEADLINE, cut)
         deadline.daemon = True
         deadline.start()
         # no error of httpx is chained: its request has the key
         try:
             with self._http.stream(
-                method, path, json=body, extensions={"trace": self._keep_socket}
+                method, path, json=body, extensions={"trace": keep_socket}
             ) as response:
                 text = _body(path, response)
                 return read_envelope(path, response.status_code, self._secret.scrub(text))
@@ -201,10 +208,6 @@ class Rest:
             ) from None
         finally:
             deadline.cancel()
-
-    def _keep_socket(self, event: str, info: dict[str, Any]) -> None:
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self._socket = info["return_value"].get_extra_info("socket")
 
 
 def _body(path: str, response: httpx.Response) -> str:

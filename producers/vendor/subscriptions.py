@@ -30,7 +30,7 @@ ANSWER = 5_000_000
 """Microseconds in which the vendor answers a request; after that, no answer is waited for."""
 
 
-_Asked = TypeVar("_Asked")
+Wanted = TypeVar("Wanted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,5 +338,5 @@ class Subscriptions:
         )
 
 
-def _due(from_us: Mapping[_Asked, int], now_us: int) -> tuple[_Asked, ...]:
+def _due(from_us: Mapping[Wanted, int], now_us: int) -> tuple[Wanted, ...]:
     return tuple(key for key, start_us in from_us.items() if now_us >= start_us)

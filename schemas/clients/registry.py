@@ -17,7 +17,7 @@ from schemas.foreign.types import UnreadableSchema, from_text
 from schemas.printable import printable
 from schemas.wire import Schema
 
-T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 MOST_BYTES = 1 << 20
@@ -171,8 +171,8 @@ class Registry:
         return self._schemas[schema_id]
 
     def _call(
-        self, method: str, path: str, body: dict[str, Any] | None, read: Callable[[Any], T]
-    ) -> T:
+        self, method: str, path: str, body: dict[str, Any] | None, read: Callable[[Any], Answer]
+    ) -> Answer:
         try:
             status, content = self._answer(method, path, body)
         except NotInTime:

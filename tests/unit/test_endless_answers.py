@@ -3,6 +3,8 @@ dribble."""
 
 import gzip
 import json
+import socket
+import time
 from contextlib import suppress
 
 import httpx
@@ -17,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 def ask(answer):
     """Return the package that `answer(connection, over)` makes a client believe."""
-    time = Time()
+    clock = Time()
 
     def converse(connection, over):
         headers(connection)
@@ -26,7 +28,7 @@ def ask(answer):
 
     with (
         listening(converse) as port,
-        Rest(f"http://127.0.0.1:{port}", KEY, clock=time.clock, sleep=time.sleep) as rest,
+        Rest(f"http://127.0.0.1:{port}", KEY, clock=clock.clock, sleep=clock.sleep) as rest,
     ):
         return rest.package_info()
 
@@ -82,9 +84,9 @@ def test_body_that_cannot_be_unpacked_is_named(coding, body, said):
             200, headers={"Content-Encoding": coding}, stream=httpx.ByteStream(body)
         )
 
-    time = Time()
+    clock = Time()
     with Rest(
-        "http://127.0.0.1:1", KEY, httpx.MockTransport(answer), time.clock, time.sleep
+        "http://127.0.0.1:1", KEY, httpx.MockTransport(answer), clock.clock, clock.sleep
     ) as rest:
         with pytest.raises(RestError, match=said):
             rest.package_info()
@@ -104,6 +106,26 @@ def test_answer_that_dribbles_is_given_up(monkeypatch, begin):
             connection.sendall(b"x")
 
     with pytest.raises(RestError, match=r"not whole within 3 s") as failure:
+        ask(answer)
+    assert failure.value.retryable
+
+
+def test_answer_that_dribbles_is_given_up_too_where_the_address_was_looked_up_for_long(monkeypatch):
+    monkeypatch.setattr("producers.vendor.rest._DEADLINE", 0.2)
+    look_up = socket.getaddrinfo
+
+    def slowly(*arguments, **settings):
+        time.sleep(0.5)  # the fault itself: longer than the whole answer may take
+        return look_up(*arguments, **settings)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+
+    def answer(connection, over):
+        connection.sendall(OK + b"Content-Length: 100000\r\n\r\n")
+        while not over.wait(0.02):
+            connection.sendall(b"x")
+
+    with pytest.raises(RestError, match=r"not whole within 0.2 s") as failure:
         ask(answer)
     assert failure.value.retryable
 
