@@ -6,6 +6,7 @@ import pytest
 from processors.engine import assigned
 from processors.engine.batch import Batch, parts_of
 from processors.engine.failures import Failure
+from processors.engine.journal import PREFIX
 from processors.engine.state import APPLIED, FAILED, LOG
 from processors.engine.transactions.group import Member
 from processors.model.records import Unreadable
@@ -59,6 +60,17 @@ def test_an_agent_that_is_stopped_gets_what_lies_before_and_nothing_more():
     stopped = Failure(12, 12, 3, "")
     assert cut(parts_of(batch(10, 14), stopped)) == [(10, [10, 11], 12)]
     assert cut(parts_of(batch(13, 14), stopped)) == [(13, [], 12)]
+
+
+def test_a_state_that_a_newer_version_wrote_ends_the_worker_for_good_and_names_the_version(
+    monkeypatch,
+):
+    monkeypatch.setattr(assigned, "leave", lambda code, text: pytest.fail(f"{code.name}: {text}"))
+    stored = {APPLIED + b"t": b"7", LOG + b"t": b"id", PREFIX + b"0": b"\x02" + bytes(16)}
+    agent = assigned.Agent(Loads(), ("t",), "state", True)
+    said = r"SETUP_WRONG: a: state\[0\] cannot be used: .* this version reads version 1: run the"
+    with pytest.raises(pytest.fail.Exception, match=said):
+        assigned.restored(agent, 0, stored, {("t", 0): 0}, {"t": "id"})
 
 
 class Loads:
