@@ -36,6 +36,7 @@ from processors.engine.transactions.group import (
 )
 from processors.kernels.build import make_ready
 from processors.kernels.compiled import AVAILABLE
+from processors.memory import bound_heaps
 from processors.model.records import Computation
 from processors.model.session_rules import BadSessions
 from processors.model.sessions import Calendars
@@ -159,6 +160,7 @@ def build(settings: Settings, trades: TradeReader) -> EngineApp:
     )
 
 
+bound_heaps(os.environ)
 guard_logs()
 spare(KAFKA_LOGGERS)
 try:

@@ -282,7 +282,8 @@ class Journal:
                 self._forget(key, holder)
             if value is not None:
                 self._holder[key] = record
-                record.live[key] = value
+                # a copy: what orjson returns keeps the 4 KB that it was written into
+                record.live[key] = memoryview(value).tobytes()
                 self.live_bytes += _size(key, value)
 
     def _place(self, record: _JournalRecord, numbered: Iterable[NumberedPairs]) -> None:

@@ -87,7 +87,8 @@ def transactional_conf(bootstrap: str, transactional_id: str) -> dict[str, Any]:
         # retry otherwise
         "retry.backoff.ms": 5,
         "retry.backoff.max.ms": 50,
-        "queue.buffering.max.messages": 200_000,
+        # a fifth of a second of rows: more only takes memory
+        "queue.buffering.max.messages": 40_000,
         "queue.buffering.max.kbytes": 262_144,
     }
 
