@@ -75,7 +75,7 @@ def test_a_worker_frozen_at_any_step_of_a_commit_is_restarted(make_fleet, rule):
         "the broker has not aborted what the frozen workers left open"
     )
     # two of them have sent their states; what the third has of them may still be its client's
-    assert len(never_committed(fleet)) >= 2, "the frozen workers have left nothing open"
+    assert len(never_committed(fleet)) >= 2, fleet.logs()
     for slot in steps:
         fleet.signal(slot, signal.SIGCONT)
     # of those whose transaction the broker has aborted each ends; the others find their generation

@@ -131,13 +131,18 @@ class Faults:
             print(f"KILLED at {step}", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         elif drawn < self.kill + self.stop:
-            print(f"STOPPED at {step}", flush=True)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop_at(step)
         placed = Path(os.environ["DRILL_DIR"]) / f"stop-{os.environ['DRILL_SLOT']}"
         if placed.exists() and placed.read_text() == step:
             placed.unlink()
-            print(f"STOPPED at {step}", flush=True)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop_at(step)
+
+
+def stop_at(step: str) -> None:
+    """Stop this process here. A signal to the process would be its main thread's to take: on a
+    busy machine this thread would have committed by then."""
+    print(f"STOPPED at {step}", flush=True)
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 async def _never(*_: object) -> None:
